@@ -1,0 +1,406 @@
+//! The configuration as typed values: one struct a table of `actors.toml`.
+//!
+//! Every field has a default, so an empty file is valid. The doc comment of a field is its contract; the shipped
+//! `actors.toml` says the same to a person who edits it. Names (queues, providers, models, task types) are lower case
+//! letters, digits and underscores, because environment overrides lower-case their keys.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::period::Period;
+use super::secret::SecretRef;
+
+/// Everything one instance is told at start. Frozen after loading; shared as `Arc<Config>`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Who this instance is and how it proves that it lives.
+    pub instance: Instance,
+    /// Where the shared PostgreSQL is.
+    pub database: Database,
+    /// The server that is started when no database is named.
+    pub embedded: Embedded,
+    /// Root supervisor and shutdown.
+    pub runtime: Runtime,
+    /// Queues that this instance works on, by name.
+    pub queues: BTreeMap<String, Queue>,
+    /// Periodic services.
+    pub services: Services,
+    /// Settings of built-in workflows.
+    pub workflows: Workflows,
+    /// Which model serves which kind of request.
+    pub routing: Routing,
+    /// Who serves models, by name.
+    pub providers: BTreeMap<String, Provider>,
+    /// Models that requests may name, by name.
+    pub models: BTreeMap<String, Model>,
+    /// Log output on stderr.
+    pub log: Log,
+    /// Plugins of an Oban configuration that was carried over. Only `repeater` is known: it was a poll, and polling is
+    /// built into every queue here, so the entry is accepted and has no effect.
+    pub plugins: Vec<String>,
+}
+
+/// `[instance]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Instance {
+    /// `"auto"` (host name and process id) or a fixed name of 1 to 63 visible characters. `INSTANCE_ID` and
+    /// `--instance-id` win over it.
+    pub id: String,
+    /// What this instance offers to others, for example `llm`.
+    pub capabilities: Vec<String>,
+    /// Time between heartbeats; 100 ms to 1 minute. Default 5 s.
+    pub heartbeat: Period,
+    /// Without a heartbeat for this long an instance counts as dead and its jobs are taken over; it stops its own jobs
+    /// before that. At least three heartbeats. Default 30 s.
+    pub stale_after: Period,
+}
+
+/// `[database]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// `env:NAME` or `file:PATH`. When the default `env:DATABASE_URL` is not set, the embedded server is used; any other
+    /// reference that cannot be read is an error.
+    pub url: SecretRef,
+    /// PostgreSQL schema of the Oban tables and ours: an identifier of `[a-z_][a-z0-9_]*`, at most 30 characters.
+    pub schema: String,
+    /// Connections of the control pool; 4 to 200. Default 10.
+    pub pool_max: u32,
+    /// Limit of one statement on the server. Default 10 s.
+    pub statement_timeout: Period,
+}
+
+/// `[embedded]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Embedded {
+    /// Cluster folder. A relative path starts at the folder of the configuration file.
+    pub data_dir: PathBuf,
+    /// Folder with `initdb`, `pg_ctl` and `postgres`; unset means discovery.
+    pub bin_dir: Option<PathBuf>,
+    /// How long the server stays after its last user is gone. Default 2 s.
+    pub linger: Period,
+}
+
+/// `[runtime]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Runtime {
+    /// Restarts that the root supervisor allows within `max_window` before the process gives up with exit code 70.
+    pub max_restarts: u32,
+    /// Window of `max_restarts`.
+    pub max_window: Period,
+    /// How long running jobs may take to finish after a stop was asked for. Default 25 s.
+    pub shutdown_grace: Period,
+    /// Threads of the job runtime; 0 means one per core.
+    pub job_threads: usize,
+}
+
+/// `[queues.NAME]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    /// Jobs that run at once on this instance; 1 to 10,000. Default 10.
+    pub limit: u32,
+    /// Start without claiming.
+    pub paused: bool,
+    /// Longest time between two looks at the table; notifications usually arrive first. Default 1 s.
+    pub poll_interval: Period,
+}
+
+/// `[services]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Services {
+    /// Makes scheduled and retryable jobs available when their time has come.
+    pub stager: Stager,
+    /// Takes over the jobs of dead instances.
+    pub lifeline: Lifeline,
+}
+
+/// `[services.stager]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stager {
+    /// Time between two runs. Default 1 s.
+    pub interval: Period,
+    /// Jobs staged in one statement; 1 to 50,000. Default 5,000.
+    pub limit: u32,
+}
+
+/// `[services.lifeline]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lifeline {
+    /// Time between two runs. Default 5 s.
+    pub interval: Period,
+}
+
+/// `[workflows]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Workflows {
+    /// `llm_request`: prompt in, answer and cost out.
+    pub llm_request: Workflow,
+}
+
+/// `[workflows.NAME]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Workflow {
+    /// Queue of its jobs.
+    pub queue: String,
+    /// Attempts before a job is discarded; 1 to 32,767. Default 5.
+    pub max_attempts: u32,
+    /// Limit of one attempt. Default 10 minutes.
+    pub timeout: Period,
+}
+
+/// `[routing]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Routing {
+    /// Complexity of a request that names neither a complexity nor a known task type.
+    pub default_complexity: Complexity,
+    /// Task type → complexity.
+    pub task_types: BTreeMap<String, Complexity>,
+    /// Complexity → name of a model of `[models]`.
+    pub models: BTreeMap<Complexity, String>,
+}
+
+/// How demanding a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Complexity {
+    /// Classification, parsing, short chat.
+    Simple,
+    /// Coding, planning, decomposition.
+    Medium,
+    /// Architecture, large code generation, review.
+    Complex,
+}
+
+/// `[providers.NAME]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Provider {
+    /// Which wire format it speaks.
+    pub kind: ProviderKind,
+    /// Root of the API, for example `https://api.openai.com/v1`. Unused by `simulated`.
+    pub base_url: Option<String>,
+    /// Key by reference; a server on loopback may need none.
+    pub api_key: Option<SecretRef>,
+    /// Time limits of a call.
+    pub timeouts: Timeouts,
+}
+
+/// Wire format of a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// `POST /chat/completions` as OpenAI and compatible servers.
+    Openai,
+    /// `POST /v1/messages` as Anthropic.
+    Anthropic,
+    /// No network: answers are made up, deterministic by seed, and marked simulated.
+    #[default]
+    Simulated,
+}
+
+/// `[providers.NAME.timeouts]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// TCP and TLS. Default 5 s.
+    pub connect: Period,
+    /// From the request to the first byte of the answer. Default 60 s.
+    pub first_byte: Period,
+    /// Between two chunks of a stream. Default 30 s.
+    pub idle: Period,
+    /// The whole call. Default 600 s.
+    pub total: Period,
+}
+
+/// `[models.NAME]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    /// Name of a provider of `[providers]`.
+    pub provider: String,
+    /// What the provider calls it, and its key in `prices.toml`.
+    pub name: String,
+    /// Output limit when a request names none. Default 1,024.
+    pub max_tokens: Option<u32>,
+    /// Dollars per million tokens; wins over `prices.toml`.
+    pub price: Option<Price>,
+    /// Behaviour of a model of a simulated provider.
+    pub simulated: Option<Simulated>,
+}
+
+/// Dollars per million tokens, as decimal text or number (`2`, `0.10`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Fresh input.
+    pub input: f64,
+    /// Output, reasoning included.
+    pub output: f64,
+    /// Input read from the provider's cache; defaults to `input`.
+    pub cache_read: Option<f64>,
+    /// Input written to the provider's cache for five minutes; defaults to `input`.
+    pub cache_write: Option<f64>,
+}
+
+/// `[models.NAME.simulated]`: what a simulated model does. Every draw comes from `seed` and the request, so the same
+/// request meets the same fate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Simulated {
+    /// Seed of all draws.
+    pub seed: u64,
+    /// Mean time to the whole answer. Default 200 ms.
+    pub latency: Period,
+    /// Spread around the mean, 0 to 1: 0.5 means half to one and a half times. Default 0.5.
+    pub jitter: f64,
+    /// Share of calls that fail like a 500; 0 to 1.
+    pub failure_rate: f64,
+    /// Share of calls that are refused like a 429 with `retry_after`; 0 to 1.
+    pub throttle_rate: f64,
+    /// What a simulated 429 asks for. Default 1 s.
+    pub retry_after: Period,
+    /// Length of an answer in tokens, smallest and largest.
+    pub output_tokens: (u32, u32),
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `auto` is `text` on a terminal and `json` elsewhere.
+    pub format: LogFormat,
+    /// Directives as of `RUST_LOG`. Default `info,sqlx=warn`.
+    pub filter: String,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `text` on a terminal, `json` elsewhere.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl Default for Instance {
+    fn default() -> Self {
+        Self {
+            id: "auto".into(),
+            capabilities: vec!["llm".into()],
+            heartbeat: Period::from_secs(5),
+            stale_after: Period::from_secs(30),
+        }
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url: SecretRef::env("DATABASE_URL"),
+            schema: "public".into(),
+            pool_max: 10,
+            statement_timeout: Period::from_secs(10),
+        }
+    }
+}
+
+impl Default for Embedded {
+    fn default() -> Self {
+        Self { data_dir: ".singularity/postgres".into(), bin_dir: None, linger: Period::from_secs(2) }
+    }
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self {
+            max_restarts: 3,
+            max_window: Period::from_secs(5),
+            shutdown_grace: Period::from_secs(25),
+            job_threads: 0,
+        }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { limit: 10, paused: false, poll_interval: Period::from_secs(1) }
+    }
+}
+
+impl Default for Stager {
+    fn default() -> Self {
+        Self { interval: Period::from_secs(1), limit: 5_000 }
+    }
+}
+
+impl Default for Lifeline {
+    fn default() -> Self {
+        Self { interval: Period::from_secs(5) }
+    }
+}
+
+impl Default for Workflow {
+    fn default() -> Self {
+        Self { queue: "default".into(), max_attempts: 5, timeout: Period::from_secs(600) }
+    }
+}
+
+impl Default for Routing {
+    fn default() -> Self {
+        Self { default_complexity: Complexity::Medium, task_types: BTreeMap::new(), models: BTreeMap::new() }
+    }
+}
+
+impl Default for Provider {
+    fn default() -> Self {
+        Self { kind: ProviderKind::default(), base_url: None, api_key: None, timeouts: Timeouts::default() }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Period::from_secs(5),
+            first_byte: Period::from_secs(60),
+            idle: Period::from_secs(30),
+            total: Period::from_secs(600),
+        }
+    }
+}
+
+impl Default for Simulated {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            latency: Period::from_millis(200),
+            jitter: 0.5,
+            failure_rate: 0.0,
+            throttle_rate: 0.0,
+            retry_after: Period::from_secs(1),
+            output_tokens: (20, 200),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, filter: "info,sqlx=warn".into() }
+    }
+}
