@@ -1,0 +1,231 @@
+//! Brings the schema up to date: Oban's tables, ours, and pgmq.
+//!
+//! Migrations are plain SQL files with unqualified names, applied in order, each in a transaction of its own with its row
+//! in `singularity_migrations`; a released file is never edited. One lock for each database lets any number of instances
+//! start at once: the first applies, the others find it done. Nothing is ever migrated down.
+//!
+//! Oban's tables follow Oban's own rule: the version is the comment on `oban_jobs`. A table that is there stays as it is,
+//! and one that is newer than we know is refused before anything is touched.
+
+mod error;
+mod oban;
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
+
+pub use error::MigrateError;
+pub use oban::{ObanTables, ObanVersion};
+
+use super::{Database, DbError, SchemaName, pgmq};
+
+/// Version of Oban's tables that we create, and the newest that we work on.
+pub const OBAN_VERSION: u32 = 14;
+
+/// The newest migration that this program knows.
+pub const VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+
+/// Key of the advisory lock around everything that changes the schema: "SINGULAR" in ASCII.
+pub(super) const LOCK_KEY: i64 = 0x5349_4e47_554c_4152;
+
+/// Longest wait for the lock, that is for another instance's migrations, and for any table lock.
+const LOCK_TIMEOUT: &str = "60s";
+
+struct Migration {
+    version: i32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: [Migration; 3] = [
+    Migration { version: 1, name: "oban", sql: include_str!("../../migrations/0001_oban.sql") },
+    Migration { version: 2, name: "instances", sql: include_str!("../../migrations/0002_instances.sql") },
+    Migration { version: 3, name: "workflows", sql: include_str!("../../migrations/0003_workflows.sql") },
+];
+
+/// The migration of Oban's tables. Its SQL looks for itself what is missing.
+const OBAN_MIGRATION: i32 = 1;
+
+/// What [`up`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Migrations that were applied now, in order; empty when nothing was to do.
+    pub applied: Vec<(i32, &'static str)>,
+    /// Oban's tables as they were before; `None` when there were none.
+    pub oban_before: Option<ObanTables>,
+    /// The message queue functions.
+    pub pgmq: pgmq::Installation,
+}
+
+/// What is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Schema that was looked at.
+    pub schema: String,
+    /// Every migration that this program knows, in order, then recorded ones that it does not know.
+    pub migrations: Vec<MigrationStatus>,
+    /// Oban's tables, if any.
+    pub oban: Option<ObanTables>,
+    /// The message queue functions, if any.
+    pub pgmq: Option<pgmq::Installation>,
+}
+
+/// One migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationStatus {
+    /// Its number.
+    pub version: i32,
+    /// Its name.
+    pub name: String,
+    /// When it was applied; `None` is pending.
+    pub applied_at: Option<DateTime<Utc>>,
+    /// This program has it. False for one that a newer release applied.
+    pub known: bool,
+}
+
+impl Status {
+    /// Nothing is left to do and nothing is newer than this program.
+    pub fn is_current(&self) -> bool {
+        self.migrations.iter().all(|migration| migration.applied_at.is_some() && migration.known)
+            && self.oban.as_ref().is_some_and(|oban| oban.has_peers)
+            && self.pgmq.as_ref().is_some_and(pgmq::Installation::has_topics)
+    }
+}
+
+/// Brings the schema up to date. Safe to repeat and to run from many instances at once.
+///
+/// Cancel safety: the migration that runs is undone, those before it stay; call again to go on.
+///
+/// # Errors
+/// `E0301` to `E0304` when the schema must not be touched, `E0305` when a migration failed, `E0306` to `E0308` for pgmq (the
+/// tables are up to date then), and those of [`DbError`].
+pub async fn up(database: &Database) -> Result<Report, MigrateError> {
+    let schema = database.schema();
+    let mut transaction = lock(database).await?;
+    let oban_before = ObanTables::find(&mut transaction, schema).await?;
+    if let Some(oban) = &oban_before {
+        oban.accept(schema)?;
+    }
+    let recorded = recorded(&mut transaction, schema).await?;
+    if let Some(newest) = recorded.iter().map(|row| row.0).max().filter(|newest| *newest > VERSION) {
+        return Err(MigrateError::NewerSchema { schema: schema.to_string(), found: newest });
+    }
+    prepare(&mut transaction, schema).await?;
+    transaction.commit().await?;
+
+    let mut applied = Vec::new();
+    for migration in &MIGRATIONS {
+        if apply(database, migration).await? {
+            tracing::info!(version = migration.version, name = migration.name, %schema, "migration applied");
+            applied.push((migration.version, migration.name));
+        }
+    }
+    let pgmq = pgmq::ensure(database).await?;
+    Ok(Report { applied, oban_before, pgmq })
+}
+
+/// Says what is there, and changes nothing.
+///
+/// # Errors
+/// Those of [`DbError`].
+pub async fn status(database: &Database) -> Result<Status, MigrateError> {
+    let schema = database.schema();
+    let mut connection = database.pool().acquire().await?;
+    let recorded = recorded(&mut connection, schema).await?;
+    let mut migrations: Vec<MigrationStatus> = MIGRATIONS
+        .iter()
+        .map(|migration| MigrationStatus {
+            version: migration.version,
+            name: migration.name.to_owned(),
+            applied_at: recorded.iter().find(|row| row.0 == migration.version).map(|row| row.2),
+            known: true,
+        })
+        .collect();
+    migrations.extend(recorded.into_iter().filter(|row| row.0 > VERSION).map(|(version, name, applied_at)| {
+        MigrationStatus { version, name, applied_at: Some(applied_at), known: false }
+    }));
+    Ok(Status {
+        schema: schema.to_string(),
+        migrations,
+        oban: ObanTables::find(&mut connection, schema).await?,
+        pgmq: pgmq::find(&mut connection).await?,
+    })
+}
+
+/// A transaction that no statement timeout ends and that holds the lock until it is over.
+async fn lock(database: &Database) -> Result<Transaction<'static, Postgres>, DbError> {
+    let mut transaction = database.pool().begin().await?;
+    sqlx::query("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', $1, true)")
+        .bind(LOCK_TIMEOUT)
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK_KEY).execute(&mut *transaction).await?;
+    Ok(transaction)
+}
+
+/// Schema and version table.
+async fn prepare(connection: &mut PgConnection, schema: &SchemaName) -> Result<(), DbError> {
+    // CREATE SCHEMA asks for the privilege even where the schema exists, so it is not asked then.
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
+        .bind(schema.as_str())
+        .fetch_one(&mut *connection)
+        .await?;
+    if !exists {
+        let create = AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {}", schema.quoted()));
+        sqlx::raw_sql(create).execute(&mut *connection).await?;
+    }
+    if !has_table(connection, schema, "singularity_migrations").await? {
+        sqlx::raw_sql(
+            "CREATE TABLE singularity_migrations (
+               version integer PRIMARY KEY,
+               name text NOT NULL,
+               applied_at timestamptz NOT NULL DEFAULT now()
+             )",
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Applies one migration unless it is recorded; true when it was applied now.
+async fn apply(database: &Database, migration: &Migration) -> Result<bool, MigrateError> {
+    let failed = |error: DbError| MigrateError::Failed { version: migration.version, name: migration.name, error };
+    let schema = database.schema();
+    let mut transaction = lock(database).await?;
+    let is_recorded: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM singularity_migrations WHERE version = $1)")
+        .bind(migration.version)
+        .fetch_one(&mut *transaction)
+        .await?;
+    let is_complete = migration.version != OBAN_MIGRATION
+        || (has_table(&mut transaction, schema, "oban_jobs").await?
+            && has_table(&mut transaction, schema, "oban_peers").await?);
+    if is_recorded && is_complete {
+        return Ok(false);
+    }
+    sqlx::raw_sql(migration.sql).execute(&mut *transaction).await.map_err(|error| failed(error.into()))?;
+    sqlx::query("INSERT INTO singularity_migrations (version, name) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(migration.version)
+        .bind(migration.name)
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| failed(error.into()))?;
+    transaction.commit().await.map_err(|error| failed(error.into()))?;
+    Ok(true)
+}
+
+/// Version, name and time of every applied migration, in order; empty without the table.
+async fn recorded(
+    connection: &mut PgConnection,
+    schema: &SchemaName,
+) -> Result<Vec<(i32, String, DateTime<Utc>)>, DbError> {
+    if !has_table(connection, schema, "singularity_migrations").await? {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query_as("SELECT version, name, applied_at FROM singularity_migrations ORDER BY version");
+    Ok(rows.fetch_all(connection).await?)
+}
+
+async fn has_table(connection: &mut PgConnection, schema: &SchemaName, name: &'static str) -> Result<bool, DbError> {
+    let exists = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(schema.qualify(name));
+    Ok(exists.fetch_one(connection).await?)
+}

@@ -1,0 +1,24 @@
+//! PostgreSQL: the one thing that all instances share.
+//!
+//! | File | What it is |
+//! | --- | --- |
+//! | `pool` | [`Database`]: a pool with every option decided, and the schema it works in |
+//! | `schema` | [`SchemaName`]: an identifier that is safe inside SQL text |
+//! | `error` | [`DbError`]: "not reachable now" told apart from "refused" |
+//! | `retry` | waiting until the database is back |
+//! | `migrate` | Oban's tables and ours, brought up to date by whoever starts first |
+//! | `pgmq` | finding or installing the message queue functions |
+//! | `notifier` | LISTEN and NOTIFY on Oban's channels |
+
+mod error;
+pub mod migrate;
+pub mod notifier;
+pub mod pgmq;
+mod pool;
+mod retry;
+mod schema;
+
+pub use error::DbError;
+pub use pool::{Database, PoolOptions};
+pub use retry::{RETRY_DELAY_MAX, RETRY_DELAY_MIN, retry_delay, retry_unavailable};
+pub use schema::SchemaName;

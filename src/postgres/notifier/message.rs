@@ -1,0 +1,267 @@
+//! What Oban's nodes write on `insert` and `signal`.
+//!
+//! Three forms of text are in use: a JSON object, and two that are compressed (`H4sI…`, `Z:…`). The compressed ones are
+//! recognised and reported as [`Undecodable::Compressed`], which callers treat as "something happened, look".
+//! Unknown keys are ignored: other versions send more than we know.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Largest payload that is looked at, in bytes; PostgreSQL delivers none this large.
+pub const PAYLOAD_BYTES_MAX: usize = 8_000;
+
+/// `ident` of a message for every instance.
+pub const IDENT_ANY: &str = "any";
+
+/// `queue` of a signal for every queue.
+pub const QUEUE_ANY: &str = "*";
+
+/// A queue has available jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Insert {
+    /// Which queue.
+    pub queue: String,
+}
+
+/// A request to the queues of one or all instances, or to a job.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "action", rename_all = "lowercase")]
+pub enum Signal {
+    /// Stop claiming.
+    Pause {
+        /// Queue, or `*`.
+        queue: String,
+        /// For whom: `any`, or `<name>.<node>`; without it for everybody.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ident: Option<String>,
+    },
+    /// Claim again.
+    Resume {
+        /// Queue, or `*`.
+        queue: String,
+        /// As in `Pause`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ident: Option<String>,
+    },
+    /// Change the limit.
+    Scale {
+        /// Queue.
+        queue: String,
+        /// As in `Pause`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ident: Option<String>,
+        /// Jobs that run at once; the receiver checks the range.
+        limit: u32,
+    },
+    /// Start a queue that does not run here.
+    Start {
+        /// Queue.
+        queue: String,
+        /// As in `Pause`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ident: Option<String>,
+        /// Jobs that run at once.
+        limit: u32,
+        /// Start without claiming.
+        paused: bool,
+    },
+    /// Stop a queue.
+    Stop {
+        /// Queue.
+        queue: String,
+        /// As in `Pause`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ident: Option<String>,
+    },
+    /// Cancel a job that runs.
+    Pkill {
+        /// Which job.
+        job_id: i64,
+    },
+}
+
+impl Signal {
+    /// For an instance with this ident (`<name>.<node>`).
+    pub fn is_for(&self, ident: &str) -> bool {
+        match self {
+            Self::Pause { ident: to, .. }
+            | Self::Resume { ident: to, .. }
+            | Self::Scale { ident: to, .. }
+            | Self::Start { ident: to, .. }
+            | Self::Stop { ident: to, .. } => to.as_deref().is_none_or(|to| to == IDENT_ANY || to == ident),
+            Self::Pkill { .. } => true,
+        }
+    }
+}
+
+/// Why a payload says nothing to us. The payload itself is not repeated: it may be anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecodable {
+    /// Larger than PostgreSQL delivers.
+    #[error("it has {bytes} bytes")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// One of the compressed forms.
+    #[error("it is compressed")]
+    Compressed,
+    /// No JSON object.
+    #[error("it is no JSON object: {reason}")]
+    NoObject {
+        /// What the parser met.
+        reason: String,
+    },
+    /// A key is missing or has a value of another type.
+    #[error("key \"{key}\" is missing or not {expected}")]
+    Key {
+        /// Which key.
+        key: &'static str,
+        /// What belongs there.
+        expected: &'static str,
+    },
+    /// An action that Oban does not have, or that came after this program.
+    #[error("its action is not known")]
+    Action,
+}
+
+/// Reads a payload of channel `insert`.
+///
+/// # Errors
+/// What is wrong with it; look at every queue then.
+pub fn decode_insert(payload: &str) -> Result<Insert, Undecodable> {
+    Ok(Insert { queue: text(&object(payload)?, "queue")? })
+}
+
+/// Reads a payload of channel `signal`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode_signal(payload: &str) -> Result<Signal, Undecodable> {
+    let object = object(payload)?;
+    let action = text(&object, "action")?;
+    if action == "pkill" {
+        let job_id = object.get("job_id").and_then(Value::as_i64).filter(|id| *id > 0);
+        return job_id
+            .map(|job_id| Signal::Pkill { job_id })
+            .ok_or(Undecodable::Key { key: "job_id", expected: "a positive whole number" });
+    }
+    if !matches!(action.as_str(), "pause" | "resume" | "scale" | "start" | "stop") {
+        return Err(Undecodable::Action);
+    }
+    let queue = text(&object, "queue")?;
+    let ident = match object.get("ident") {
+        None | Some(Value::Null) => None,
+        Some(_) => Some(text(&object, "ident")?),
+    };
+    let limit = || {
+        let limit = object.get("limit").and_then(Value::as_u64).and_then(|limit| u32::try_from(limit).ok());
+        limit.filter(|limit| *limit > 0).ok_or(Undecodable::Key { key: "limit", expected: "a positive whole number" })
+    };
+    Ok(match action.as_str() {
+        "pause" => Signal::Pause { queue, ident },
+        "resume" => Signal::Resume { queue, ident },
+        "stop" => Signal::Stop { queue, ident },
+        "scale" => Signal::Scale { queue, ident, limit: limit()? },
+        _ => {
+            let paused = match object.get("paused") {
+                None | Some(Value::Null) => false,
+                Some(Value::Bool(paused)) => *paused,
+                Some(_) => return Err(Undecodable::Key { key: "paused", expected: "true or false" }),
+            };
+            Signal::Start { queue, ident, limit: limit()?, paused }
+        }
+    })
+}
+
+fn object(payload: &str) -> Result<Map<String, Value>, Undecodable> {
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(Undecodable::TooLarge { bytes: payload.len() });
+    }
+    if payload.starts_with("H4sI") || payload.starts_with("Z:") {
+        return Err(Undecodable::Compressed);
+    }
+    // The parser limits the depth itself.
+    serde_json::from_str(payload).map_err(|error| Undecodable::NoObject { reason: error.to_string() })
+}
+
+fn text(object: &Map<String, Value>, key: &'static str) -> Result<String, Undecodable> {
+    match object.get(key) {
+        Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
+        _ => Err(Undecodable::Key { key, expected: "a text" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_oban_writes() {
+        assert_eq!(decode_insert(r#"{"queue":"default"}"#), Ok(Insert { queue: "default".into() }));
+        let queue = || "a".to_owned();
+        let ident = || Some("any".to_owned());
+        for (payload, signal) in [
+            (
+                json!({"action": "pause", "queue": "a", "ident": "any"}),
+                Signal::Pause { queue: queue(), ident: ident() },
+            ),
+            (json!({"action": "resume", "queue": "a", "extra": 1}), Signal::Resume { queue: queue(), ident: None }),
+            (
+                json!({"action": "scale", "queue": "a", "ident": "any", "limit": 3, "node": "n"}),
+                Signal::Scale { queue: queue(), ident: ident(), limit: 3 },
+            ),
+            (
+                json!({"action": "start", "queue": "a", "ident": "any", "limit": 3, "local_only": false}),
+                Signal::Start { queue: queue(), ident: ident(), limit: 3, paused: false },
+            ),
+            (json!({"action": "stop", "queue": "a", "ident": "any"}), Signal::Stop { queue: queue(), ident: ident() }),
+            (json!({"action": "pkill", "job_id": 9}), Signal::Pkill { job_id: 9 }),
+        ] {
+            assert_eq!(decode_signal(&payload.to_string()), Ok(signal));
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let signal = Signal::Start { queue: "a".into(), ident: Some("Oban.n".into()), limit: 2, paused: true };
+        assert_eq!(decode_signal(&serde_json::to_string(&signal).unwrap()), Ok(signal.clone()));
+        assert!(signal.is_for("Oban.n") && !signal.is_for("Oban.m"));
+        assert!(Signal::Pkill { job_id: 1 }.is_for("Oban.n"));
+    }
+
+    #[test]
+    fn says_why_it_cannot_read() {
+        assert_eq!(decode_insert("H4sIAAAA"), Err(Undecodable::Compressed));
+        assert_eq!(decode_signal("Z:H4sIAAAA"), Err(Undecodable::Compressed));
+        assert_eq!(decode_signal(r#"{"action":"explode","queue":"a"}"#), Err(Undecodable::Action));
+        assert!(matches!(decode_insert("[1]"), Err(Undecodable::NoObject { .. })));
+        assert!(matches!(decode_insert(&"[".repeat(7_000)), Err(Undecodable::NoObject { .. })));
+        assert!(matches!(decode_insert(&"x".repeat(9_000)), Err(Undecodable::TooLarge { bytes: 9_000 })));
+        for (payload, key) in [
+            (json!({"action": "scale", "queue": "a", "limit": -1}), "limit"),
+            (json!({"action": "scale", "queue": "a", "limit": 4_294_967_296_u64}), "limit"),
+            (json!({"action": "pause", "queue": 7}), "queue"),
+            (json!({"action": "pause", "queue": "a", "ident": 7}), "ident"),
+            (json!({"action": "start", "queue": "a", "limit": 1, "paused": "yes"}), "paused"),
+            (json!({"action": "pkill", "job_id": "9"}), "job_id"),
+            (json!({"queue": "a"}), "action"),
+        ] {
+            match decode_signal(&payload.to_string()) {
+                Err(Undecodable::Key { key: found, .. }) => assert_eq!(found, key, "{payload}"),
+                other => panic!("{payload}: {other:?}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn survives_any_text(payload in ".{0,200}") {
+            assert!(decode_insert(&payload).is_err() || payload.starts_with(|c: char| c == '{' || c.is_whitespace()));
+            drop(decode_signal(&payload));
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Finding pgmq, or installing it. Its messages are moved by calling `pgmq.*` in SQL, not through the crate.
+//!
+//! pgmq can be there in three ways that must not be mixed: as an extension (managed hosts), as SQL with a record of its
+//! version (our installer and its relatives), or as bare SQL (Python's installer, psql). Installing over the first or the
+//! last fails half-way or leaves two owners, so we look first and install only where there is nothing or a record.
+
+use std::str::FromStr;
+
+use sqlx::{PgConnection, PgPool};
+
+use super::migrate::{LOCK_KEY, MigrateError};
+use super::{Database, DbError};
+
+/// First version with topics.
+const VERSION_MIN: Version = Version(1, 11, 0);
+
+/// Connections of an installation: one holds the lock, one works.
+const CONNECTIONS: u32 = 2;
+
+/// How pgmq came into the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `CREATE EXTENSION`: upgraded by `ALTER EXTENSION`.
+    Extension,
+    /// From SQL with a record of its version: upgraded by us.
+    Script,
+    /// From SQL without a record: used as it is.
+    Foreign,
+}
+
+impl Kind {
+    /// One word for listings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Extension => "extension",
+            Self::Script => "script",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+/// pgmq as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    /// How it came there.
+    pub kind: Kind,
+    /// Its version, unless it is foreign.
+    pub version: Option<String>,
+    topics: bool,
+}
+
+impl Installation {
+    /// It has `send_topic`, which we need.
+    pub fn has_topics(&self) -> bool {
+        self.topics
+    }
+}
+
+/// Looks for pgmq without changing anything.
+///
+/// # Errors
+/// Those of [`DbError`].
+pub async fn find(connection: &mut PgConnection) -> Result<Option<Installation>, DbError> {
+    let (extension, has_record, has_type, has_topics): (Option<String>, bool, bool, bool) = sqlx::query_as(
+        "SELECT (SELECT extversion FROM pg_extension WHERE extname = 'pgmq'),
+           to_regclass('pgmq.__pgmq_migrations') IS NOT NULL,
+           to_regtype('pgmq.message_record') IS NOT NULL,
+           to_regprocedure('pgmq.send_topic(text,jsonb,jsonb,integer)') IS NOT NULL",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if let Some(version) = extension {
+        let topics = version.parse::<Version>().is_ok_and(|version| version >= VERSION_MIN);
+        return Ok(Some(Installation { kind: Kind::Extension, version: Some(version), topics }));
+    }
+    if has_record {
+        let versions: Vec<String> =
+            sqlx::query_scalar("SELECT version FROM pgmq.__pgmq_migrations").fetch_all(&mut *connection).await?;
+        let version = versions.into_iter().max_by_key(|version| version.parse::<Version>().ok());
+        return Ok(Some(Installation { kind: Kind::Script, version, topics: has_topics }));
+    }
+    Ok(has_type.then_some(Installation { kind: Kind::Foreign, version: None, topics: has_topics }))
+}
+
+/// Makes sure that a usable pgmq is there: finds, upgrades or installs it. Safe to repeat and from many instances at once;
+/// takes some milliseconds when nothing is to do.
+///
+/// Cancel safety: an installation that is cut off is rolled back.
+///
+/// # Errors
+/// `E0306` extension too old, `E0307` foreign SQL too old, `E0308` not installable, and those of [`DbError`].
+pub async fn ensure(database: &Database) -> Result<Installation, MigrateError> {
+    let pool = database.maintenance_pool(CONNECTIONS);
+    let result = ensure_locked(&pool).await;
+    pool.close().await;
+    result
+}
+
+async fn ensure_locked(pool: &PgPool) -> Result<Installation, MigrateError> {
+    let mut lock = pool.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK_KEY).execute(&mut *lock).await?;
+    // Not on the lock's connection: reading the record there would keep it from the installer until the commit.
+    let mut connection = pool.acquire().await?;
+    let found = find(&mut connection).await?;
+    let install = match &found {
+        None => !create_extension(&mut connection).await?,
+        Some(installation) => installation.kind == Kind::Script,
+    };
+    drop(connection);
+    if install {
+        ::pgmq::PGMQueueExt::new_with_pool(pool.clone())
+            .await
+            .install_sql_from_embedded()
+            .await
+            .map_err(install_error)?;
+    }
+    let found = find(&mut *pool.acquire().await?).await?;
+    lock.commit().await?;
+    match found {
+        Some(found) if found.topics => Ok(found),
+        Some(Installation { kind: Kind::Extension, version, .. }) => {
+            Err(MigrateError::OldPgmqExtension { version: version.unwrap_or_default() })
+        }
+        Some(Installation { kind: Kind::Foreign, .. }) => Err(MigrateError::OldPgmqSql),
+        found => {
+            let version = found.and_then(|found| found.version).unwrap_or_else(|| "none".into());
+            Err(MigrateError::PgmqInstall {
+                reason: format!("after the installation there is no pgmq.send_topic (recorded version: {version})"),
+                forbidden: false,
+            })
+        }
+    }
+}
+
+/// Creates the extension where the server offers a version that we can use and lets us; false when it does not.
+async fn create_extension(connection: &mut PgConnection) -> Result<bool, MigrateError> {
+    let offered: Option<String> =
+        sqlx::query_scalar("SELECT default_version FROM pg_available_extensions WHERE name = 'pgmq'")
+            .fetch_optional(&mut *connection)
+            .await?
+            .flatten();
+    if !offered.is_some_and(|version| version.parse::<Version>().is_ok_and(|version| version >= VERSION_MIN)) {
+        return Ok(false);
+    }
+    match sqlx::raw_sql("CREATE EXTENSION pgmq").execute(connection).await.map_err(DbError::from) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_unavailable() => Err(error.into()),
+        Err(error) => {
+            tracing::info!(%error, "the server offers extension pgmq and did not create it; installing from SQL");
+            Ok(false)
+        }
+    }
+}
+
+fn install_error(error: ::pgmq::PgmqError) -> MigrateError {
+    let error = match error {
+        ::pgmq::PgmqError::DatabaseError(error) => DbError::from(error),
+        other => return MigrateError::PgmqInstall { reason: other.to_string(), forbidden: false },
+    };
+    if error.is_unavailable() {
+        return error.into();
+    }
+    MigrateError::PgmqInstall { forbidden: error.sqlstate().as_deref() == Some("42501"), reason: error.to_string() }
+}
+
+/// Major, minor, patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u32, u32, u32);
+
+impl FromStr for Version {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.splitn(3, '.').map(str::parse);
+        let mut next = || parts.next().unwrap_or(Ok(0));
+        Ok(Self(next()?, next()?, next()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compares_versions_by_number() {
+        let version = |text: &str| text.parse::<Version>().unwrap();
+        assert!(version("1.11.0") >= VERSION_MIN && version("1.11") >= VERSION_MIN && version("2.0.0") > VERSION_MIN);
+        assert!(version("1.9.3") < VERSION_MIN);
+        assert!("1.x".parse::<Version>().is_err());
+    }
+}

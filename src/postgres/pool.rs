@@ -1,0 +1,264 @@
+//! The pool that everything but the listener works through, with every option decided here.
+//!
+//! Connections are not tested before they are handed out (a round trip each time); after a restart of the server each
+//! stale connection costs one failed call, which is why callers that must persist use
+//! [`retry_unavailable`](super::retry_unavailable). The pool itself survives restarts of the server and needs no rebuild.
+//!
+//! Every session has `search_path` set to the configured schema alone, so our own SQL stays unqualified. Use no
+//! transaction-pooling proxy: prepared statements and LISTEN need a session.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use super::{DbError, SchemaName};
+
+/// Longest wait for a connection, a new one's making included.
+pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that nobody used for this long is closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// A connection is closed after this long, so that memory of the server's process does not grow for ever.
+const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// Longest wait for a lock of a row or table within one statement.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A transaction that its owner forgot is ended by the server after this long.
+const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Prepared statements kept for each connection.
+const STATEMENT_CACHE_MAX: usize = 100;
+
+/// Oldest server, as `server_version_num`: what Oban asks for.
+const SERVER_VERSION_MIN: i32 = 140_000;
+
+/// What differs between pools.
+#[derive(Debug, Clone)]
+pub struct PoolOptions {
+    /// Schema of all unqualified names. Default `public`.
+    pub schema: SchemaName,
+    /// What `pg_stat_activity` shows: the instance id. Default `singularity`.
+    pub application_name: String,
+    /// Most connections at once. Default 10.
+    pub max: u32,
+    /// The server ends a statement after this long. Default 10 s.
+    pub statement_timeout: Duration,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            schema: SchemaName::default(),
+            application_name: "singularity".into(),
+            max: 10,
+            statement_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A pool of connections to one database and schema. Cloning is cheap and shares the pool.
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: PgPool,
+    /// User, address, name and TLS from the URL, and nothing else.
+    base: PgConnectOptions,
+    schema: SchemaName,
+    application_name: String,
+    public_url: String,
+}
+
+impl Database {
+    /// Opens a pool and makes sure that the server answers and is new enough.
+    ///
+    /// Cancel safety: nothing stays behind but connections that close themselves.
+    ///
+    /// # Errors
+    /// `E0220` URL, `E0222` not available, `E0223` refused, `E0224` server older than 14.
+    pub async fn connect(url: &SecretString, options: &PoolOptions) -> Result<Self, DbError> {
+        let database = Self::connect_lazy(url, options)?;
+        let (number, found): (i32, String) =
+            sqlx::query_as("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
+                .fetch_one(database.pool())
+                .await?;
+        if number < SERVER_VERSION_MIN {
+            return Err(DbError::UnsupportedServer { found });
+        }
+        Ok(database)
+    }
+
+    /// A pool that connects at its first use. Needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// `E0220` when the URL cannot be read.
+    pub fn connect_lazy(url: &SecretString, options: &PoolOptions) -> Result<Self, DbError> {
+        let url = url.expose_secret();
+        if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+            return Err(DbError::InvalidUrl { reason: "it does not start with postgres:// or postgresql://".into() });
+        }
+        let base: PgConnectOptions = url.parse().map_err(DbError::from)?;
+        // A control character, NUL above all, would break the start-up message.
+        let application_name: String = options.application_name.chars().filter(|c| !c.is_control()).collect();
+        let session = session(&base, &options.schema, &application_name, options.statement_timeout);
+        let pool = pool_options(options.max).connect_lazy_with(session);
+        let public_url = without_password(url);
+        Ok(Self { inner: Arc::new(Inner { pool, base, schema: options.schema.clone(), application_name, public_url }) })
+    }
+
+    /// The pool, for statements.
+    pub fn pool(&self) -> &PgPool {
+        &self.inner.pool
+    }
+
+    /// The schema that every connection of the pool looks in.
+    pub fn schema(&self) -> &SchemaName {
+        &self.inner.schema
+    }
+
+    /// The full channel of an Oban channel, such as `public.oban_insert` for `insert`: one identifier, dot included.
+    pub fn channel(&self, name: &str) -> String {
+        format!("{}.oban_{name}", self.inner.schema)
+    }
+
+    /// The URL without its password, for people and for `psql`.
+    pub fn public_url(&self) -> &str {
+        &self.inner.public_url
+    }
+
+    /// The clock of the server, which decides about all leases and orders.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn server_now(&self) -> Result<DateTime<Utc>, DbError> {
+        Ok(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(self.pool()).await?)
+    }
+
+    /// Closes every connection and waits for those in use. Clones are closed too.
+    pub async fn close(&self) {
+        self.inner.pool.close().await;
+    }
+
+    /// Options of a session in the configured schema that no statement timeout ends: for the listener.
+    pub(super) fn session_unlimited(&self) -> PgConnectOptions {
+        session(&self.inner.base, &self.inner.schema, &self.inner.application_name, Duration::ZERO)
+            .options([("idle_session_timeout", "0")])
+    }
+
+    /// A second, short-lived pool without statement timeout that looks where the server's default looks: for scripts of
+    /// others that must not run in our schema.
+    pub(super) fn maintenance_pool(&self, max: u32) -> PgPool {
+        let options = self.inner.base.clone().application_name(&self.inner.application_name);
+        pool_options(max).connect_lazy_with(options.options([("statement_timeout", "0")]))
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("url", &self.inner.public_url)
+            .field("schema", &self.inner.schema.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+fn pool_options(max: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(max.max(1))
+        .min_connections(0)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .max_lifetime(LIFETIME_MAX)
+        .test_before_acquire(false)
+}
+
+/// One session's settings. They are part of the connection, so they hold after every reconnect; sqlx itself adds
+/// `TimeZone=UTC`.
+fn session(
+    base: &PgConnectOptions,
+    schema: &SchemaName,
+    application_name: &str,
+    statement_timeout: Duration,
+) -> PgConnectOptions {
+    let millis = |time: Duration| time.as_millis().to_string();
+    base.clone().application_name(application_name).statement_cache_capacity(STATEMENT_CACHE_MAX).options([
+        ("search_path", schema.to_string()),
+        ("statement_timeout", millis(statement_timeout)),
+        ("lock_timeout", millis(LOCK_TIMEOUT)),
+        ("idle_in_transaction_session_timeout", millis(IDLE_IN_TRANSACTION_TIMEOUT)),
+        // The server notices a dead client within a minute instead of two hours. On a Unix socket they have no effect.
+        ("tcp_keepalives_idle", "30".to_owned()),
+        ("tcp_keepalives_interval", "10".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
+    ])
+}
+
+/// Takes the password out of `scheme://user:password@…` and out of `?password=…`.
+fn without_password(url: &str) -> String {
+    let (main, query) = url.split_once('?').unwrap_or((url, ""));
+    let (scheme, rest) = main.split_once("://").unwrap_or(("postgres", main));
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let authority = match authority.rsplit_once('@') {
+        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
+        None => authority.to_owned(),
+    };
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !pair.split('=').next().unwrap_or_default().contains("password"))
+        .collect();
+    let separator = if kept.is_empty() { "" } else { "?" };
+    format!("{scheme}://{authority}{path}{separator}{}", kept.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Coded;
+
+    fn lazy(url: &str, options: &PoolOptions) -> Result<Database, DbError> {
+        Database::connect_lazy(&SecretString::from(url), options)
+    }
+
+    #[tokio::test]
+    async fn shows_no_password() {
+        let url = "postgres://ann:secret@db.example:5433/jobs?sslmode=require&password=secret&host=/run/pg";
+        let database = lazy(url, &PoolOptions::default()).unwrap();
+        assert_eq!(database.public_url(), "postgres://ann@db.example:5433/jobs?sslmode=require&host=/run/pg");
+        assert!(!format!("{database:?}").contains("secret"));
+        assert_eq!(without_password("postgres://h/d"), "postgres://h/d");
+        assert_eq!(without_password("postgres://u:a@b@h"), "postgres://u@h");
+    }
+
+    #[tokio::test]
+    async fn says_what_is_wrong_with_a_url_without_repeating_it() {
+        for url in ["", "secret", "mysql://u:secret@h/d", "postgres://u:secret@h:port/d"] {
+            let error = lazy(url, &PoolOptions::default()).unwrap_err();
+            assert_eq!(error.code(), "E0220", "{url}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn names_channels_as_oban_does() {
+        let options = PoolOptions { schema: "jobs".parse().unwrap(), ..PoolOptions::default() };
+        assert_eq!(lazy("postgres://localhost/d", &options).unwrap().channel("insert"), "jobs.oban_insert");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_unavailable() {
+        // Nobody listens on port 1.
+        let url = SecretString::from("postgres://localhost:1/d?host=/nonexistent");
+        let error = Database::connect(&url, &PoolOptions::default()).await.unwrap_err();
+        assert!(error.is_unavailable(), "{error:?}");
+        assert!(error.hint().is_some());
+    }
+}
