@@ -91,8 +91,9 @@ mod tests {
             left -= 1;
             let answer = if left == 0 { Ok(7) } else { Err(away()) };
             async move { answer }
-        });
-        assert_eq!(answer.await.unwrap(), 7);
+        })
+        .await;
+        assert_eq!(answer.unwrap(), 7);
     }
 
     #[tokio::test(start_paused = true)]
