@@ -30,7 +30,7 @@ pub(super) fn complete_prices(layers: &mut [Layer], problems: &mut Problems) {
             continue;
         }
         if !problems.touch(&price) {
-            let flaw = Flaw::bad(format!("the price of {} is missing", missing.join(" and ")))
+            let flaw = Flaw::bad(format!("the price does not state {}", missing.join(" and ")))
                 .suggest("state input and output in dollars per million tokens");
             problems.push(place.clone(), &*price, flaw);
         }

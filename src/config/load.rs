@@ -29,7 +29,7 @@ pub const SHIPPED: &str = include_str!("../../actors.toml");
 /// Largest configuration file, in bytes; the shipped one is a hundredth of it.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What a configuration is loaded from. The default is the shipped file alone, looked beside the current folder.
+/// What a configuration is loaded from. The default looks in the current folder and knows no variable.
 #[derive(Clone, Default)]
 pub struct Source {
     /// A file that must exist.
@@ -72,7 +72,8 @@ pub struct Loaded {
     pub config: Config,
     /// The file that was read, if any.
     pub path: Option<PathBuf>,
-    /// Folder of the file, or the folder that was searched: relative paths in the configuration start here.
+    /// Folder of the file, or the folder that was searched: relative paths in the configuration start here. Those of
+    /// secrets are already resolved; those of `[embedded]` are as they were written.
     pub base_dir: PathBuf,
     /// Layer of each effective value, by dotted key. A key that no layer sets is absent and has its built-in default.
     pub origins: BTreeMap<String, Origin>,
@@ -85,9 +86,13 @@ pub struct Loaded {
 pub fn load(source: &Source) -> Result<Loaded, ConfigErrors> {
     let mut problems = Problems::default();
     let found = find(source, &mut problems);
-    let (config, origins) = assemble(&found, source, problems)?;
+    let (mut config, origins) = assemble(&found, source, problems)?;
     let path = if let Found::Text(path, _) = found { Some(path) } else { None };
-    let base_dir = path.as_deref().and_then(Path::parent).unwrap_or(&source.search_dir).to_owned();
+    let base_dir = path.as_deref().and_then(Path::parent).unwrap_or(&source.search_dir);
+    // The parent of a bare file name is empty, which is no folder to the operating system.
+    let base_dir = if base_dir.as_os_str().is_empty() { PathBuf::from(".") } else { base_dir.to_owned() };
+    let keys = config.providers.values_mut().filter_map(|provider| provider.api_key.as_mut());
+    keys.chain([&mut config.database.url]).for_each(|secret| secret.anchor(&base_dir));
     Ok(Loaded { config, path, base_dir, origins })
 }
 

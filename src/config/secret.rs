@@ -1,7 +1,7 @@
 //! Secrets by reference: `env:NAME` or `file:PATH`, never the secret itself.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use secrecy::SecretString;
@@ -27,6 +27,13 @@ impl SecretRef {
     /// A reference to an environment variable.
     pub fn env(name: &str) -> Self {
         Self::Env(name.to_owned())
+    }
+
+    /// Makes a relative file path start at `folder`.
+    pub(super) fn anchor(&mut self, folder: &Path) {
+        if let Self::File(path) = self {
+            *path = folder.join(&*path);
+        }
     }
 
     /// Reads the secret; `None` when the variable or file does not exist or is empty.

@@ -1,6 +1,7 @@
 //! Walks a parsed file along the schema and reports every problem, where serde would stop at the first.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -8,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::document::Document;
 use super::kind::{Kind, Raw, shown};
 use super::layer::Layer;
-use super::problem::{Fault, Flaw, Place, Problems};
+use super::problem::{Fault, Flaw, Problems};
 use super::rules;
 use super::schema::{Layering, Node, ROOT, Table};
 use super::suggest::nearest;
@@ -93,22 +94,21 @@ impl Walk<'_> {
         }
     }
 
-    fn leaf(&mut self, kind: Kind, path: &str, span: &std::ops::Range<usize>, value: &DeValue<'_>) {
+    fn leaf(&mut self, kind: Kind, path: &str, span: &Range<usize>, value: &DeValue<'_>) {
         let place = self.document.place(span, Some(kind));
         match kind.check(&raw(value)) {
             Ok(checked) => self.layer.set(path, checked, place),
             Err(flaws) => {
                 for flaw in flaws {
                     let element = flaw.element.and_then(|index| value.as_array().and_then(|array| array.get(index)));
-                    let place = element.map(|element| self.document.place(&element.span(), Some(kind)));
-                    self.problems.push(place.unwrap_or_else(|| self.place_of(span, kind)), path, flaw);
+                    let place = match element {
+                        Some(element) => self.document.place(&element.span(), Some(kind)),
+                        None => place.clone(),
+                    };
+                    self.problems.push(place, path, flaw);
                 }
             }
         }
-    }
-
-    fn place_of(&self, span: &std::ops::Range<usize>, kind: Kind) -> Place {
-        self.document.place(span, Some(kind))
     }
 }
 

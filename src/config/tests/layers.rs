@@ -36,6 +36,21 @@ fn a_named_file_wins_over_the_one_in_the_folder_and_must_exist() {
 }
 
 #[test]
+fn secret_files_are_looked_for_beside_the_configuration_file() {
+    let case = Case::new("database.url = \"file:url\"\nproviders.openai.api_key = \"file:/run/key\"");
+    std::fs::write(case.dir.path().join("url"), "postgres://here\n").unwrap();
+    let config = case.loaded().config;
+    assert!(config.database.url.read().unwrap().is_some());
+    assert_eq!(config.providers["openai"].api_key, Some(SecretRef::File("/run/key".into())));
+}
+
+#[test]
+fn the_folder_of_relative_paths_is_never_empty() {
+    let loaded = load(&Source { search_dir: "".into(), path: None, ..Source::default() }).unwrap();
+    assert_eq!(loaded.base_dir.to_str(), Some("."));
+}
+
+#[test]
 fn environment_wins_over_the_file_and_overrides_win_over_both() {
     let case = Case::new("[queues.default]\nlimit = 7\n[runtime]\njob_threads = 3\n[log]\nfilter = \"warn\"")
         .env("SINGULARITY__QUEUES__DEFAULT__LIMIT", "20")

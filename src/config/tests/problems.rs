@@ -80,7 +80,7 @@ const BAD_FILES: &[(&str, &[&str])] = &[
         "[routing]\ndefault_complexity = \"hard\"\ntask_types = { Chat = \"simple\", code = \"complx\" }",
         &["E0103 2 routing.default_complexity", "E0103 3 routing.task_types.Chat", "E0103 3 routing.task_types.code"],
     ),
-    ("[log]\nformat = \"xml\"\nfilter = \"a=b=c\"", &["E0103 2 log.format", "E0103 3 log.filter"]),
+    ("[log]\nformat = \"xml\"\nfilter = \"\"", &["E0103 2 log.format", "E0103 3 log.filter"]),
     (
         "[runtime]\njob_threads = 99999999999999999999\nmax_restarts = 1.5\nmax_window = 2024-01-01",
         &["E0103 2 runtime.job_threads", "E0102 3 runtime.max_restarts", "E0102 4 runtime.max_window"],
@@ -95,6 +95,14 @@ fn every_problem_of_a_file_is_reported_in_the_order_of_the_file() {
         let case = Case::new(file);
         assert_eq!(case.problems(), *expected, "{file}\n\n{}", case.report());
     }
+}
+
+/// Only the binary installs a subscriber, so only it knows what a filter is.
+#[cfg(feature = "cli")]
+#[test]
+fn a_log_filter_that_no_subscriber_takes_is_refused() {
+    let case = Case::new("[log]\nfilter = \"a=b=c\"");
+    assert_eq!(case.problems(), ["E0103 2 log.filter"], "{}", case.report());
 }
 
 #[test]
@@ -212,6 +220,8 @@ fn a_secret_that_was_pasted_is_never_repeated() {
         "[providers.openai]\ntimeouts = \"SECRET\"",
         "[database]\npool_max = 3 url = \"SECRET\"",
         "[database]\npool_max = 3 # SECRET",
+        "[database]\nschema = \"postgres://me:SECRET@host/db\"",
+        "[log]\nformat = \"https://SECRET@host\"",
     ];
     for file in files {
         let case = Case::new(&file.replace("SECRET", SECRET));
