@@ -70,7 +70,11 @@ async fn survives_the_loss_of_all_connections() {
         held.push(database.pool().acquire().await.unwrap());
     }
     drop(held);
-    db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'loses'").await;
+    db.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE application_name = 'loses' AND datname = current_database()",
+    )
+    .await;
     let (cancel, mut rng) = (CancellationToken::new(), StdRng::seed_from_u64(1));
     let answer = retry_unavailable(&cancel, &mut rng, || {
         let database = database.clone();
