@@ -1,9 +1,40 @@
 //! Configuration: `actors.toml`, its layers and its checks.
+//!
+//! `model.rs` is the result as types; `schema.rs` the same keys as data, with ranges; `load.rs` the order of the layers.
+//! A configuration that loads is valid: whoever gets a [`Config`] from [`load`] need not check it again.
 
+mod check;
+mod document;
+mod kind;
+mod layer;
+mod load;
 mod model;
+mod origin;
+mod overlay;
 mod period;
+mod print;
+mod problem;
+mod rules;
+mod schema;
 mod secret;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod walk;
 
+pub use load::{ENV_PREFIX, FILE_NAME, Loaded, SHIPPED, Source, load};
 pub use model::*;
+pub use origin::Origin;
 pub use period::Period;
+pub use print::{Entry, entries, print};
+pub use problem::{ConfigErrors, Excerpt, Fault, Problem};
 pub use secret::SecretRef;
+
+/// Whether `text` may be the id of an instance: 1 to 63 visible ASCII characters, as `INSTANCE_ID` and `--instance-id`
+/// must be too.
+///
+/// # Errors
+/// What is wrong and what is allowed.
+pub fn check_instance_id(text: &str) -> Result<(), String> {
+    rules::instance_id(text).map_err(|flaw| flaw.message)
+}

@@ -5,6 +5,7 @@
 //! letters, digits and underscores, because environment overrides lower-case their keys.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,7 @@ pub struct Instance {
     /// Time between heartbeats; 100 ms to 1 minute. Default 5 s.
     pub heartbeat: Period,
     /// Without a heartbeat for this long an instance counts as dead and its jobs are taken over; it stops its own jobs
-    /// before that. At least three heartbeats. Default 30 s.
+    /// before that. At least three heartbeats, at most a day. Default 30 s.
     pub stale_after: Period,
 }
 
@@ -70,7 +71,7 @@ pub struct Database {
     pub schema: String,
     /// Connections of the control pool; 4 to 200. Default 10.
     pub pool_max: u32,
-    /// Limit of one statement on the server. Default 10 s.
+    /// Limit of one statement on the server; 100 ms to 1 hour. Default 10 s.
     pub statement_timeout: Period,
 }
 
@@ -82,7 +83,7 @@ pub struct Embedded {
     pub data_dir: PathBuf,
     /// Folder with `initdb`, `pg_ctl` and `postgres`; unset means discovery.
     pub bin_dir: Option<PathBuf>,
-    /// How long the server stays after its last user is gone. Default 2 s.
+    /// How long the server stays after its last user is gone; at most a day. Default 2 s.
     pub linger: Period,
 }
 
@@ -90,13 +91,14 @@ pub struct Embedded {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
-    /// Restarts that the root supervisor allows within `max_window` before the process gives up with exit code 70.
+    /// Restarts that the root supervisor allows within `max_window` before the process gives up with exit code 70;
+    /// at most 1,000. Default 3.
     pub max_restarts: u32,
-    /// Window of `max_restarts`.
+    /// Window of `max_restarts`; 1 s to 1 day. Default 5 s.
     pub max_window: Period,
-    /// How long running jobs may take to finish after a stop was asked for. Default 25 s.
+    /// How long running jobs may take to finish after a stop was asked for; at most a day. Default 25 s.
     pub shutdown_grace: Period,
-    /// Threads of the job runtime; 0 means one per core.
+    /// Threads of the job runtime; 0, the default, means one per core; at most 1,024.
     pub job_threads: usize,
 }
 
@@ -108,7 +110,7 @@ pub struct Queue {
     pub limit: u32,
     /// Start without claiming.
     pub paused: bool,
-    /// Longest time between two looks at the table; notifications usually arrive first. Default 1 s.
+    /// Longest time between two looks at the table, 10 ms to 1 hour; notifications usually arrive first. Default 1 s.
     pub poll_interval: Period,
 }
 
@@ -126,7 +128,7 @@ pub struct Services {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stager {
-    /// Time between two runs. Default 1 s.
+    /// Time between two runs; 10 ms to 1 hour. Default 1 s.
     pub interval: Period,
     /// Jobs staged in one statement; 1 to 50,000. Default 5,000.
     pub limit: u32,
@@ -136,7 +138,7 @@ pub struct Stager {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lifeline {
-    /// Time between two runs. Default 5 s.
+    /// Time between two runs; 10 ms to 1 hour. Default 5 s.
     pub interval: Period,
 }
 
@@ -156,7 +158,7 @@ pub struct Workflow {
     pub queue: String,
     /// Attempts before a job is discarded; 1 to 32,767. Default 5.
     pub max_attempts: u32,
-    /// Limit of one attempt. Default 10 minutes.
+    /// Limit of one attempt; 100 ms to 7 days. Default 10 minutes.
     pub timeout: Period,
 }
 
@@ -184,8 +186,18 @@ pub enum Complexity {
     Complex,
 }
 
+impl fmt::Display for Complexity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Simple => "simple",
+            Self::Medium => "medium",
+            Self::Complex => "complex",
+        })
+    }
+}
+
 /// `[providers.NAME]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Provider {
     /// Which wire format it speaks.
@@ -194,7 +206,7 @@ pub struct Provider {
     pub base_url: Option<String>,
     /// Key by reference; a server on loopback may need none.
     pub api_key: Option<SecretRef>,
-    /// Time limits of a call.
+    /// Time limits of a call; each 1 ms to 1 day.
     pub timeouts: Timeouts,
 }
 
@@ -233,7 +245,7 @@ pub struct Model {
     pub provider: String,
     /// What the provider calls it, and its key in `prices.toml`.
     pub name: String,
-    /// Output limit when a request names none. Default 1,024.
+    /// Output limit when a request names none; 1 to 10,000,000. Default 1,024.
     pub max_tokens: Option<u32>,
     /// Dollars per million tokens; wins over `prices.toml`.
     pub price: Option<Price>,
@@ -241,7 +253,7 @@ pub struct Model {
     pub simulated: Option<Simulated>,
 }
 
-/// Dollars per million tokens, as decimal text or number (`2`, `0.10`).
+/// Dollars per million tokens; each from 0 to 1,000,000.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
@@ -260,9 +272,9 @@ pub struct Price {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Simulated {
-    /// Seed of all draws.
+    /// Seed of all draws. In the file at most `i64::MAX`.
     pub seed: u64,
-    /// Mean time to the whole answer. Default 200 ms.
+    /// Mean time to the whole answer; at most 1 hour. Default 200 ms.
     pub latency: Period,
     /// Spread around the mean, 0 to 1: 0.5 means half to one and a half times. Default 0.5.
     pub jitter: f64,
@@ -270,9 +282,9 @@ pub struct Simulated {
     pub failure_rate: f64,
     /// Share of calls that are refused like a 429 with `retry_after`; 0 to 1.
     pub throttle_rate: f64,
-    /// What a simulated 429 asks for. Default 1 s.
+    /// What a simulated 429 asks for; at most a day. Default 1 s.
     pub retry_after: Period,
-    /// Length of an answer in tokens, smallest and largest.
+    /// Length of an answer in tokens, smallest and largest; each 1 to 1,000,000. Default 20 to 200.
     pub output_tokens: (u32, u32),
 }
 
@@ -365,12 +377,6 @@ impl Default for Workflow {
 impl Default for Routing {
     fn default() -> Self {
         Self { default_complexity: Complexity::Medium, task_types: BTreeMap::new(), models: BTreeMap::new() }
-    }
-}
-
-impl Default for Provider {
-    fn default() -> Self {
-        Self { kind: ProviderKind::default(), base_url: None, api_key: None, timeouts: Timeouts::default() }
     }
 }
 

@@ -10,6 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Largest secret that is read from a file, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
+/// What is wrong with anything that is no reference. The value may be a secret that was pasted, so it is not repeated.
+pub(super) const BY_REFERENCE: &str =
+    "a secret is given by reference, as \"env:NAME\" or \"file:PATH\", never as a value";
+
 /// Where a secret is kept. Printing it shows the reference, which is no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretRef {
@@ -64,12 +68,18 @@ impl FromStr for SecretRef {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
-            Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
+            Some(("env", name)) if is_variable(name) => Ok(Self::Env(name.to_owned())),
+            Some(("env", _)) => Err("the part after \"env:\" is not the name of an environment variable"),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
-            // The value may be a secret that was pasted here, so it is not repeated.
-            _ => Err("a secret is given by reference, as \"env:NAME\" or \"file:PATH\", never as a value"),
+            _ => Err(BY_REFERENCE),
         }
     }
+}
+
+/// As POSIX names variables; it keeps a key that was pasted behind `env:` from being taken for a name.
+fn is_variable(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 impl Serialize for SecretRef {

@@ -1,0 +1,71 @@
+//! The command line as types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::exit::EXIT_CODES;
+
+/// Oban's queues in Rust, under OTP supervision: prompts in, answers and costs out.
+#[derive(Debug, Parser)]
+#[command(name = "singularity", version, after_help = EXIT_CODES, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Configuration file; without it actors.toml in this folder, else the built-in defaults
+    #[arg(long, global = true, value_name = "FILE", env = "SINGULARITY_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Overrides one value of the configuration, for example queues.default.limit=20
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs every request of a file and prints answers and costs
+    Run(super::run::RunArgs),
+    /// Starts a node and runs it until it is told to stop
+    Start(super::start::StartArgs),
+    /// Jobs: enqueue, look, wait, cancel, retry, delete
+    #[command(subcommand)]
+    Job(super::job::JobCommand),
+    /// Queues
+    #[command(subcommand)]
+    Queue(super::queue::QueueCommand),
+    /// Instances
+    #[command(subcommand)]
+    Instance(super::instance::InstanceCommand),
+    /// The live supervision tree of a node
+    Tree(super::tree::TreeArgs),
+    /// Tables of the database
+    #[command(subcommand)]
+    Migrate(super::migrate::MigrateCommand),
+    /// The configuration
+    #[command(subcommand)]
+    Config(super::config::ConfigCommand),
+    /// Checks everything that a node needs
+    Doctor(super::doctor::DoctorArgs),
+    /// Stops an embedded server that nobody uses any more
+    #[cfg(feature = "embedded-postgres")]
+    #[command(name = "__postgres-guardian", hide = true)]
+    Guardian {
+        /// Folder of the server, and how long to wait.
+        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE, for example queues.default.limit=20")?;
+    Ok((key.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,66 @@
+//! What every command starts from: the configuration, and the way to the database.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::args::Global;
+use super::exit::Failure;
+use crate::config::{self, Config, Loaded, Source};
+use crate::node::Storage;
+use crate::postgres::migrate;
+
+/// A loaded configuration.
+#[derive(Debug)]
+pub struct Context {
+    /// The configuration with the origin of each value.
+    pub loaded: Loaded,
+    /// The effective values.
+    pub config: Arc<Config>,
+}
+
+impl Context {
+    /// Loads the configuration as the global options say.
+    ///
+    /// # Errors
+    /// Every problem of the configuration at once.
+    pub fn load(global: &Global) -> Result<Self, Failure> {
+        let source = Source {
+            path: global.config.clone(),
+            search_dir: PathBuf::from("."),
+            env: Source::process_env(),
+            overrides: global.set.clone(),
+        };
+        let loaded = config::load(&source)?;
+        let config = Arc::new(loaded.config.clone());
+        Ok(Self { loaded, config })
+    }
+
+    /// Where relative paths of the configuration start.
+    pub fn base_dir(&self) -> PathBuf {
+        self.loaded.base_dir.clone()
+    }
+
+    /// Opens the database of the configuration, for a command that only looks or changes rows. An embedded server is
+    /// started where none runs, and stops again when nobody uses it.
+    ///
+    /// # Errors
+    /// As a node's start.
+    pub async fn storage(&self) -> Result<Storage, Failure> {
+        Ok(Storage::open(&self.config, &self.base_dir(), "singularity-cli").await?)
+    }
+
+    /// As [`Context::storage`], with tables that are up to date.
+    ///
+    /// # Errors
+    /// As a node's start.
+    pub async fn migrated(&self) -> Result<Storage, Failure> {
+        let storage = self.storage().await?;
+        match migrate::up(storage.db()).await {
+            Ok(_) => Ok(storage),
+            Err(error) => {
+                storage.close().await;
+                Err(crate::node::NodeError::from(error).into())
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Exit codes, and the one form in which a command fails.
+
+use std::fmt;
+
+use crate::config::ConfigErrors;
+use crate::error::Coded;
+use crate::instance::InstanceError;
+use crate::node::NodeError;
+use crate::postgres::DbError;
+use crate::queue::QueueError;
+
+/// What the process exits with. Documented in `--help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Ok = 0,
+    /// The operation failed, for example a job that was waited for was discarded.
+    Failed = 1,
+    /// Wrong arguments.
+    Usage = 2,
+    /// No such job, instance or queue.
+    NotFound = 3,
+    /// Refused in the present state.
+    Conflict = 4,
+    /// Took too long.
+    TimedOut = 5,
+    /// The database, or another service, is not available.
+    Unavailable = 69,
+    /// The root supervisor gave up.
+    GaveUp = 70,
+    /// The configuration is wrong.
+    Config = 78,
+    /// Interrupted.
+    Interrupted = 130,
+}
+
+/// Text for `--help`.
+pub const EXIT_CODES: &str = "Exit codes:
+  0    done
+  1    the operation failed, or a job that was waited for did
+  2    wrong arguments
+  3    not found
+  4    refused in the present state
+  5    timed out
+  69   the database is not available
+  70   the supervision tree gave up
+  78   the configuration is wrong
+  130  interrupted";
+
+/// A command that did not succeed: how the process exits, and what is said on stderr.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code.
+    pub exit: Exit,
+    /// `error[E0401]: text`, or nothing when everything was said already.
+    pub message: Option<String>,
+    /// One line after "try: ".
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// Everything was said already.
+    pub fn silent(exit: Exit) -> Self {
+        Self { exit, message: None, hint: None }
+    }
+
+    /// A failure with a text of the command's own.
+    pub fn new(exit: Exit, code: &str, text: impl fmt::Display) -> Self {
+        Self { exit, message: Some(format!("error[{code}]: {text}")), hint: None }
+    }
+
+    /// Adds what to try.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A failure from any error of the crate.
+    pub fn coded(exit: Exit, error: &(impl Coded + ?Sized)) -> Self {
+        Self { exit, message: Some(format!("error[{}]: {error}", error.code())), hint: error.hint() }
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        // Already one block a problem, each with its code and suggestion.
+        Self { exit: Exit::Config, message: Some(errors.to_string()), hint: None }
+    }
+}
+
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        let exit = match &error {
+            QueueError::Invalid { .. } | QueueError::TooMany { .. } => Exit::Usage,
+            QueueError::Db(error) => of_database(error),
+        };
+        Self::coded(exit, &error)
+    }
+}
+
+impl From<DbError> for Failure {
+    fn from(error: DbError) -> Self {
+        Self::coded(of_database(&error), &error)
+    }
+}
+
+impl From<InstanceError> for Failure {
+    fn from(error: InstanceError) -> Self {
+        Self::coded(of_instance(&error), &error)
+    }
+}
+
+impl From<NodeError> for Failure {
+    fn from(error: NodeError) -> Self {
+        let exit = match &error {
+            NodeError::Db(error) => of_database(error),
+            NodeError::Instance(error) => of_instance(error),
+            #[cfg(feature = "embedded-postgres")]
+            NodeError::Embedded(_) => Exit::Unavailable,
+            NodeError::DatabaseUrl { .. } | NodeError::Schema(_) | NodeError::Models(_) => Exit::Config,
+            NodeError::Migrate(_) => Exit::Failed,
+            NodeError::Start(_) | NodeError::Interrupted(_) => Exit::GaveUp,
+        };
+        Self::coded(exit, &error)
+    }
+}
+
+fn of_database(error: &DbError) -> Exit {
+    if error.is_unavailable() { Exit::Unavailable } else { Exit::Failed }
+}
+
+fn of_instance(error: &InstanceError) -> Exit {
+    match error {
+        InstanceError::BadId(_) => Exit::Usage,
+        InstanceError::InUse { .. } | InstanceError::NotOnline { .. } => Exit::Conflict,
+        InstanceError::NoAnswer { .. } => Exit::TimedOut,
+        InstanceError::Db(error) => of_database(error),
+    }
+}

@@ -1,0 +1,132 @@
+//! The only place that prints. Data goes to stdout, everything else to stderr.
+//!
+//! A closed pipe (`singularity job list | head`) ends the output quietly. Money, durations and times have one form each.
+
+use std::io::{self, IsTerminal, Write};
+
+use chrono::{DateTime, Utc};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
+
+/// Prints one line of data.
+pub fn line(text: impl AsRef<str>) {
+    quiet(writeln!(io::stdout().lock(), "{}", text.as_ref()));
+}
+
+/// Prints one line for the person, apart from the data.
+pub fn note(text: impl AsRef<str>) {
+    quiet(writeln!(io::stderr().lock(), "{}", text.as_ref()));
+}
+
+/// Prints one JSON document.
+///
+/// # Errors
+/// The value cannot be written as JSON.
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    line(to_json(value)?);
+    Ok(())
+}
+
+fn to_json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, "E0801", error))
+}
+
+/// Prints a table with a head line; numbers and all else are given as text.
+pub fn table(head: &[&str], rows: Vec<Vec<String>>) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    for text in table.lines() {
+        line(text.trim_end());
+    }
+}
+
+/// Prints why a command failed.
+pub fn failure(failure: &Failure) {
+    if let Some(message) = &failure.message {
+        note(message);
+    }
+    if let Some(hint) = &failure.hint {
+        note(format!("try: {hint}"));
+    }
+}
+
+/// Whether a person watches stderr.
+pub fn is_interactive() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Dollars with six decimals; unknown is `?`.
+pub fn dollars(nanousd: Option<i64>) -> String {
+    let Some(nanousd) = nanousd else { return "?".into() };
+    // Rounded half away from zero to the sixth decimal, in integers.
+    let micro = (nanousd.unsigned_abs() + 500) / 1_000;
+    let sign = if nanousd < 0 { "-" } else { "" };
+    format!("{sign}${}.{:06}", micro / 1_000_000, micro % 1_000_000)
+}
+
+/// Milliseconds for people: `850ms`, `12.3s`, `5m 10s`, `2h 3m`, `4d 2h`.
+pub fn millis(ms: i64) -> String {
+    let ms = ms.max(0);
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{}m {}s", ms / 60_000, ms % 60_000 / 1_000),
+        3_600_000..86_400_000 => format!("{}h {}m", ms / 3_600_000, ms % 3_600_000 / 60_000),
+        _ => format!("{}d {}h", ms / 86_400_000, ms % 86_400_000 / 3_600_000),
+    }
+}
+
+/// A moment relative to `now`: `12.3s ago`, `in 5m 0s`.
+pub fn relative(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let ms = (now - at).num_milliseconds();
+    if ms >= 0 { format!("{} ago", millis(ms)) } else { format!("in {}", millis(-ms)) }
+}
+
+/// The first characters of a text on one line.
+pub fn shortened(text: &str, chars_max: usize) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.chars().count() <= chars_max {
+        return line;
+    }
+    let mut cut: String = line.chars().take(chars_max.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+/// A reader that has gone away is no error of ours; anything else on these streams cannot be reported on them.
+fn quiet(result: io::Result<()>) {
+    drop(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_has_six_decimals_and_unknown_is_not_zero() {
+        assert_eq!(dollars(Some(0)), "$0.000000");
+        assert_eq!(dollars(Some(1_234_567_890)), "$1.234568");
+        assert_eq!(dollars(Some(499)), "$0.000000");
+        assert_eq!(dollars(Some(500)), "$0.000001");
+        assert_eq!(dollars(None), "?");
+    }
+
+    #[test]
+    fn durations_have_at_most_two_units() {
+        let cases = [(0, "0ms"), (999, "999ms"), (12_345, "12.3s"), (310_000, "5m 10s"), (7_380_000, "2h 3m"), (353_000_000, "4d 2h")];
+        for (ms, text) in cases {
+            assert_eq!(millis(ms), text);
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_to_one_line() {
+        assert_eq!(shortened("a\nb", 10), "a b");
+        assert_eq!(shortened("abcdef", 4), "abc…");
+    }
+}

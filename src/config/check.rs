@@ -1,0 +1,169 @@
+//! Checks that need more than one value: references between tables, and values that must fit each other.
+//!
+//! They run on what all layers make together. What follows from a mistake that is already reported is left out.
+
+use std::collections::BTreeMap;
+
+use super::layer::{Layer, is_at_or_below};
+use super::model::{Config, ProviderKind};
+use super::origin::Origin;
+use super::period::Period;
+use super::problem::{Fault, Flaw, Place, Problems};
+use super::suggest::nearest;
+
+/// Heartbeats that must fit into `stale_after`, so that one lost heartbeat costs nothing.
+const HEARTBEATS_MIN: u32 = 3;
+
+/// Prices need both sides; an incomplete one is reported and taken out, so that the rest can be looked at.
+pub(super) fn complete_prices(layers: &mut [Layer], problems: &mut Problems) {
+    let mut models: Vec<String> =
+        layers.iter().flat_map(|layer| layer.names_in("models")).map(|name| format!("models.{name}")).collect();
+    models.sort();
+    models.dedup();
+    for price in models.iter().map(|model| format!("{model}.price")) {
+        let given = |key: &str| layers.iter().rev().find(|layer| layer.has(key));
+        let any = layers.iter().rev().find_map(|layer| layer.places().find(|(key, _)| is_at_or_below(key, &price)));
+        let Some((_, place)) = any else { continue };
+        let missing: Vec<&str> =
+            ["input", "output"].into_iter().filter(|side| given(&format!("{price}.{side}")).is_none()).collect();
+        if missing.is_empty() {
+            continue;
+        }
+        if !problems.touch(&price) {
+            let flaw = Flaw::bad(format!("the price of {} is missing", missing.join(" and ")))
+                .suggest("state input and output in dollars per million tokens");
+            problems.push(place.clone(), &*price, flaw);
+        }
+        layers.iter_mut().for_each(|layer| layer.remove(&price));
+    }
+}
+
+/// Every cross reference of `config`.
+pub(super) fn references(config: &Config, places: &BTreeMap<String, Place>, problems: &mut Problems) {
+    let mut check = Check { places, problems };
+    check.liveness(config);
+    check.workflows(config);
+    check.providers(config);
+    check.models(config);
+    check.routing(config);
+}
+
+struct Check<'a> {
+    places: &'a BTreeMap<String, Place>,
+    problems: &'a mut Problems,
+}
+
+impl Check<'_> {
+    fn report(&mut self, key: &str, flaw: Flaw) {
+        if !self.problems.touch(key) {
+            let place = self.place(key).cloned();
+            self.problems.push(place.unwrap_or_else(|| Place::of(Origin::Default)), key, flaw);
+        }
+    }
+
+    /// Where `key` was given, or else the table around it.
+    fn place(&self, key: &str) -> Option<&Place> {
+        let mut key = Some(key);
+        std::iter::from_fn(|| {
+            let here = key?;
+            key = here.rsplit_once('.').map(|(above, _)| above);
+            Some(here)
+        })
+        .find_map(|key| self.places.get(key))
+    }
+
+    fn is_given(&self, key: &str) -> bool {
+        self.places.get(key).is_some_and(|place| place.origin != Origin::Default)
+    }
+
+    fn liveness(&mut self, config: &Config) {
+        let (heartbeat, stale_after) = (config.instance.heartbeat, config.instance.stale_after);
+        let least = heartbeat.get() * HEARTBEATS_MIN;
+        if stale_after.get() >= least || self.problems.touch("instance.heartbeat") {
+            return;
+        }
+        let raise = u64::try_from(least.as_millis()).map(Period::from_millis).map(|least| format!("\"{least}\""));
+        let only_heartbeat = self.is_given("instance.heartbeat") && !self.is_given("instance.stale_after");
+        let key = if only_heartbeat { "instance.heartbeat" } else { "instance.stale_after" };
+        let message = format!(
+            "stale_after is {stale_after} and heartbeat {heartbeat}: an instance that misses one heartbeat must not \
+             count as dead, so stale_after is at least {HEARTBEATS_MIN} heartbeats"
+        );
+        let flaw = Flaw::bad(message)
+            .suggest(format!("set stale_after to {} or more, or heartbeat lower", raise.unwrap_or_default()));
+        self.report(key, flaw);
+    }
+
+    fn workflows(&mut self, config: &Config) {
+        let queue = &config.workflows.llm_request.queue;
+        if config.queues.contains_key(queue) || self.problems.refuse_a_name_in("queues") {
+            return;
+        }
+        let message = format!("there is no queue \"{queue}\": a file that names queues runs only those it names");
+        let flaw = unknown(message, queue, config.queues.keys())
+            .or_suggest(format!("add [queues.{queue}], with paused = true if this instance shall not work on it"));
+        self.report("workflows.llm_request.queue", flaw);
+    }
+
+    fn providers(&mut self, config: &Config) {
+        for (name, provider) in &config.providers {
+            let needs_url = provider.kind != ProviderKind::Simulated;
+            if needs_url && provider.base_url.is_none() {
+                let example = match provider.kind {
+                    ProviderKind::Anthropic => "https://api.anthropic.com",
+                    ProviderKind::Openai | ProviderKind::Simulated => "https://api.openai.com/v1",
+                };
+                let flaw = Flaw::bad("base_url is missing: this kind of provider is reached over the network")
+                    .suggest(format!("add base_url = \"{example}\" or the address of your server"));
+                self.report(&format!("providers.{name}"), flaw);
+            }
+        }
+    }
+
+    fn models(&mut self, config: &Config) {
+        for (name, model) in &config.models {
+            let key = format!("models.{name}");
+            let missing: Vec<&str> = [("provider", &model.provider), ("name", &model.name)]
+                .into_iter()
+                .filter_map(|(field, value)| value.is_empty().then_some(field))
+                .collect();
+            if !missing.is_empty() {
+                let flaw = Flaw::bad(format!("{} is missing", missing.join(" and ")))
+                    .suggest("state the provider, one of [providers], and the name that it knows the model by");
+                self.report(&key, flaw);
+                continue;
+            }
+            match config.providers.get(&model.provider) {
+                None if !self.problems.refuse_a_name_in("providers") => {
+                    let message = format!("there is no provider \"{}\"", model.provider);
+                    let flaw = unknown(message, &model.provider, config.providers.keys())
+                        .or_suggest(format!("add [providers.{}]", model.provider));
+                    self.report(&format!("{key}.provider"), flaw);
+                }
+                Some(provider) if provider.kind != ProviderKind::Simulated && model.simulated.is_some() => {
+                    let message = format!("the model's provider \"{}\" is not simulated", model.provider);
+                    let flaw =
+                        Flaw::bad(message).suggest("remove the table, or name a provider with kind = \"simulated\"");
+                    self.report(&format!("{key}.simulated"), flaw);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn routing(&mut self, config: &Config) {
+        for (complexity, model) in &config.routing.models {
+            if config.models.contains_key(model) || self.problems.refuse_a_name_in("models") {
+                continue;
+            }
+            let flaw = unknown(format!("there is no model \"{model}\""), model, config.models.keys())
+                .or_suggest(format!("add [models.{model}]"));
+            self.report(&format!("routing.models.{complexity}"), flaw);
+        }
+    }
+}
+
+fn unknown<'n>(message: String, name: &str, known: impl Iterator<Item = &'n String>) -> Flaw {
+    let near = nearest(name, known.map(String::as_str)).map(|near| format!("did you mean \"{near}\"?"));
+    Flaw::new(Fault::UnknownReference, message).maybe_suggest(near)
+}

@@ -1,0 +1,92 @@
+//! Who this process is: instance id, incarnation, and the marks by which a neighbour can see that it is gone.
+
+use std::fs;
+
+use uuid::Uuid;
+
+use super::error::InstanceError;
+
+/// Longest instance id in characters; the column and `application_name` allow no more.
+pub const INSTANCE_ID_CHARS_MAX: usize = 63;
+
+/// Identity of one process as an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the instance, the same over restarts where it was given.
+    pub instance_id: String,
+    /// New for every process.
+    pub incarnation: Uuid,
+    /// Host name.
+    pub hostname: String,
+    /// Process id.
+    pub pid: u32,
+    /// Machine boot and process table: two processes with the same key can see each other's process ids.
+    pub host_key: Option<String>,
+}
+
+impl Identity {
+    /// The identity of this process. `id` is a fixed name, or `auto` for host name and process id.
+    ///
+    /// # Errors
+    /// [`InstanceError::BadId`].
+    pub fn of_this_process(id: &str) -> Result<Self, InstanceError> {
+        let (hostname, pid) = (hostname(), std::process::id());
+        let instance_id = if id == "auto" { format!("{hostname}:{pid}") } else { id.to_owned() };
+        let chars = instance_id.chars().count();
+        if chars == 0 || chars > INSTANCE_ID_CHARS_MAX || instance_id.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(InstanceError::BadId(instance_id));
+        }
+        Ok(Self { instance_id, incarnation: Uuid::now_v7(), hostname, pid, host_key: host_key() })
+    }
+}
+
+/// Host name as the kernel knows it.
+fn hostname() -> String {
+    let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let name = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_else(|| "localhost".into());
+    // Leaves room for the process id within the limit of an instance id.
+    name.chars().filter(|c| !c.is_whitespace()).take(48).collect()
+}
+
+/// Boot id and process-id namespace. `None` where there is no `/proc`: then only heartbeats tell who is dead.
+fn host_key() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{}/{}", boot.trim(), namespace.display()))
+}
+
+/// Whether a process of this machine is gone. A process id that was given to another program is not noticed here; the
+/// heartbeat is what notices it.
+pub(super) fn process_is_gone(pid: &str) -> bool {
+    pid.parse::<u32>().is_ok_and(|pid| match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // A zombie runs nothing any more; its parent just has not asked for its exit code.
+        Ok(stat) => stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X'])),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_names_host_and_process() {
+        let identity = Identity::of_this_process("auto").unwrap();
+        assert_eq!(identity.instance_id, format!("{}:{}", identity.hostname, std::process::id()));
+        assert_ne!(identity.incarnation, Identity::of_this_process("auto").unwrap().incarnation);
+    }
+
+    #[test]
+    fn refuses_names_that_cannot_be_an_application_name() {
+        for id in ["", "a b", "a\n", &"x".repeat(64)] {
+            assert!(Identity::of_this_process(id).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn sees_who_is_gone() {
+        assert!(!process_is_gone(&std::process::id().to_string()));
+        assert!(process_is_gone("4294967294"));
+        assert!(!process_is_gone("not a pid"));
+    }
+}

@@ -1,0 +1,218 @@
+//! Every statement on `instance_registry`: who is there, since when, with what, and who is dead.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::error::InstanceError;
+use super::identity::{Identity, process_is_gone};
+use crate::postgres::{Database, DbError};
+
+/// One row of `instance_registry`, as listings show it.
+#[derive(Debug, Clone, Serialize)]
+pub struct InstanceRow {
+    /// Name.
+    pub instance_id: String,
+    /// Host.
+    pub hostname: String,
+    /// Process.
+    pub pid: String,
+    /// `online`, `offline`, `paused` or `draining`.
+    pub status: String,
+    /// Last sign of life, by the database's clock.
+    pub last_heartbeat: DateTime<Utc>,
+    /// Its age, by the same clock.
+    pub heartbeat_age_ms: i64,
+    /// Jobs that execute there.
+    pub load: i32,
+    /// What it offers: capabilities and known workers.
+    pub capabilities: Value,
+    /// Its queues: limit, paused, running, producer.
+    pub queues: Value,
+    /// Version of the program.
+    pub version: String,
+    /// When this name first appeared.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What a heartbeat says.
+#[derive(Debug, Clone)]
+pub struct Beat {
+    /// `online`, `paused` or `draining`.
+    pub status: &'static str,
+    /// Jobs that execute.
+    pub load: i32,
+    /// Per queue: limit, paused, running, producer.
+    pub queues: Value,
+}
+
+/// What the registry answered to a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeatAnswer {
+    /// Stored.
+    Stored,
+    /// Stored, but others had marked this instance offline and may have taken its jobs.
+    WasDead,
+    /// Another process has this name now.
+    Replaced,
+}
+
+/// The statements, bound to one database.
+#[derive(Debug, Clone)]
+pub struct Presence {
+    db: Database,
+    /// Process table of this machine, to see which neighbours are gone.
+    host_key: Option<String>,
+}
+
+impl Presence {
+    /// Statements for `db`, seen from a machine with this key.
+    pub fn new(db: Database, host_key: Option<String>) -> Self {
+        Self { db, host_key }
+    }
+
+    /// Registers this process. A row of the same name is taken over unless its process is alive.
+    ///
+    /// # Errors
+    /// [`InstanceError::InUse`], [`InstanceError::Db`].
+    pub async fn register(
+        &self,
+        identity: &Identity,
+        capabilities: &Value,
+        beat: &Beat,
+        stale_after_ms: i64,
+    ) -> Result<(), InstanceError> {
+        self.mark_dead().await?;
+        let taken = sqlx::query_scalar!(
+            "INSERT INTO instance_registry AS r
+               (instance_id, hostname, pid, status, capabilities, load, incarnation, version, host_key, queues, stale_after_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             ON CONFLICT (instance_id) DO UPDATE SET
+               hostname = excluded.hostname, pid = excluded.pid, status = excluded.status,
+               last_heartbeat = clock_timestamp(), capabilities = excluded.capabilities, load = excluded.load,
+               incarnation = excluded.incarnation, version = excluded.version, host_key = excluded.host_key,
+               queues = excluded.queues, stale_after_ms = excluded.stale_after_ms
+             WHERE r.status = 'offline' OR r.incarnation = excluded.incarnation
+             RETURNING instance_id",
+            identity.instance_id,
+            identity.hostname,
+            identity.pid.to_string(),
+            beat.status,
+            capabilities,
+            beat.load,
+            identity.incarnation,
+            env!("CARGO_PKG_VERSION"),
+            identity.host_key,
+            beat.queues,
+            stale_after_ms,
+        )
+        .fetch_optional(self.db.pool())
+        .await?;
+        if taken.is_some() {
+            return Ok(());
+        }
+        let row = self.get(&identity.instance_id).await?;
+        Err(InstanceError::InUse {
+            instance_id: identity.instance_id.clone(),
+            hostname: row.as_ref().map_or_else(String::new, |row| row.hostname.clone()),
+            pid: row.as_ref().map_or_else(String::new, |row| row.pid.clone()),
+            age_ms: row.map_or(0, |row| row.heartbeat_age_ms),
+        })
+    }
+
+    /// Stores a heartbeat of this process.
+    ///
+    /// Telemetry that is repeated in seconds, so the commit does not wait for the disk.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn beat(&self, identity: &Identity, beat: &Beat) -> Result<BeatAnswer, DbError> {
+        let was = sqlx::query_scalar!(
+            r#"WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+               old AS (SELECT r.instance_id, r.status FROM instance_registry r, quick
+                       WHERE r.instance_id = $1 AND r.incarnation = $2 FOR UPDATE OF r)
+               UPDATE instance_registry r SET last_heartbeat = clock_timestamp(), status = $3, load = $4, queues = $5
+               FROM old WHERE r.instance_id = old.instance_id
+               RETURNING old.status"#,
+            identity.instance_id,
+            identity.incarnation,
+            beat.status,
+            beat.load,
+            beat.queues,
+        )
+        .fetch_optional(self.db.pool())
+        .await?;
+        Ok(match was.as_deref() {
+            None => BeatAnswer::Replaced,
+            Some("offline") => BeatAnswer::WasDead,
+            Some(_) => BeatAnswer::Stored,
+        })
+    }
+
+    /// Marks this process offline, at the end of an ordered stop.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn leave(&self, identity: &Identity) -> Result<(), DbError> {
+        sqlx::query!(
+            "UPDATE instance_registry SET status = 'offline', load = 0, last_heartbeat = clock_timestamp()
+             WHERE instance_id = $1 AND incarnation = $2",
+            identity.instance_id,
+            identity.incarnation,
+        )
+        .execute(self.db.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Marks instances offline whose heartbeat is stale or whose process is gone from this machine; returns their names.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn mark_dead(&self) -> Result<Vec<String>, DbError> {
+        let neighbours = sqlx::query!(
+            "SELECT incarnation, pid FROM instance_registry WHERE status <> 'offline' AND host_key = $1",
+            self.host_key
+        )
+        .fetch_all(self.db.pool())
+        .await?;
+        let gone: Vec<Uuid> =
+            neighbours.into_iter().filter(|row| process_is_gone(&row.pid)).map(|row| row.incarnation).collect();
+        let dead = sqlx::query_scalar!(
+            "UPDATE instance_registry SET status = 'offline', load = 0
+             WHERE status <> 'offline'
+               AND (incarnation = ANY($1)
+                    OR last_heartbeat < clock_timestamp() - stale_after_ms * interval '1 millisecond')
+             RETURNING instance_id",
+            &gone,
+        )
+        .fetch_all(self.db.pool())
+        .await?;
+        Ok(dead)
+    }
+
+    /// All instances, online ones first.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn list(&self) -> Result<Vec<InstanceRow>, DbError> {
+        let rows = sqlx::query_as!(
+            InstanceRow,
+            r#"SELECT instance_id, hostname, pid, status, last_heartbeat, load, capabilities, queues, version, created_at,
+                      (extract(epoch FROM clock_timestamp() - last_heartbeat) * 1000)::bigint AS "heartbeat_age_ms!"
+               FROM instance_registry ORDER BY status = 'offline', instance_id"#
+        )
+        .fetch_all(self.db.pool())
+        .await?;
+        Ok(rows)
+    }
+
+    /// One instance.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn get(&self, instance_id: &str) -> Result<Option<InstanceRow>, DbError> {
+        Ok(self.list().await?.into_iter().find(|row| row.instance_id == instance_id))
+    }
+}

@@ -1,0 +1,147 @@
+//! Keeps this process in `instance_registry`: registers it, beats, and stops its jobs when it could not.
+//!
+//! Self-fence: when heartbeats fail for as long as the [`Lease`] lasts, or the registry says that others already counted
+//! this instance as dead, running jobs are stopped and nothing is claimed until a heartbeat is stored again.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::identity::Identity;
+use super::lease::Lease;
+use super::presence::{Beat, BeatAnswer, Presence};
+use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
+
+/// Mailbox of the registry; only its own timers write to it.
+const REGISTRY_MAILBOX_MAX: usize = 8;
+/// Limit of one heartbeat, as a share of the time between two: a hanging connection must not hide a missed beat.
+const BEAT_LIMIT_SHARE: f64 = 0.9;
+
+/// What the registry works with.
+#[derive(Clone)]
+pub struct RegistryArgs {
+    /// Who this is.
+    pub identity: Arc<Identity>,
+    /// Statements.
+    pub presence: Presence,
+    /// What the heartbeats keep.
+    pub lease: Lease,
+    /// Time between two heartbeats.
+    pub interval: Duration,
+    /// After which others count this instance as dead.
+    pub stale_after: Duration,
+    /// What it offers.
+    pub capabilities: Value,
+    /// What the next heartbeat says.
+    pub beat: Arc<dyn Fn() -> Beat + Send + Sync>,
+    /// Stops all running jobs.
+    pub fence: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for RegistryArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryArgs").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct Registry {
+    args: RegistryArgs,
+    timer: Timer,
+    fenced: bool,
+    failing: bool,
+}
+
+/// What the registry is told.
+#[derive(Debug)]
+pub enum RegistryMsg {
+    /// A heartbeat is due.
+    Beat,
+}
+
+impl Registry {
+    /// The child that keeps this process registered.
+    pub fn child(args: RegistryArgs) -> ChildSpec {
+        let address = Address::new("registry", REGISTRY_MAILBOX_MAX);
+        ChildSpec::actor::<Self>("registry", &address, move || args.clone())
+    }
+
+    async fn beat(&mut self) -> Result<(), ActorError> {
+        let begun = Instant::now();
+        let beat = (self.args.beat)();
+        let stored = self.args.presence.beat(&self.args.identity, &beat);
+        let limit = self.args.interval.mul_f64(BEAT_LIMIT_SHARE).max(Duration::from_millis(500));
+        match tokio::time::timeout(limit, stored).await {
+            Ok(Ok(BeatAnswer::Stored)) => self.alive(begun),
+            Ok(Ok(BeatAnswer::WasDead)) => {
+                self.fence("others counted this instance as dead and took over its jobs");
+                self.alive(begun);
+            }
+            Ok(Ok(BeatAnswer::Replaced)) => {
+                self.fence("another process has taken this instance's id");
+                return Err(ActorError::msg("another process has taken this instance's id; give each its own INSTANCE_ID"));
+            }
+            Ok(Err(error)) => self.missed(&error.to_string()),
+            Err(_) => self.missed("the database did not answer in time"),
+        }
+        Ok(())
+    }
+
+    fn alive(&mut self, begun: Instant) {
+        self.args.lease.renew(begun);
+        if std::mem::take(&mut self.failing) {
+            tracing::info!(target: "instance", "heartbeat is stored again");
+        }
+        self.fenced = false;
+    }
+
+    fn missed(&mut self, error: &str) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!(target: "instance", error, "heartbeat was not stored");
+        }
+        if !self.args.lease.is_held() {
+            self.fence("no heartbeat could be stored for too long");
+        }
+    }
+
+    fn fence(&mut self, reason: &str) {
+        if !std::mem::replace(&mut self.fenced, true) {
+            tracing::error!(target: "instance", reason, "running jobs are stopped, so that none runs twice");
+            (self.args.fence)();
+        }
+    }
+}
+
+impl Actor for Registry {
+    type Msg = RegistryMsg;
+    type Args = RegistryArgs;
+
+    async fn init(ctx: &Ctx<RegistryMsg>, args: RegistryArgs) -> Result<Self, ActorError> {
+        let begun = Instant::now();
+        let stale_after_ms = i64::try_from(args.stale_after.as_millis()).unwrap_or(i64::MAX);
+        let registered = args.presence.register(&args.identity, &args.capabilities, &(args.beat)(), stale_after_ms).await;
+        let mut failing = false;
+        match registered {
+            Ok(()) => args.lease.renew(begun),
+            // Restarted while the database is away: not a reason to fail, or supervisors would give up.
+            Err(error) if error.is_unavailable() => failing = true,
+            Err(error) => return Err(ActorError::from(error)),
+        }
+        Ok(Self { timer: ctx.send_after(args.interval, RegistryMsg::Beat), args, fenced: false, failing })
+    }
+
+    async fn handle(&mut self, ctx: &Ctx<RegistryMsg>, _msg: RegistryMsg) -> Result<Flow, ActorError> {
+        let begun = Instant::now();
+        self.beat().await?;
+        self.timer = ctx.send_after(self.args.interval.saturating_sub(begun.elapsed()), RegistryMsg::Beat);
+        Ok(Flow::Continue)
+    }
+
+    fn message_kind(_msg: &RegistryMsg) -> &'static str {
+        "beat"
+    }
+}

@@ -1,0 +1,267 @@
+//! Puts a node together and starts it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use super::error::NodeError;
+use super::notices::{Notices, NoticesArgs};
+use super::storage::Storage;
+use crate::config::Config;
+use crate::instance::{Beat, Control, Identity, Lease, Presence, Registry, RegistryArgs};
+use crate::llm::Gateway;
+use crate::postgres::migrate;
+use crate::queue::{
+    Completer, Completions, Engine, JobRuntime, Lifeline, LifelineArgs, Producer, ProducerArgs, QueueState, Queues, Stager,
+    StagerArgs, StopCause, Workers,
+};
+use crate::supervision::{
+    DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System,
+};
+use crate::workflow::{Store, WorkflowWorker, llm_request};
+
+/// Executors beyond a queue's limit that its supervisor allows: those that have reported and are about to end.
+const EXECUTORS_SPARE: usize = 10_000;
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// Configuration.
+    pub config: Arc<Config>,
+    /// Where relative paths of the configuration start.
+    pub base_dir: PathBuf,
+    /// Instance id, or `auto`.
+    pub instance_id: String,
+    /// Workers beside the built-in ones; one of the same name replaces a built-in one.
+    pub workers: Workers,
+    /// Runtime that job code runs on. The node's own actors run on the runtime that starts it.
+    pub job_runtime: Handle,
+}
+
+/// A running node. Stop it with [`Node::shutdown`]; dropping it abandons its jobs to others.
+#[derive(Debug)]
+pub struct Node {
+    pub(super) identity: Arc<Identity>,
+    pub(super) config: Arc<Config>,
+    pub(super) storage: Storage,
+    pub(super) engine: Engine,
+    pub(super) presence: Presence,
+    pub(super) queues: Queues,
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) running: Running,
+    system: System,
+}
+
+impl Node {
+    /// Opens the database, brings its tables up to date, registers this instance and starts its tree.
+    ///
+    /// # Errors
+    /// [`NodeError`]; what was started is stopped again.
+    pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
+        let identity = Arc::new(Identity::of_this_process(&options.instance_id)?);
+        let storage = Storage::open(&options.config, &options.base_dir, &identity.instance_id).await?;
+        match Self::start_on(options, identity, storage.clone()).await {
+            Ok(node) => Ok(node),
+            Err(error) => {
+                storage.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_on(options: NodeOptions, identity: Arc<Identity>, storage: Storage) -> Result<Self, NodeError> {
+        let config = Arc::clone(&options.config);
+        let db = storage.db().clone();
+        migrate::up(&db).await?;
+        let engine = Engine::new(db.clone());
+        let presence = Presence::new(db.clone(), identity.host_key.clone());
+        // Asked here so that a taken name is an error with its own code, and not a tree that does not start.
+        presence.refuse_taken(&identity).await?;
+        let gateway = Gateway::new(&config).map_err(|problems| NodeError::Models(problems.to_string()))?;
+
+        let mut workers = Workers::default();
+        let store = Store::new(db.clone());
+        let definition = llm_request(Arc::clone(&config), Arc::new(gateway));
+        workers.register_executable(WorkflowWorker::new(definition, store));
+        workers.extend(options.workers);
+
+        let queues = Queues::new(config.queues.iter().map(|(name, queue)| QueueState::new(name, queue.limit, queue.paused)));
+        let draining = Arc::new(AtomicBool::new(false));
+        let system = System::new(&identity.instance_id);
+        let parts = Parts {
+            config: Arc::clone(&config),
+            identity: Arc::clone(&identity),
+            storage: storage.clone(),
+            engine: engine.clone(),
+            presence: presence.clone(),
+            queues: queues.clone(),
+            draining: Arc::clone(&draining),
+            lease: Lease::new(config.instance.stale_after.get()),
+            workers,
+            runtime: JobRuntime::new(options.job_runtime),
+            completions: Completions::default(),
+            system: system.clone(),
+        };
+        let running = system.start(parts.tree()).await?;
+        Ok(Self { identity, config, storage, engine, presence, queues, draining, running, system })
+    }
+
+    /// Its instance id.
+    pub fn instance_id(&self) -> &str {
+        &self.identity.instance_id
+    }
+
+    /// Its database.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Statements on jobs.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Its queues.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// Its live tree, supervision events and registry of names.
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// Resolves with a reason when the root supervisor gives up by itself. Cancel safe.
+    pub async fn gave_up(&self) -> crate::supervision::ExitReason {
+        self.running.wait().await
+    }
+}
+
+/// What the tree is made of.
+struct Parts {
+    config: Arc<Config>,
+    identity: Arc<Identity>,
+    storage: Storage,
+    engine: Engine,
+    presence: Presence,
+    queues: Queues,
+    draining: Arc<AtomicBool>,
+    lease: Lease,
+    workers: Workers,
+    runtime: JobRuntime,
+    completions: Completions,
+    system: System,
+}
+
+impl Parts {
+    fn tree(&self) -> SupervisorSpec {
+        let runtime = &self.config.runtime;
+        let intensity = Intensity { max_restarts: runtime.max_restarts, period: runtime.max_window.get() };
+        let instance_id: Arc<str> = self.identity.instance_id.as_str().into();
+        let control = Control::address();
+        let notices = NoticesArgs {
+            storage: self.storage.clone(),
+            queues: self.queues.clone(),
+            instance_id: Arc::clone(&instance_id),
+            control: control.clone(),
+        };
+        let system = self.system.clone();
+        let answer = Arc::new(move |action: &str, _body: &Value| match action {
+            "tree" => serde_json::to_value(system.snapshot()).unwrap_or_else(|error| json!({ "error": error.to_string() })),
+            other => json!({ "error": format!("this version knows no action {other:?}") }),
+        });
+        let instance = SupervisorSpec::new("instance", Strategy::OneForOne)
+            .child(Registry::child(self.registry()))
+            .child(Control::child(self.storage.db().clone(), Arc::clone(&instance_id), &control, answer));
+        let services = SupervisorSpec::new("services", Strategy::OneForOne)
+            .child(Stager::child(StagerArgs {
+                engine: self.engine.clone(),
+                queues: self.queues.clone(),
+                interval: self.config.services.stager.interval.get(),
+                limit: self.config.services.stager.limit,
+            }))
+            .child(Lifeline::child(LifelineArgs {
+                engine: self.engine.clone(),
+                presence: self.presence.clone(),
+                queues: self.queues.clone(),
+                interval: self.config.services.lifeline.interval.get(),
+            }));
+        let mut executors = SupervisorSpec::new("executors", Strategy::OneForOne);
+        let mut producers = SupervisorSpec::new("queues", Strategy::OneForOne);
+        for queue in self.queues.iter() {
+            let handle = DynamicHandle::new();
+            executors = executors.child(DynamicSupervisorSpec::new(queue.name(), EXECUTORS_SPARE * 2).into_child(&handle));
+            let poll = self.config.queues.get(queue.name()).map_or(Duration::from_secs(1), |queue| queue.poll_interval.get());
+            producers = producers.child(Producer::child(ProducerArgs {
+                queue: Arc::clone(queue),
+                engine: self.engine.clone(),
+                instance_id: Arc::clone(&instance_id),
+                workers: self.workers.clone(),
+                poll_interval: poll,
+                executors: handle,
+                runtime: self.runtime.clone(),
+                completions: self.completions.clone(),
+                lease: self.lease.clone(),
+            }));
+        }
+        SupervisorSpec::new("singularity", Strategy::RestForOne)
+            .intensity(intensity)
+            .child(SupervisorSpec::new("infra", Strategy::OneForOne).child(Notices::child(notices)).into_child())
+            .child(instance.into_child())
+            .child(services.into_child())
+            .child(Completer::child(self.engine.clone(), self.completions.clone()))
+            .child(executors.into_child())
+            .child(producers.into_child())
+    }
+
+    fn registry(&self) -> RegistryArgs {
+        let (queues, draining) = (self.queues.clone(), Arc::clone(&self.draining));
+        let fenced = self.queues.clone();
+        RegistryArgs {
+            identity: Arc::clone(&self.identity),
+            presence: self.presence.clone(),
+            lease: self.lease.clone(),
+            interval: self.config.instance.heartbeat.get(),
+            stale_after: self.config.instance.stale_after.get(),
+            capabilities: capabilities(&self.config.instance.capabilities, &self.workers),
+            beat: Arc::new(move || beat(&queues, draining.load(Ordering::Acquire))),
+            fence: Arc::new(move || fenced.stop_jobs(StopCause::HandBack)),
+        }
+    }
+}
+
+/// What others read about this instance: each capability as `true`, as in the registry's first design, and its workers.
+fn capabilities(names: &[String], workers: &Workers) -> Value {
+    let mut offers: serde_json::Map<String, Value> = names.iter().map(|name| (name.clone(), true.into())).collect();
+    offers.insert("workers".into(), workers.names().into());
+    offers.into()
+}
+
+/// What a heartbeat says about the queues.
+pub(super) fn beat(queues: &Queues, draining: bool) -> Beat {
+    let all_paused = queues.iter().next().is_some() && queues.iter().all(|queue| queue.is_paused());
+    let rows = queues.iter().map(|queue| {
+        let row = json!({
+            "limit": queue.limit(),
+            "paused": queue.is_paused(),
+            "running": queue.running(),
+            "producer": queue.producer(),
+        });
+        (queue.name().to_owned(), row)
+    });
+    Beat {
+        status: if draining {
+            "draining"
+        } else if all_paused {
+            "paused"
+        } else {
+            "online"
+        },
+        load: i32::try_from(queues.running()).unwrap_or(i32::MAX),
+        queues: Value::Object(rows.collect()),
+    }
+}

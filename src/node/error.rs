@@ -1,0 +1,88 @@
+//! Why a node does not start.
+
+use crate::error::Coded;
+use crate::instance::InstanceError;
+#[cfg(feature = "embedded-postgres")]
+use crate::postgres::embedded::EmbeddedError;
+use crate::postgres::migrate::MigrateError;
+use crate::postgres::{DbError, SchemaNameError};
+use crate::supervision::StartError;
+
+/// Why a node does not start, or a command does not reach its database.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// `[database] url` leads nowhere.
+    #[error("[database] url = \"{reference}\" cannot be used: {reason}")]
+    DatabaseUrl {
+        /// The reference, which is no secret.
+        reference: String,
+        /// Why.
+        reason: String,
+    },
+    /// Not a schema.
+    #[error(transparent)]
+    Schema(#[from] SchemaNameError),
+    /// The embedded server.
+    #[cfg(feature = "embedded-postgres")]
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The tables.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// This process as an instance.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// Providers and models.
+    #[error("models cannot be set up: {0}")]
+    Models(String),
+    /// The supervision tree did not start.
+    #[error("the supervision tree did not start: {0}")]
+    Start(#[from] StartError),
+    /// A thread for blocking work ended early.
+    #[error("blocking work was interrupted: {0}")]
+    Interrupted(String),
+}
+
+impl NodeError {
+    pub(super) fn blocking(error: tokio::task::JoinError) -> Self {
+        Self::Interrupted(error.to_string())
+    }
+
+    fn coded(&self) -> Option<&dyn Coded> {
+        match self {
+            Self::Schema(error) => Some(error),
+            #[cfg(feature = "embedded-postgres")]
+            Self::Embedded(error) => Some(error),
+            Self::Db(error) => Some(error),
+            Self::Migrate(error) => Some(error),
+            Self::Instance(error) => Some(error),
+            Self::DatabaseUrl { .. } | Self::Models(_) | Self::Start(_) | Self::Interrupted(_) => None,
+        }
+    }
+}
+
+impl Coded for NodeError {
+    fn code(&self) -> &'static str {
+        match (self.coded(), self) {
+            (Some(error), _) => error.code(),
+            (None, Self::DatabaseUrl { .. }) => "E0710",
+            (None, Self::Models(_)) => "E0711",
+            (None, Self::Start(_)) => "E0712",
+            (None, _) => "E0713",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match (self.coded(), self) {
+            (Some(error), _) => error.hint(),
+            (None, Self::DatabaseUrl { .. }) => {
+                Some("set it, or leave [database] url out to use DATABASE_URL or the embedded server".into())
+            }
+            (None, Self::Models(_)) => Some("see `singularity config check`".into()),
+            (None, _) => None,
+        }
+    }
+}

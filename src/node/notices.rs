@@ -1,0 +1,183 @@
+//! Hears what others say on the database's channels and wakes whom it concerns.
+//!
+//! Notices are hints: whenever some may have been lost, every producer looks at the table. While the database is away an
+//! embedded server is started again.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::storage::Storage;
+use crate::instance::{CONTROL_CHANNEL, ControlMsg};
+use crate::postgres::notifier::{self, Event, Listener, ListenerOptions, QUEUE_ANY, Signal};
+use crate::queue::{QueueState, Queues, StopCause};
+use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow};
+
+/// Mailbox of the actor; only its own task writes to it.
+const NOTICES_MAILBOX_MAX: usize = 4;
+/// Largest limit that a signal may set, as in `actors.toml`.
+const LIMIT_MAX: u32 = 10_000;
+
+/// Whom notices concern.
+#[derive(Clone)]
+pub(super) struct NoticesArgs {
+    pub(super) storage: Storage,
+    pub(super) queues: Queues,
+    pub(super) instance_id: Arc<str>,
+    pub(super) control: Address<ControlMsg>,
+}
+
+impl fmt::Debug for NoticesArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NoticesArgs").finish_non_exhaustive()
+    }
+}
+
+/// The actor. It owns the task that listens.
+#[derive(Debug)]
+pub(super) struct Notices {
+    task: JoinHandle<()>,
+}
+
+/// Its only message.
+#[derive(Debug)]
+pub(super) enum NoticesMsg {
+    /// The task ended, which only a bug makes it do.
+    Ended,
+}
+
+impl Notices {
+    pub(super) fn child(args: NoticesArgs) -> ChildSpec {
+        let address = Address::new("notifier", NOTICES_MAILBOX_MAX);
+        ChildSpec::actor::<Self>("notifier", &address, move || args.clone())
+    }
+}
+
+impl Actor for Notices {
+    type Msg = NoticesMsg;
+    type Args = NoticesArgs;
+
+    async fn init(ctx: &Ctx<NoticesMsg>, args: NoticesArgs) -> Result<Self, ActorError> {
+        /// Says so when the task ends in whatever way.
+        struct Ended(Address<NoticesMsg>);
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                // Refused only when the actor is gone already.
+                drop(self.0.cast(NoticesMsg::Ended));
+            }
+        }
+        let (ended, probe) = (Ended(ctx.address().clone()), Arc::clone(ctx.probe()));
+        let task = tokio::spawn(async move {
+            let _ended = ended;
+            let channels = [notifier::INSERT, notifier::SIGNAL, CONTROL_CHANNEL];
+            let mut listener = Listener::new(args.storage.db(), &channels, ListenerOptions::default());
+            let mut away = false;
+            loop {
+                match listener.next().await {
+                    Event::Notified { channel, payload } => args.notified(&channel, &payload),
+                    Event::Resync => {
+                        probe.set_label("listens", "yes");
+                        if std::mem::take(&mut away) {
+                            tracing::info!(target: "postgres", "the database is back");
+                        }
+                        args.look_everywhere();
+                    }
+                    Event::Down { error } => {
+                        probe.set_label("listens", "no");
+                        if !std::mem::replace(&mut away, true) {
+                            tracing::warn!(target: "postgres", %error, "the database is away; work resumes when it is back");
+                        }
+                        args.storage.heal().await;
+                        args.look_everywhere();
+                    }
+                }
+            }
+        });
+        Ok(Self { task })
+    }
+
+    async fn handle(&mut self, _ctx: &Ctx<NoticesMsg>, msg: NoticesMsg) -> Result<Flow, ActorError> {
+        match msg {
+            NoticesMsg::Ended => Err(ActorError::msg("the listening task ended")),
+        }
+    }
+
+    fn message_kind(_msg: &NoticesMsg) -> &'static str {
+        "ended"
+    }
+}
+
+impl Drop for Notices {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl NoticesArgs {
+    fn look_everywhere(&self) {
+        self.queues.poke_all();
+        self.look_at_questions();
+    }
+
+    fn look_at_questions(&self) {
+        // Refused only when a look is due anyway.
+        drop(self.control.cast(ControlMsg::Look));
+    }
+
+    fn notified(&self, channel: &str, payload: &str) {
+        match channel {
+            notifier::INSERT => match notifier::decode_insert(payload) {
+                Ok(insert) => {
+                    if let Some(queue) = self.queues.get(&insert.queue) {
+                        queue.poke();
+                    }
+                }
+                Err(error) => self.undecodable(channel, &error.to_string()),
+            },
+            notifier::SIGNAL => match notifier::decode_signal(payload) {
+                Ok(signal) => self.signal(&signal),
+                Err(error) => self.undecodable(channel, &error.to_string()),
+            },
+            CONTROL_CHANNEL => {
+                if payload.contains(&*self.instance_id) {
+                    self.look_at_questions();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Something was said that cannot be read: look, because it may have concerned us.
+    fn undecodable(&self, channel: &str, error: &str) {
+        tracing::warn!(target: "postgres", channel, error, "a notice could not be read");
+        self.queues.poke_all();
+    }
+
+    fn signal(&self, signal: &Signal) {
+        match signal {
+            Signal::Pkill { job_id } => self.queues.stop_job(*job_id, StopCause::Cancelled),
+            Signal::Pause { queue, ident } => self.each(queue, ident.as_deref(), |queue| queue.set_paused(true)),
+            Signal::Resume { queue, ident } => self.each(queue, ident.as_deref(), |queue| queue.set_paused(false)),
+            Signal::Scale { queue, ident, limit } if (1..=LIMIT_MAX).contains(limit) && queue != QUEUE_ANY => {
+                self.each(queue, ident.as_deref(), |queue| queue.set_limit(*limit));
+            }
+            Signal::Scale { .. } | Signal::Start { .. } | Signal::Stop { .. } => {
+                tracing::info!(target: "queue", ?signal, "this signal has no effect here");
+            }
+        }
+    }
+
+    fn each(&self, queue: &str, ident: Option<&str>, change: impl Fn(&QueueState)) {
+        let mine = format!("Oban.{}", self.instance_id);
+        if !ident.is_none_or(|ident| ident == notifier::IDENT_ANY || ident == mine) {
+            return;
+        }
+        for state in self.queues.iter().filter(|state| queue == QUEUE_ANY || queue == state.name()) {
+            change(state);
+            tracing::info!(
+                target: "queue", queue = state.name(), limit = state.limit(), paused = state.is_paused(), "queue changed by signal"
+            );
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Stopping a node in order: stop claiming, let jobs finish, hand back the rest, say goodbye.
+
+use std::future::Future;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::assembly::{Node, beat};
+use crate::queue::{CANCEL_GRACE, StopCause};
+
+/// How long handing back may take: the grace of job code, and a write.
+const HAND_BACK_LIMIT: Duration = CANCEL_GRACE.saturating_add(Duration::from_secs(3));
+/// How long the last statements may take when the database does not answer.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How a shutdown went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Jobs that did not finish within the grace and were handed back.
+    pub handed_back: usize,
+    /// Whether the grace was cut short.
+    pub forced: bool,
+}
+
+impl Node {
+    /// Stops the node: no more claims; running jobs get the configured grace, or until `force` resolves; the rest is
+    /// handed back as available without spending its attempt; the instance is marked offline.
+    ///
+    /// Bounded in time also when the database is away: then jobs stay with this instance's name and are taken over by
+    /// others.
+    pub async fn shutdown(self, force: impl Future<Output = ()>) -> Drained {
+        self.draining.store(true, Ordering::Release);
+        self.queues.stop_claiming();
+        let told = self.presence.beat(&self.identity, &beat(&self.queues, true));
+        report("draining was not announced", tokio::time::timeout(GOODBYE_LIMIT, told).await);
+
+        let grace = self.config.runtime.shutdown_grace.get();
+        let mut force = std::pin::pin!(force);
+        let forced = tokio::select! {
+            biased;
+            () = self.queues.idle() => false,
+            () = &mut force => true,
+            () = tokio::time::sleep(grace) => false,
+        };
+        let handed_back = self.queues.running();
+        if handed_back > 0 {
+            tracing::info!(target: "instance", jobs = handed_back, "handing back jobs that did not finish");
+            self.queues.stop_jobs(StopCause::HandBack);
+            // What is left after the limit is caught below.
+            drop(tokio::time::timeout(HAND_BACK_LIMIT, self.queues.idle()).await);
+        }
+        self.running.stop().await;
+
+        for queue in self.queues.iter() {
+            // The tree is down, so nothing of this queue runs here, whatever its row says.
+            let rest = self.engine.recover(queue.name(), &self.identity.instance_id, queue.producer(), &[]);
+            report("jobs were not handed back", tokio::time::timeout(GOODBYE_LIMIT, rest).await);
+        }
+        let left = self.presence.leave(&self.identity);
+        report("the instance was not marked offline", tokio::time::timeout(GOODBYE_LIMIT, left).await);
+        self.storage.close().await;
+        Drained { handed_back, forced }
+    }
+}
+
+fn report<T, E: std::fmt::Display>(what: &str, result: Result<Result<T, E>, tokio::time::error::Elapsed>) {
+    match result {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(target: "instance", %error, "{what}"),
+        Err(_) => tracing::warn!(target: "instance", "{what}: the database did not answer"),
+    }
+}

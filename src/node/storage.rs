@@ -1,0 +1,142 @@
+//! The database of a node: a server that somebody named, or the embedded one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::error::NodeError;
+use crate::config::{Config, SecretRef};
+#[cfg(feature = "embedded-postgres")]
+use crate::postgres::embedded;
+use crate::postgres::{Database, PoolOptions};
+
+/// An open database and, where it is ours, a share of its server.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    db: Database,
+    display_url: String,
+    #[cfg(feature = "embedded-postgres")]
+    server: Option<Arc<embedded::Server>>,
+}
+
+/// What a configuration says about the database.
+#[derive(Debug)]
+pub enum Source {
+    /// A server at this URL, named by this reference.
+    Given(SecretString, SecretRef),
+    /// None: the embedded server.
+    Embedded,
+}
+
+impl Source {
+    /// Reads the reference of `[database] url`.
+    ///
+    /// # Errors
+    /// [`NodeError::DatabaseUrl`] when it cannot be read, or names nothing and is not the default.
+    pub fn of(config: &Config) -> Result<Self, NodeError> {
+        let reference = &config.database.url;
+        let problem = |reason: String| NodeError::DatabaseUrl { reference: reference.to_string(), reason };
+        match reference.read() {
+            Ok(Some(url)) => Ok(Self::Given(url, reference.clone())),
+            Ok(None) if *reference == SecretRef::env("DATABASE_URL") => Ok(Self::Embedded),
+            Ok(None) => Err(problem("it is not set".into())),
+            Err(error) => Err(problem(error.to_string())),
+        }
+    }
+}
+
+impl Storage {
+    /// Opens the database that `config` names; relative paths start at `base_dir`. Starts the embedded server where none
+    /// is named.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn open(config: &Config, base_dir: &Path, application_name: &str) -> Result<Self, NodeError> {
+        let options = PoolOptions {
+            schema: config.database.schema.parse()?,
+            application_name: application_name.to_owned(),
+            max: config.database.pool_max,
+            statement_timeout: config.database.statement_timeout.get(),
+        };
+        match Source::of(config)? {
+            Source::Given(url, _) => {
+                let db = Database::connect(&url, &options).await?;
+                Ok(Self {
+                    display_url: db.public_url().to_owned(),
+                    db,
+                    #[cfg(feature = "embedded-postgres")]
+                    server: None,
+                })
+            }
+            Source::Embedded => Self::open_embedded(config, base_dir, &options).await,
+        }
+    }
+
+    #[cfg(feature = "embedded-postgres")]
+    async fn open_embedded(config: &Config, base_dir: &Path, options: &PoolOptions) -> Result<Self, NodeError> {
+        let mut wanted = embedded::Options::new(base_dir.join(&config.embedded.data_dir));
+        wanted.bin_dir.clone_from(&config.embedded.bin_dir);
+        wanted.linger = config.embedded.linger.get();
+        let server = tokio::task::spawn_blocking(move || embedded::Server::acquire(&wanted)).await.map_err(NodeError::blocking)??;
+        for note in server.notes() {
+            tracing::info!(target: "postgres", "{note}");
+        }
+        let connection = server.connection();
+        let db = Database::connect(&connection.url(), options).await?;
+        Ok(Self { db, display_url: connection.display_url(), server: Some(Arc::new(server)) })
+    }
+
+    #[cfg(not(feature = "embedded-postgres"))]
+    async fn open_embedded(config: &Config, _base_dir: &Path, _options: &PoolOptions) -> Result<Self, NodeError> {
+        Err(NodeError::DatabaseUrl {
+            reference: config.database.url.to_string(),
+            reason: "it is not set, and this build has no embedded server".into(),
+        })
+    }
+
+    /// The database.
+    pub fn db(&self) -> &Database {
+        &self.db
+    }
+
+    /// Where it is, for people and for `psql`; without the password.
+    pub fn display_url(&self) -> &str {
+        &self.display_url
+    }
+
+    /// Whether the server is the embedded one.
+    pub fn is_embedded(&self) -> bool {
+        #[cfg(feature = "embedded-postgres")]
+        return self.server.is_some();
+        #[cfg(not(feature = "embedded-postgres"))]
+        return false;
+    }
+
+    /// Starts the embedded server again if it is not running; any user of it may, and one does. Nothing to do for a
+    /// server that somebody else runs.
+    pub(super) async fn heal(&self) {
+        #[cfg(feature = "embedded-postgres")]
+        if let Some(server) = self.server.clone() {
+            match tokio::task::spawn_blocking(move || server.ensure_running()).await {
+                Ok(Ok(restarted)) if restarted.is_new() => tracing::warn!(target: "postgres", "the embedded server was restarted"),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(target: "postgres", %error, "the embedded server could not be restarted"),
+                Err(error) => tracing::warn!(target: "postgres", %error, "the embedded server could not be looked at"),
+            }
+        }
+    }
+
+    /// Closes the pool and gives up the share of the server; the last one out stops it.
+    pub async fn close(self) {
+        self.db.close().await;
+        #[cfg(feature = "embedded-postgres")]
+        if let Some(server) = self.server.and_then(Arc::into_inner) {
+            match tokio::task::spawn_blocking(move || server.release()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(target: "postgres", %error, "the embedded server was not stopped"),
+                Err(error) => tracing::warn!(target: "postgres", %error, "the embedded server was not released"),
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Stores what attempts came to: collects the results of all queues and writes them as arrays.
+//!
+//! While one write is under way the next batch gathers, so a busy instance writes large batches and an idle one writes
+//! at once. Results wait in a shared list that outlives the actor: a restart, or a database that is away, delays a
+//! result and never drops it. The list is bounded by the limits of the queues, because a slot is freed only when its
+//! result is stored.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::engine::{Engine, GuardedAck};
+use super::error::QueueError;
+use super::job::Job;
+use super::slots::QueueState;
+use super::state::State;
+use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, ExitReason, Flow, Shutdown, Timer};
+
+/// Results in one statement.
+pub const COMPLETION_BATCH_MAX: usize = 500;
+/// Mailbox of the completer; pokes are merged.
+const COMPLETER_MAILBOX_MAX: usize = 16;
+/// Wait before a failed write is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// How long a stopping completer tries to store what is left.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+
+/// One result on its way to the database.
+#[derive(Debug, Clone)]
+pub struct Completion {
+    /// The guarded write.
+    pub ack: GuardedAck,
+    /// The job it is about.
+    pub job: Arc<Job>,
+    /// The queue whose slot it holds.
+    pub queue: Arc<QueueState>,
+    /// Time from claim to result.
+    pub duration: Duration,
+}
+
+/// Results that wait to be stored. Cheap to clone; all clones are one list.
+#[derive(Debug, Clone)]
+pub struct Completions(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    waiting: Mutex<VecDeque<Completion>>,
+    poked: AtomicBool,
+    address: Address<CompleterMsg>,
+}
+
+impl Default for Completions {
+    fn default() -> Self {
+        Self(Arc::new(Shared {
+            waiting: Mutex::default(),
+            poked: AtomicBool::new(false),
+            address: Address::new("completer", COMPLETER_MAILBOX_MAX),
+        }))
+    }
+}
+
+impl Completions {
+    /// Adds a result and wakes the completer.
+    pub(super) fn push(&self, completion: Completion) {
+        self.waiting().push_back(completion);
+        self.poke();
+    }
+
+    /// Results that are not stored yet.
+    pub fn len(&self) -> usize {
+        self.waiting().len()
+    }
+
+    /// Whether everything is stored.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn poke(&self) {
+        if !self.0.poked.swap(true, Ordering::AcqRel) && self.0.address.cast(CompleterMsg::Flush).is_err() {
+            // Not running: it flushes when it starts.
+            self.0.poked.store(false, Ordering::Release);
+        }
+    }
+
+    /// The oldest results; they stay in the list until [`Completions::stored`].
+    fn batch(&self) -> Vec<Completion> {
+        self.waiting().iter().take(COMPLETION_BATCH_MAX).cloned().collect()
+    }
+
+    fn stored(&self, count: usize) {
+        self.waiting().drain(..count);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Completion>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The actor. One an instance.
+#[derive(Debug)]
+pub struct Completer {
+    engine: Engine,
+    completions: Completions,
+    retry: Option<Timer>,
+}
+
+/// What the completer is told.
+#[derive(Debug)]
+pub enum CompleterMsg {
+    /// Results are waiting.
+    Flush,
+}
+
+impl Completer {
+    /// The child that stores `completions`.
+    pub fn child(engine: Engine, completions: Completions) -> ChildSpec {
+        let address = completions.0.address.clone();
+        ChildSpec::actor::<Self>("completer", &address, move || (engine.clone(), completions.clone()))
+            .shutdown(Shutdown::Timeout(FLUSH_LIMIT + Duration::from_secs(1)))
+    }
+
+    /// Writes batches until nothing waits.
+    async fn flush(&self) -> Result<(), QueueError> {
+        loop {
+            let batch = self.completions.batch();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let acks: Vec<_> = batch.iter().map(|completion| completion.ack.clone()).collect();
+            let accepted: HashSet<i64> = self.engine.complete(&acks).await?.into_iter().collect();
+            self.completions.stored(batch.len());
+            for completion in batch {
+                log(&completion, accepted.contains(&completion.job.id));
+                completion.queue.free(completion.job.id);
+            }
+        }
+    }
+}
+
+impl Actor for Completer {
+    type Msg = CompleterMsg;
+    type Args = (Engine, Completions);
+
+    async fn init(ctx: &Ctx<CompleterMsg>, (engine, completions): Self::Args) -> Result<Self, ActorError> {
+        // What a former incarnation left.
+        let retry = Some(ctx.send_after(Duration::ZERO, CompleterMsg::Flush));
+        Ok(Self { engine, completions, retry })
+    }
+
+    async fn handle(&mut self, ctx: &Ctx<CompleterMsg>, msg: CompleterMsg) -> Result<Flow, ActorError> {
+        let CompleterMsg::Flush = msg;
+        self.completions.0.poked.store(false, Ordering::Release);
+        ctx.probe().set_label("waiting", self.completions.len().to_string());
+        if let Err(error) = self.flush().await {
+            tracing::warn!(target: "queue", %error, waiting = self.completions.len(), "results wait to be stored");
+            self.retry = Some(ctx.send_after(RETRY_AFTER, CompleterMsg::Flush));
+        }
+        Ok(Flow::Continue)
+    }
+
+    async fn stopped(&mut self, _ctx: &Ctx<CompleterMsg>, _reason: &ExitReason) {
+        match tokio::time::timeout(FLUSH_LIMIT, self.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(target: "queue", %error, left = self.completions.len(), "results not stored"),
+            Err(_) => tracing::error!(target: "queue", left = self.completions.len(), "results not stored in time"),
+        }
+    }
+
+    fn message_kind(_msg: &CompleterMsg) -> &'static str {
+        "flush"
+    }
+}
+
+/// One line a finished attempt. Never arguments: they may be prompts.
+fn log(completion: &Completion, accepted: bool) {
+    let job = &completion.job;
+    let ack = &completion.ack.ack;
+    let duration_ms = u64::try_from(completion.duration.as_millis()).unwrap_or(u64::MAX);
+    if !accepted {
+        tracing::warn!(
+            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, state = %ack.state,
+            "job superseded: it was cancelled, rescued or retried elsewhere, and what this attempt came to does not count"
+        );
+        return;
+    }
+    let error = ack.error.as_deref().map(|error| error.lines().next().unwrap_or_default());
+    match ack.state {
+        State::Completed => tracing::info!(
+            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, duration_ms,
+            "job completed"
+        ),
+        State::Discarded | State::Retryable => tracing::warn!(
+            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, duration_ms,
+            state = %ack.state, error, "job failed"
+        ),
+        State::Suspended | State::Scheduled | State::Available | State::Executing | State::Cancelled => tracing::info!(
+            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, duration_ms,
+            state = %ack.state, error, "job stopped"
+        ),
+    }
+}

@@ -1,0 +1,102 @@
+//! Writing what attempts came to, many in one statement, each guarded.
+
+use uuid::Uuid;
+
+use super::Engine;
+use crate::queue::error::QueueError;
+use crate::queue::outcome::Ack;
+use crate::queue::state::State;
+
+/// A write and the producer that must still own the row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuardedAck {
+    /// What to write.
+    pub ack: Ack,
+    /// Producer that claimed the job.
+    pub producer: Uuid,
+}
+
+impl Engine {
+    /// Writes all of `acks` and returns the ids of those whose guard held; the others were superseded and changed
+    /// nothing.
+    ///
+    /// One statement where all succeeded (the usual case: narrow, no JSON), else two. Repeating it after a lost reply
+    /// is harmless: the second time no guard holds.
+    ///
+    /// Cancel safety: either nothing or a whole statement has happened.
+    ///
+    /// # Errors
+    /// [`QueueError::Db`].
+    pub async fn complete(&self, acks: &[GuardedAck]) -> Result<Vec<i64>, QueueError> {
+        let (succeeded, others): (Vec<_>, Vec<_>) = acks.iter().partition(|item| item.ack.state == State::Completed);
+        let mut accepted = Vec::with_capacity(acks.len());
+        if !succeeded.is_empty() {
+            accepted.extend(self.complete_succeeded(&succeeded).await?);
+        }
+        if !others.is_empty() {
+            accepted.extend(self.complete_others(&others).await?);
+        }
+        Ok(accepted)
+    }
+
+    async fn complete_succeeded(&self, acks: &[&GuardedAck]) -> Result<Vec<i64>, QueueError> {
+        let ids = sqlx::query_scalar!(
+            r#"UPDATE oban_jobs j
+               SET state = 'completed', completed_at = timezone('UTC', clock_timestamp())
+               FROM unnest($1::bigint[], $2::int[], $3::text[]) AS d (id, attempt, producer)
+               WHERE j.id = d.id AND j.state = 'executing' AND j.attempt = d.attempt AND j.attempted_by[2] = d.producer
+               RETURNING j.id"#,
+            &acks.iter().map(|item| item.ack.job_id).collect::<Vec<_>>(),
+            &acks.iter().map(|item| item.ack.attempt).collect::<Vec<_>>(),
+            &acks.iter().map(|item| item.producer.to_string()).collect::<Vec<_>>(),
+        )
+        .fetch_all(self.db.pool())
+        .await?;
+        Ok(ids)
+    }
+
+    async fn complete_others(&self, acks: &[&GuardedAck]) -> Result<Vec<i64>, QueueError> {
+        let delays: Vec<Option<i64>> = acks
+            .iter()
+            .map(|item| item.ack.delay.map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))
+            .collect();
+        let errors: Vec<Option<String>> = acks.iter().map(|item| item.ack.error.clone()).collect();
+        // The error element is appended with an operator that both shapes of the column (jsonb[] and jsonb) have.
+        // `meta` is merged, not replaced: keys that others wrote meanwhile stay.
+        let ids = sqlx::query_scalar!(
+            r#"UPDATE oban_jobs j
+               SET state = d.state::oban_job_state,
+                   attempt = j.attempt - d.uncount::int,
+                   scheduled_at = CASE WHEN d.delay_ms IS NULL THEN j.scheduled_at
+                                       ELSE timezone('UTC', clock_timestamp()) + d.delay_ms * interval '1 millisecond' END,
+                   cancelled_at = CASE WHEN d.state = 'cancelled' THEN timezone('UTC', clock_timestamp())
+                                       ELSE j.cancelled_at END,
+                   discarded_at = CASE WHEN d.state = 'discarded' THEN timezone('UTC', clock_timestamp())
+                                       ELSE j.discarded_at END,
+                   errors = CASE WHEN d.error IS NULL THEN j.errors
+                                 ELSE j.errors || jsonb_build_object(
+                                   'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                                   'attempt', j.attempt, 'error', d.error) END,
+                   meta = CASE WHEN d.snoozed
+                               THEN COALESCE(j.meta, '{}') || jsonb_build_object('snoozed', 1 +
+                                 CASE WHEN jsonb_typeof(j.meta -> 'snoozed') = 'number'
+                                      THEN (j.meta ->> 'snoozed')::numeric ELSE 0 END)
+                               ELSE j.meta END
+               FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bool[], $8::bool[])
+                 AS d (id, attempt, producer, state, delay_ms, error, uncount, snoozed)
+               WHERE j.id = d.id AND j.state = 'executing' AND j.attempt = d.attempt AND j.attempted_by[2] = d.producer
+               RETURNING j.id"#,
+            &acks.iter().map(|item| item.ack.job_id).collect::<Vec<_>>(),
+            &acks.iter().map(|item| item.ack.attempt).collect::<Vec<_>>(),
+            &acks.iter().map(|item| item.producer.to_string()).collect::<Vec<_>>(),
+            &acks.iter().map(|item| item.ack.state.as_str().to_owned()).collect::<Vec<_>>(),
+            delays.as_slice() as &[Option<i64>],
+            errors.as_slice() as &[Option<String>],
+            &acks.iter().map(|item| item.ack.uncount).collect::<Vec<_>>(),
+            &acks.iter().map(|item| item.ack.snoozed).collect::<Vec<_>>(),
+        )
+        .fetch_all(self.db.pool())
+        .await?;
+        Ok(ids)
+    }
+}

@@ -1,0 +1,201 @@
+//! Inserting: one job, many in one statement, or inside the caller's own transaction.
+//!
+//! The statement is the same for all three and carries the schema's name, because a connection that the caller brought
+//! has a `search_path` of its own. It also sends the notification, once per queue, so that it is delivered when and only
+//! when the jobs are committed.
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use super::Engine;
+use crate::postgres::Database;
+use crate::queue::error::QueueError;
+use crate::queue::new_job::{NewJob, Schedule};
+
+/// Jobs in one call. Ten thousand rows of `unnest` arrays are one round trip; far more would only hold memory.
+pub const INSERT_BATCH_MAX: usize = 10_000;
+
+/// What became of one job that was to be inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inserted {
+    /// The new job, or the one that was there already.
+    pub id: i64,
+    /// Whether a unique job was there already, so that nothing was inserted.
+    pub conflict: bool,
+}
+
+/// Text of the insert for one schema, whose name was validated as a plain identifier when the pool was made.
+pub(super) fn statement(db: &Database) -> String {
+    let schema = db.schema();
+    // Ids are drawn after the sort, so ascending ids are the order of the input.
+    format!(
+        r#"WITH new AS (
+             INSERT INTO "{schema}".oban_jobs (state, queue, worker, args, meta, tags, max_attempts, priority, scheduled_at)
+             SELECT (CASE WHEN d.due OR d.delay_ms IS NOT NULL THEN 'scheduled' ELSE 'available' END)::"{schema}".oban_job_state,
+                    d.queue, d.worker, d.args, d.meta, ARRAY(SELECT jsonb_array_elements_text(d.tags)), d.max_attempts, d.priority,
+                    CASE WHEN d.delay_ms IS NOT NULL
+                           THEN timezone('UTC', now()) + d.delay_ms * interval '1 millisecond'
+                         WHEN d.due THEN timezone('UTC', d.at)
+                         ELSE timezone('UTC', now()) END
+             FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::jsonb[], $5::jsonb[], $6::int[], $7::int[], $8::bigint[],
+                         $9::timestamptz[], $10::bool[])
+                  WITH ORDINALITY AS d (queue, worker, args, meta, tags, max_attempts, priority, delay_ms, at, due, position)
+             ORDER BY d.position
+             RETURNING id, queue, state::text AS state
+           ), told AS (
+             SELECT count(pg_notify($11, json_build_object('queue', queue)::text)) AS notes
+             FROM (SELECT DISTINCT queue FROM new WHERE state = 'available') q
+           )
+           SELECT new.id FROM new, told WHERE told.notes >= 0 ORDER BY new.id"#
+    )
+}
+
+impl Engine {
+    /// Inserts one job. See [`Engine::insert_many_on`].
+    ///
+    /// # Errors
+    /// [`QueueError::Invalid`], [`QueueError::Db`].
+    pub async fn insert(&self, job: NewJob) -> Result<Inserted, QueueError> {
+        let inserted = self.insert_many(vec![job]).await?;
+        inserted.first().copied().ok_or_else(|| sqlx::Error::RowNotFound.into())
+    }
+
+    /// Inserts all of `jobs` or none, in a transaction of its own.
+    ///
+    /// # Errors
+    /// As [`Engine::insert_many_on`].
+    pub async fn insert_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, QueueError> {
+        if jobs.iter().any(|job| job.unique) {
+            let mut tx = self.db.pool().begin().await?;
+            let inserted = self.insert_many_on(&mut tx, jobs).await?;
+            tx.commit().await?;
+            return Ok(inserted);
+        }
+        // A single statement is its own transaction: one round trip instead of three.
+        let mut connection = self.db.pool().acquire().await?;
+        self.insert_many_on(&mut connection, jobs).await
+    }
+
+    /// Inserts all of `jobs` on `connection`, which may be inside a transaction: then the jobs exist, and their
+    /// notifications are sent, when it commits. Results are in the order of `jobs`.
+    ///
+    /// Jobs marked unique take a transaction lock each and wait for others that insert the same; they need `connection`
+    /// to be in a transaction.
+    ///
+    /// # Errors
+    /// [`QueueError::Invalid`] for the first job that breaks a rule, [`QueueError::TooMany`], [`QueueError::Db`];
+    /// nothing is inserted by this call then.
+    pub async fn insert_many_on(
+        &self,
+        connection: &mut PgConnection,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<Inserted>, QueueError> {
+        if jobs.len() > INSERT_BATCH_MAX {
+            return Err(QueueError::TooMany { count: jobs.len(), max: INSERT_BATCH_MAX });
+        }
+        let jobs = jobs.into_iter().map(NewJob::validated).collect::<Result<Vec<_>, _>>()?;
+        if !jobs.iter().any(|job| job.unique) {
+            return self.insert_plain(connection, jobs).await;
+        }
+        let mut inserted = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let found = if job.unique { self.find_unique(connection, &job).await? } else { None };
+            match found {
+                Some(id) => inserted.push(Inserted { id, conflict: true }),
+                None => inserted.extend(self.insert_plain(connection, vec![job]).await?),
+            }
+        }
+        Ok(inserted)
+    }
+
+    async fn insert_plain(
+        &self,
+        connection: &mut PgConnection,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<Inserted>, QueueError> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut columns = Columns::default();
+        for job in jobs {
+            columns.push(job);
+        }
+        let rows = sqlx::query(AssertSqlSafe(self.insert_sql.to_string()))
+            .bind(columns.queues)
+            .bind(columns.workers)
+            .bind(columns.args)
+            .bind(columns.metas)
+            .bind(columns.tags)
+            .bind(columns.max_attempts)
+            .bind(columns.priorities)
+            .bind(columns.delays_ms)
+            .bind(columns.ats)
+            .bind(columns.dues)
+            .bind(self.db.channel("insert"))
+            .fetch_all(connection)
+            .await?;
+        rows.iter().map(|row| Ok(Inserted { id: row.try_get(0)?, conflict: false })).collect()
+    }
+
+    /// Looks for a job that a unique one would repeat, after waiting for everybody who inserts the same.
+    ///
+    /// The lock is a transaction lock on a hash of schema, worker, queue and arguments; a collision only makes two
+    /// unrelated inserts wait for each other.
+    async fn find_unique(&self, connection: &mut PgConnection, job: &NewJob) -> Result<Option<i64>, QueueError> {
+        let schema = self.db.schema();
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1 || $2 || ' ' || $3 || ' ' || $4::jsonb::text, 0))")
+            .bind(schema)
+            .bind(&job.worker)
+            .bind(&job.queue)
+            .bind(&job.args)
+            .execute(&mut *connection)
+            .await?;
+        let found = sqlx::query_scalar(AssertSqlSafe(format!(
+            r#"SELECT id FROM "{schema}".oban_jobs
+               WHERE worker = $1 AND queue = $2 AND args = $3::jsonb AND args @> $3::jsonb
+                 AND state::text = ANY('{{suspended,scheduled,available,executing,retryable,completed}}')
+               ORDER BY id LIMIT 1"#
+        )))
+        .bind(&job.worker)
+        .bind(&job.queue)
+        .bind(&job.args)
+        .fetch_optional(connection)
+        .await?;
+        Ok(found)
+    }
+}
+
+/// One array a column, as `unnest` wants them.
+#[derive(Default)]
+struct Columns {
+    queues: Vec<String>,
+    workers: Vec<String>,
+    args: Vec<Value>,
+    metas: Vec<Value>,
+    tags: Vec<Value>,
+    max_attempts: Vec<i32>,
+    priorities: Vec<i32>,
+    delays_ms: Vec<Option<i64>>,
+    ats: Vec<Option<chrono::DateTime<chrono::Utc>>>,
+    dues: Vec<bool>,
+}
+
+impl Columns {
+    fn push(&mut self, job: NewJob) {
+        let (delay_ms, at) = match job.schedule {
+            Schedule::Now => (None, None),
+            Schedule::In(delay) => (Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)), None),
+            Schedule::At(at) => (None, Some(at)),
+        };
+        self.queues.push(job.queue);
+        self.workers.push(job.worker);
+        self.args.push(job.args);
+        self.metas.push(Value::Object(job.meta));
+        self.tags.push(Value::from(job.tags));
+        self.max_attempts.push(job.max_attempts);
+        self.priorities.push(job.priority);
+        self.delays_ms.push(delay_ms);
+        self.dues.push(at.is_some());
+        self.ats.push(at);
+    }
+}

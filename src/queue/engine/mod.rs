@@ -1,0 +1,45 @@
+//! Every SQL statement on jobs, one function each.
+//!
+//! Invariants: each write of an attempt's result is guarded by id, state `executing`, attempt and producer, so a stale
+//! runner changes nothing; the database's clock decides every time; statements that choose rows lock them with SKIP
+//! LOCKED and check the state again where they write. Names are unqualified and resolved by the pool's `search_path`,
+//! except in [`insert`], which also runs on a connection that the caller brought.
+
+mod claim;
+mod complete;
+mod insert;
+mod manage;
+mod read;
+mod row;
+mod sweep;
+
+pub use claim::Claim;
+pub use complete::GuardedAck;
+pub use insert::{INSERT_BATCH_MAX, Inserted};
+pub use manage::Changed;
+pub use read::{JobFilter, LIST_MAX, QueueCounts};
+pub use sweep::Rescued;
+
+use std::sync::Arc;
+
+use crate::postgres::Database;
+
+/// The statements, bound to one database and schema. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    db: Database,
+    insert_sql: Arc<str>,
+}
+
+impl Engine {
+    /// Statements for `db`.
+    pub fn new(db: Database) -> Self {
+        let insert_sql = insert::statement(&db).into();
+        Self { db, insert_sql }
+    }
+
+    /// The database below.
+    pub fn db(&self) -> &Database {
+        &self.db
+    }
+}

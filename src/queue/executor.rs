@@ -1,0 +1,151 @@
+//! The actor that executes one attempt: runs it, watches its time, stops it when asked, says what it came to.
+//!
+//! A temporary child of its queue's dynamic supervisor, on the control runtime; job code runs on the job runtime. The
+//! attempt runs in a task that the actor owns, so the actor answers and can be stopped while the code works.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::attempt::Attempt;
+use super::outcome::Outcome;
+use super::stop::{StopCause, StopSignal};
+use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, ExitReason, Flow, Probe, Restart, Shutdown};
+
+/// How long job code that was asked to stop may take to end by itself before it is dropped.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(2);
+/// How long a supervisor waits for an executor before it kills it: the grace, and time to say so.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+/// Mailbox of an executor; only its own task writes to it.
+const EXECUTOR_MAILBOX_MAX: usize = 4;
+
+/// What a run works with.
+#[derive(Debug, Clone, Copy)]
+pub struct RunContext<'a> {
+    /// The attempt.
+    pub attempt: &'a Attempt,
+    /// Where the live tree reads what is going on, for example the present step.
+    pub probe: &'a Probe,
+}
+
+/// How an attempt is run.
+pub trait Run: Send + 'static {
+    /// Runs the attempt to its outcome.
+    ///
+    /// Cancel safety: the future is dropped when the time is over or a stop was asked for and not heeded; what it
+    /// started must stop with it.
+    fn run(self, context: RunContext<'_>) -> impl Future<Output = Outcome> + Send;
+}
+
+/// Executes one attempt by `R`.
+#[derive(Debug)]
+pub struct Executor<R> {
+    task: JoinHandle<()>,
+    stop: StopSignal,
+    run: PhantomData<fn() -> R>,
+}
+
+/// What an executor is told.
+#[derive(Debug)]
+pub enum ExecutorMsg {
+    /// Its task has said what the attempt came to.
+    Done,
+}
+
+/// Attempt, limit of its time and how to run it; taken once, because a temporary child starts once.
+#[derive(Debug)]
+pub struct ExecutorArgs<R>(Option<(Attempt, Option<Duration>, R)>);
+
+impl<R: Run> Executor<R> {
+    /// The child that executes `attempt`.
+    pub fn child(attempt: Attempt, timeout: Option<Duration>, run: R) -> ChildSpec {
+        let address = Address::new("executor", EXECUTOR_MAILBOX_MAX);
+        let (id, worker) = (attempt.job().id.to_string(), attempt.job().worker.clone());
+        let number = format!("{}/{}", attempt.job().attempt, attempt.job().max_attempts);
+        let args = Mutex::new(Some((attempt, timeout, run)));
+        ChildSpec::actor::<Self>(id, &address, move || {
+            ExecutorArgs(args.lock().map_or(None, |mut args| args.take()))
+        })
+        .restart(Restart::Temporary)
+        .shutdown(Shutdown::Timeout(SHUTDOWN))
+        .label("worker", worker)
+        .label("attempt", number)
+    }
+}
+
+impl<R: Run> Actor for Executor<R> {
+    type Msg = ExecutorMsg;
+    type Args = ExecutorArgs<R>;
+
+    async fn init(ctx: &Ctx<ExecutorMsg>, args: ExecutorArgs<R>) -> Result<Self, ActorError> {
+        let (attempt, timeout, run) = args.0.ok_or_else(|| ActorError::msg("an executor starts once"))?;
+        let stop = attempt.stop().clone();
+        let (address, probe) = (ctx.address().clone(), Arc::clone(ctx.probe()));
+        let task = tokio::spawn(async move {
+            let outcome = drive(RunContext { attempt: &attempt, probe: &probe }, timeout, run).await;
+            attempt.finish(outcome);
+            // Refused only when the actor is gone, and then there is nobody to tell.
+            drop(address.cast(ExecutorMsg::Done));
+        });
+        Ok(Self { task, stop, run: PhantomData })
+    }
+
+    async fn handle(&mut self, _ctx: &Ctx<ExecutorMsg>, msg: ExecutorMsg) -> Result<Flow, ActorError> {
+        match msg {
+            ExecutorMsg::Done => Ok(Flow::Stop(ExitReason::Normal)),
+        }
+    }
+
+    async fn stopped(&mut self, _ctx: &Ctx<ExecutorMsg>, _reason: &ExitReason) {
+        self.stop.stop(StopCause::HandBack);
+        // Ends within the grace: the task watches the signal that was just given.
+        drop((&mut self.task).await);
+    }
+
+    fn message_kind(_msg: &ExecutorMsg) -> &'static str {
+        "done"
+    }
+}
+
+impl<R> Drop for Executor<R> {
+    fn drop(&mut self) {
+        // After a kill nothing else would stop the task; its attempt reports itself when it is dropped.
+        self.task.abort();
+    }
+}
+
+/// Runs the attempt until it ends, its time is over, or it is stopped.
+async fn drive<R: Run>(context: RunContext<'_>, timeout: Option<Duration>, run: R) -> Outcome {
+    let attempt = context.attempt;
+    let worker = attempt.job().worker.as_str();
+    let mut run = std::pin::pin!(run.run(context));
+    let limit = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    let cause = tokio::select! {
+        biased;
+        outcome = &mut run => return outcome,
+        cause = attempt.stop().requested() => cause,
+        () = limit => {
+            let millis = timeout.unwrap_or_default().as_millis();
+            let error = format!("** (Oban.TimeoutError) {worker} timed out after {millis}ms");
+            return Outcome::Failed { error, retry_in: None };
+        }
+    };
+    match tokio::time::timeout(CANCEL_GRACE, &mut run).await {
+        // What ended well in spite of the stop counts; an error at this moment most likely is the stop.
+        Ok(Outcome::Completed) => Outcome::Completed,
+        Ok(_) | Err(_) => match cause {
+            StopCause::HandBack => Outcome::HandedBack,
+            StopCause::Cancelled => {
+                Outcome::Cancelled(format!("** (Oban.PerformError) {worker} failed with {{:cancel, :shutdown}}"))
+            }
+        },
+    }
+}

@@ -1,0 +1,57 @@
+//! The runtime that job code runs on, apart from the one of supervisors and heartbeat.
+//!
+//! Rust code cannot be preempted: a job that never awaits holds its thread until it ends. On a runtime of its own it
+//! cannot hold up the heartbeat, and aborting it takes effect at its next await.
+
+use std::future::Future;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::supervision::{CrashInfo, catch_panic};
+
+/// Handle of the job runtime.
+#[derive(Debug, Clone)]
+pub struct JobRuntime(Handle);
+
+/// Aborts its task when dropped, so that no job code outlives its executor.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Why job code has no result.
+#[derive(Debug)]
+pub enum JobCodeError {
+    /// It panicked.
+    Panicked(CrashInfo),
+    /// Its runtime is shutting down.
+    Gone,
+}
+
+impl JobRuntime {
+    /// Job code runs on `handle`.
+    pub fn new(handle: Handle) -> Self {
+        Self(handle)
+    }
+
+    /// Runs `code` on the job runtime and waits for it.
+    ///
+    /// Cancel safety: dropping the returned future aborts the code at its next await.
+    ///
+    /// # Errors
+    /// [`JobCodeError::Panicked`] with message and location; [`JobCodeError::Gone`] while the runtime shuts down.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        code: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, JobCodeError> {
+        let mut task = AbortOnDrop(self.0.spawn(catch_panic(code)));
+        match (&mut task.0).await {
+            Ok(result) => result.map_err(JobCodeError::Panicked),
+            Err(_) => Err(JobCodeError::Gone),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Returns jobs of dead instances to their queues.
+//!
+//! Oban's lifeline looks only at a job's age; this one looks at its owner: an instance whose heartbeat is stale, or
+//! whose process is gone from this machine, is marked offline, and what it had executing is available again. A long job
+//! on a live instance is never run twice. Every instance runs it; the statements exclude each other row by row.
+
+use std::time::Duration;
+
+use super::engine::Engine;
+use super::error::QueueError;
+use super::queues::Queues;
+use crate::instance::Presence;
+use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
+
+/// Mailbox of the lifeline; only its own timer writes to it.
+const LIFELINE_MAILBOX_MAX: usize = 4;
+
+/// What the lifeline works with.
+#[derive(Debug, Clone)]
+pub struct LifelineArgs {
+    /// Statements.
+    pub engine: Engine,
+    /// Who is there.
+    pub presence: Presence,
+    /// Queues to wake.
+    pub queues: Queues,
+    /// Time between two runs.
+    pub interval: Duration,
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct Lifeline {
+    args: LifelineArgs,
+    timer: Timer,
+    failing: bool,
+}
+
+/// Its only message.
+#[derive(Debug)]
+pub struct Rescue;
+
+impl Lifeline {
+    /// The child that rescues.
+    pub fn child(args: LifelineArgs) -> ChildSpec {
+        let address = Address::new("lifeline", LIFELINE_MAILBOX_MAX);
+        ChildSpec::actor::<Self>("lifeline", &address, move || args.clone())
+    }
+
+    async fn rescue(&self) -> Result<(), QueueError> {
+        for instance_id in self.args.presence.mark_dead().await? {
+            tracing::warn!(target: "instance", instance = %instance_id, "instance is dead; its jobs are taken over");
+        }
+        let rescued = self.args.engine.rescue().await?;
+        for job in &rescued {
+            tracing::warn!(
+                target: "queue", id = job.id, queue = %job.queue, instance = %job.instance_id, discarded = job.discarded,
+                "job rescued"
+            );
+            if let Some(queue) = self.args.queues.get(&job.queue) {
+                queue.poke();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Actor for Lifeline {
+    type Msg = Rescue;
+    type Args = LifelineArgs;
+
+    async fn init(ctx: &Ctx<Rescue>, args: LifelineArgs) -> Result<Self, ActorError> {
+        Ok(Self { args, timer: ctx.send_after(Duration::ZERO, Rescue), failing: false })
+    }
+
+    async fn handle(&mut self, ctx: &Ctx<Rescue>, _msg: Rescue) -> Result<Flow, ActorError> {
+        match self.rescue().await {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(target: "queue", %error, "rescuing waits for the database");
+                }
+            }
+        }
+        self.timer = ctx.send_after(self.args.interval, Rescue);
+        Ok(Flow::Continue)
+    }
+
+    fn message_kind(_msg: &Rescue) -> &'static str {
+        "rescue"
+    }
+}

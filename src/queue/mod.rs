@@ -1,0 +1,47 @@
+//! The Oban half: jobs in `oban_jobs`, claimed by demand, executed under supervision, completed in guarded batches.
+//!
+//! The way of a job: [`engine`] inserts it and sends a notice → its queue's [`producer`] claims it into a slot
+//! ([`slots`]) → an [`executor`] under the queue's dynamic supervisor runs its [`worker`] → the [`completer`] stores what
+//! it came to ([`outcome`]) and frees the slot. The [`stager`] makes due jobs available, the [`lifeline`] those of dead
+//! instances.
+//!
+//! Promises: at least once; exactly one accepted completion per attempt; never more than the limit; a running job is not
+//! handed out again while its owner is alive.
+
+mod attempt;
+mod backoff;
+mod completer;
+pub mod engine;
+mod error;
+mod executor;
+mod job;
+mod job_runtime;
+mod lifeline;
+mod new_job;
+mod outcome;
+mod producer;
+mod queues;
+mod slots;
+mod stager;
+mod state;
+mod stop;
+mod worker;
+
+pub use attempt::Attempt;
+pub use backoff::backoff;
+pub use completer::{COMPLETION_BATCH_MAX, Completer, Completions};
+pub use engine::Engine;
+pub use error::QueueError;
+pub use executor::{CANCEL_GRACE, Executor, Run, RunContext};
+pub use job::Job;
+pub use job_runtime::{JobCodeError, JobRuntime};
+pub use lifeline::{Lifeline, LifelineArgs};
+pub use new_job::{MAX_ATTEMPTS_DEFAULT, NewJob, Schedule};
+pub use outcome::{Ack, Outcome, ack};
+pub use producer::{Producer, ProducerArgs};
+pub use queues::Queues;
+pub use slots::QueueState;
+pub use stager::{Stager, StagerArgs};
+pub use state::State;
+pub use stop::{StopCause, StopSignal};
+pub use worker::{Executable, JobContext, Worker, Workers, code_error};

@@ -1,0 +1,185 @@
+//! Claims jobs of one queue by demand and starts an executor for each.
+//!
+//! Woken by notices, by slots that become free and, because notices can be lost, by its own poll. Demand is the limit
+//! less what runs and what waits to be stored. The database being away is a state: the producer waits for its next poll.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attempt::Attempt;
+use super::completer::Completions;
+use super::engine::{Claim, Engine};
+use super::error::QueueError;
+use super::job::Job;
+use super::job_runtime::JobRuntime;
+use super::outcome::Outcome;
+use super::slots::QueueState;
+use super::worker::Workers;
+use crate::instance::Lease;
+use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, Flow, Timer};
+
+/// Jobs in one claim, whatever the limit: bounds the memory of one reply.
+const CLAIM_BATCH_MAX: u32 = 1_000;
+/// Polls between two looks for claims whose reply was lost.
+const RECOVER_EVERY_POLLS: u32 = 30;
+
+/// What a producer works with; shared by all incarnations.
+#[derive(Debug, Clone)]
+pub struct ProducerArgs {
+    /// Its queue.
+    pub queue: Arc<QueueState>,
+    /// Statements.
+    pub engine: Engine,
+    /// Instance it claims for.
+    pub instance_id: Arc<str>,
+    /// Workers it claims for.
+    pub workers: Workers,
+    /// Longest time between two looks at the table.
+    pub poll_interval: Duration,
+    /// Where executors are started.
+    pub executors: DynamicHandle,
+    /// Where job code runs.
+    pub runtime: JobRuntime,
+    /// Where results go.
+    pub completions: Completions,
+    /// Whether this instance may work.
+    pub lease: Lease,
+}
+
+/// What a producer is told.
+#[derive(Debug)]
+pub enum ProducerMsg {
+    /// Look at the table: something was inserted, or a slot is free.
+    Poke,
+    /// The poll is due.
+    Poll,
+}
+
+/// The actor. One a queue.
+#[derive(Debug)]
+pub struct Producer {
+    args: ProducerArgs,
+    known: Vec<String>,
+    timer: Timer,
+    /// Polls until the next look for lost claims; 0 after an error that leaves a claim in doubt.
+    recover_in_polls: u32,
+    database_away: bool,
+}
+
+impl Producer {
+    /// The child that claims for a queue.
+    pub fn child(args: ProducerArgs) -> ChildSpec {
+        let (name, address) = (args.queue.name().to_owned(), args.queue.address().clone());
+        ChildSpec::actor::<Self>(name, &address, move || args.clone())
+    }
+
+    /// Claims and starts jobs until the demand is met or nothing is left.
+    async fn fill(&mut self) -> Result<(), QueueError> {
+        let args = &self.args;
+        if self.recover_in_polls == 0 && args.lease.is_held() {
+            let lost = args
+                .engine
+                .recover(args.queue.name(), &args.instance_id, args.queue.producer(), &args.queue.running_ids())
+                .await?;
+            if !lost.is_empty() {
+                tracing::warn!(target: "queue", queue = args.queue.name(), jobs = ?lost, "handed back claims whose reply was lost");
+            }
+            self.recover_in_polls = RECOVER_EVERY_POLLS;
+        }
+        loop {
+            let demand = args.queue.demand().min(CLAIM_BATCH_MAX);
+            if demand == 0 || !args.lease.is_held() || self.known.is_empty() {
+                return Ok(());
+            }
+            let claim = Claim {
+                queue: args.queue.name(),
+                instance_id: &args.instance_id,
+                producer: args.queue.producer(),
+                workers: &self.known,
+                demand,
+            };
+            let jobs = args.engine.claim(&claim).await?;
+            let all = jobs.len() >= demand as usize;
+            // Slots first: a claimed job must be known as running before anything can await.
+            let attempts: Vec<_> = jobs
+                .into_iter()
+                .map(|job: Job| Attempt::new(job, &args.queue, &args.runtime, &args.completions))
+                .collect();
+            for attempt in attempts {
+                self.start(attempt).await;
+            }
+            if !all {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn start(&self, attempt: Attempt) {
+        let id = attempt.job().id;
+        let Some(worker) = self.args.workers.get(&attempt.job().worker).cloned() else {
+            // The claim asks for known workers only.
+            attempt.finish(Outcome::HandedBack);
+            return;
+        };
+        // A refused child drops its attempt, which then counts as failed.
+        if let Err(error) = self.args.executors.start_child(worker.child(attempt)).await {
+            tracing::warn!(target: "queue", job = id, %error, "no executor was started");
+        }
+    }
+
+    async fn look(&mut self, ctx: &Ctx<ProducerMsg>) {
+        self.args.queue.clear_poke();
+        match self.fill().await {
+            Ok(()) => self.database_away = false,
+            Err(error) => {
+                // Whether the claim happened is unknown.
+                self.recover_in_polls = 0;
+                if !self.database_away {
+                    tracing::warn!(target: "queue", queue = self.args.queue.name(), %error, "claiming waits for the database");
+                }
+                self.database_away = true;
+            }
+        }
+        let queue = &self.args.queue;
+        let probe = ctx.probe();
+        probe.set_label("running", format!("{}/{}", queue.running(), queue.limit()));
+        match (queue.is_paused(), self.database_away) {
+            (true, _) => probe.set_label("paused", "yes"),
+            (false, true) => probe.set_label("waits", "database"),
+            (false, false) => {
+                probe.remove_label("paused");
+                probe.remove_label("waits");
+            }
+        }
+    }
+}
+
+impl Actor for Producer {
+    type Msg = ProducerMsg;
+    type Args = ProducerArgs;
+
+    async fn init(ctx: &Ctx<ProducerMsg>, args: ProducerArgs) -> Result<Self, ActorError> {
+        let known = args.workers.names();
+        let timer = ctx.send_after(Duration::ZERO, ProducerMsg::Poll);
+        // A former incarnation may have died between a claim and its executors.
+        Ok(Self { args, known, timer, recover_in_polls: 0, database_away: false })
+    }
+
+    async fn handle(&mut self, ctx: &Ctx<ProducerMsg>, msg: ProducerMsg) -> Result<Flow, ActorError> {
+        if matches!(msg, ProducerMsg::Poll) {
+            self.recover_in_polls = self.recover_in_polls.saturating_sub(1);
+        }
+        self.look(ctx).await;
+        if matches!(msg, ProducerMsg::Poll) {
+            self.timer = ctx.send_after(self.args.poll_interval, ProducerMsg::Poll);
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn message_kind(msg: &ProducerMsg) -> &'static str {
+        match msg {
+            ProducerMsg::Poke => "poke",
+            ProducerMsg::Poll => "poll",
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Asking a running job to stop, and why.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio_util::sync::CancellationToken;
+
+/// Why a job is asked to stop. The first cause counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    /// Somebody cancelled it.
+    Cancelled,
+    /// The instance stops, or may no longer work because it could not prove that it lives.
+    HandBack,
+}
+
+/// Shared by a job's slot, its executor and its code.
+#[derive(Debug, Clone, Default)]
+pub struct StopSignal {
+    token: CancellationToken,
+    cause: Arc<OnceLock<StopCause>>,
+}
+
+impl StopSignal {
+    /// Asks the job to stop.
+    pub fn stop(&self, cause: StopCause) {
+        // A later cause changes nothing: the job is on its way out already.
+        drop(self.cause.set(cause));
+        self.token.cancel();
+    }
+
+    /// Resolves when the job shall stop. Cancel safe.
+    pub async fn requested(&self) -> StopCause {
+        self.token.cancelled().await;
+        self.cause.get().copied().unwrap_or(StopCause::HandBack)
+    }
+
+    /// The token that job code may watch.
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+}

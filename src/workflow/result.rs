@@ -1,0 +1,77 @@
+//! A row of `job_results`: what a job cost and what came out.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a workflow says about one attempt. The first success of a job counts; a failure is kept per attempt.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct JobResult {
+    /// Key of the request, where it has one.
+    pub request_id: Option<String>,
+    /// Whether it worked.
+    pub success: bool,
+    /// Why not.
+    pub error_reason: Option<String>,
+    /// Cost; `None` where no price is known.
+    pub cost_nanousd: Option<i64>,
+    /// Price table that the cost was computed with.
+    pub prices_version: Option<String>,
+    /// Who served the model.
+    pub provider: Option<String>,
+    /// Model, by its name here.
+    pub model_used: Option<String>,
+    /// Whether the answer was made up.
+    pub simulated: bool,
+    /// Tokens in, cached ones included.
+    pub tokens_input: Option<i64>,
+    /// Tokens out.
+    pub tokens_output: Option<i64>,
+    /// Time from the request to the first token.
+    pub time_to_first_token_ms: Option<i64>,
+    /// The provider's own usage object.
+    pub usage: Option<Value>,
+    /// Short form of the input, for people.
+    pub input_summary: Value,
+    /// Short form of the result, for people.
+    pub result_summary: Value,
+    /// The whole result, for whoever asks again.
+    pub result: Option<Value>,
+}
+
+/// A stored row, as listings and callers read it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredResult {
+    /// The job.
+    pub job_id: i64,
+    /// Attempt that this row is about.
+    pub attempt: i32,
+    /// Key of the request.
+    pub request_id: Option<String>,
+    /// Instance that did it.
+    pub instance_id: String,
+    /// Whether it worked.
+    pub success: bool,
+    /// Why not.
+    pub error_reason: Option<String>,
+    /// From claim to result.
+    pub duration_ms: i64,
+    /// When.
+    pub completed_at: DateTime<Utc>,
+    /// Cost; `None` where no price is known.
+    pub cost_nanousd: Option<i64>,
+    /// Who served the model.
+    pub provider: Option<String>,
+    /// Model.
+    pub model_used: Option<String>,
+    /// Whether the answer was made up.
+    pub simulated: bool,
+    /// Tokens in.
+    pub tokens_input: Option<i64>,
+    /// Tokens out.
+    pub tokens_output: Option<i64>,
+    /// Time to the first token.
+    pub time_to_first_token_ms: Option<i64>,
+    /// The whole result.
+    pub result: Option<Value>,
+}

@@ -1,0 +1,297 @@
+//! Every statement on runs, checkpoints and results.
+//!
+//! Each write first locks the job's row and checks that it still belongs to this attempt (executing, attempt, producer):
+//! whoever takes the job over has to wait for the write or makes it change nothing.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::definition::Definition;
+use super::result::{JobResult, StoredResult};
+use crate::postgres::{Database, DbError};
+
+/// The attempt that must own the job for a write to count.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// The job.
+    pub job_id: i64,
+    /// Its attempt.
+    pub attempt: i32,
+    /// The producer that claimed it.
+    pub producer: String,
+    /// The instance, as first element of `attempted_by`.
+    pub instance_id: String,
+}
+
+/// A run as it stands when an attempt begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Begun {
+    /// The run.
+    pub run_id: Uuid,
+    /// Whether everything is done already.
+    pub completed: bool,
+    /// Hash of the definition that it was begun with.
+    pub definition_hash: String,
+    /// Results of the steps that are done, in order.
+    pub outputs: Vec<Value>,
+}
+
+/// A step's result on its way to the database.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Place of the step, from 0.
+    pub position: i32,
+    /// Name of the step.
+    pub step: &'static str,
+    /// Its result.
+    pub output: Value,
+    /// How long it took.
+    pub duration_ms: i64,
+}
+
+/// The statements, bound to one database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: Database,
+}
+
+impl Store {
+    /// Statements for `db`.
+    pub fn new(db: Database) -> Self {
+        Self { db }
+    }
+
+    /// Begins the job's run, or finds the one that an earlier attempt began. `None` when the attempt no longer owns it.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn begin(&self, owner: &Owner, definition: &Definition, input: &Value) -> Result<Option<Begun>, DbError> {
+        let row = sqlx::query!(
+            r#"WITH owner AS (
+                 SELECT id FROM oban_jobs
+                 WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE
+               )
+               INSERT INTO workflow_runs AS r (id, job_id, workflow, definition_hash, state, input, instance_id)
+               SELECT $4, owner.id, $5, $6, 'running', $7, $8 FROM owner
+               ON CONFLICT (job_id) DO UPDATE SET
+                 instance_id = excluded.instance_id, state = CASE r.state WHEN 'completed' THEN r.state ELSE 'running' END
+               RETURNING r.id, r.state, r.definition_hash, r.id <> $4 AS "resumed!""#,
+            owner.job_id,
+            owner.attempt,
+            owner.producer,
+            Uuid::now_v7(),
+            definition.worker,
+            definition.hash(),
+            input,
+            owner.instance_id,
+        )
+        .fetch_optional(self.db.pool())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let outputs = if row.resumed {
+            sqlx::query_scalar!("SELECT output FROM workflow_steps WHERE run_id = $1 ORDER BY position", row.id)
+                .fetch_all(self.db.pool())
+                .await?
+        } else {
+            Vec::new()
+        };
+        Ok(Some(Begun {
+            run_id: row.id,
+            completed: row.state == "completed",
+            definition_hash: row.definition_hash,
+            outputs,
+        }))
+    }
+
+    /// Stores checkpoints; `false` when the attempt no longer owns the job and nothing was stored.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn checkpoint(&self, owner: &Owner, run_id: Uuid, checkpoints: &[Checkpoint]) -> Result<bool, DbError> {
+        let columns = Columns::of(checkpoints);
+        let owned = sqlx::query_scalar!(
+            r#"WITH owner AS (
+                 SELECT id FROM oban_jobs
+                 WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE
+               ), stored AS (
+                 INSERT INTO workflow_steps (run_id, position, step, attempt, output, instance_id, duration_ms)
+                 SELECT $4, d.position, d.step, $2, d.output, $5, d.duration_ms
+                 FROM owner, unnest($6::int[], $7::text[], $8::jsonb[], $9::bigint[]) AS d (position, step, output, duration_ms)
+                 ON CONFLICT (run_id, position) DO NOTHING
+               )
+               SELECT EXISTS (SELECT FROM owner) AS "owned!""#,
+            owner.job_id,
+            owner.attempt,
+            owner.producer,
+            run_id,
+            owner.instance_id,
+            &columns.positions,
+            &columns.steps,
+            &columns.outputs,
+            &columns.durations_ms,
+        )
+        .fetch_one(self.db.pool())
+        .await?;
+        Ok(owned)
+    }
+
+    /// Stores the last checkpoints, the result and the end of the run, all or nothing; `false` when the attempt no
+    /// longer owns the job.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn finish(
+        &self,
+        owner: &Owner,
+        run_id: Uuid,
+        definition: &Definition,
+        checkpoints: &[Checkpoint],
+        result: Option<&JobResult>,
+        duration_ms: i64,
+    ) -> Result<bool, DbError> {
+        let mut tx = self.db.pool().begin().await?;
+        let columns = Columns::of(checkpoints);
+        let output = checkpoints.last().map(|checkpoint| checkpoint.output.clone()).unwrap_or_default();
+        let owned = sqlx::query_scalar!(
+            r#"WITH owner AS (
+                 SELECT id FROM oban_jobs
+                 WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE
+               ), stored AS (
+                 INSERT INTO workflow_steps (run_id, position, step, attempt, output, instance_id, duration_ms)
+                 SELECT $4, d.position, d.step, $2, d.output, $5, d.duration_ms
+                 FROM owner, unnest($6::int[], $7::text[], $8::jsonb[], $9::bigint[]) AS d (position, step, output, duration_ms)
+                 ON CONFLICT (run_id, position) DO NOTHING
+               ), ended AS (
+                 UPDATE workflow_runs r SET state = 'completed', output = $10, finished_at = now()
+                 FROM owner WHERE r.id = $4
+               )
+               SELECT EXISTS (SELECT FROM owner) AS "owned!""#,
+            owner.job_id,
+            owner.attempt,
+            owner.producer,
+            run_id,
+            owner.instance_id,
+            &columns.positions,
+            &columns.steps,
+            &columns.outputs,
+            &columns.durations_ms,
+            output,
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        if owned && let Some(result) = result {
+            insert_result(&mut tx, owner, definition, result, duration_ms).await?;
+        }
+        tx.commit().await?;
+        Ok(owned)
+    }
+
+    /// Stores that an attempt failed. Nothing is stored when the attempt no longer owns the job.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn fail(
+        &self,
+        owner: &Owner,
+        definition: &Definition,
+        result: &JobResult,
+        duration_ms: i64,
+    ) -> Result<(), DbError> {
+        let mut tx = self.db.pool().begin().await?;
+        let owned = sqlx::query_scalar!(
+            "SELECT id FROM oban_jobs
+             WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE",
+            owner.job_id,
+            owner.attempt,
+            owner.producer,
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        if owned.is_some() {
+            insert_result(&mut tx, owner, definition, result, duration_ms).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The result of each of `job_ids` that has one: its success, else its last failure.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn results(&self, job_ids: &[i64]) -> Result<Vec<StoredResult>, DbError> {
+        let rows = sqlx::query_as!(
+            StoredResult,
+            "SELECT DISTINCT ON (job_id) job_id, attempt, request_id, instance_id, success, error_reason, duration_ms,
+                    completed_at, cost_nanousd, provider, model_used, simulated, tokens_input, tokens_output,
+                    time_to_first_token_ms, result
+             FROM job_results WHERE job_id = ANY($1)
+             ORDER BY job_id, success DESC, attempt DESC",
+            job_ids,
+        )
+        .fetch_all(self.db.pool())
+        .await?;
+        Ok(rows)
+    }
+}
+
+/// The one way into `job_results`: the first success of a job stays, a failure is one row an attempt.
+async fn insert_result(
+    connection: &mut sqlx::PgConnection,
+    owner: &Owner,
+    definition: &Definition,
+    result: &JobResult,
+    duration_ms: i64,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO job_results
+           (job_id, attempt, request_id, instance_id, job_type, workflow_type, success, error_reason, duration_ms, started_at,
+            cost_nanousd, prices_version, provider, model_used, simulated, tokens_input, tokens_output,
+            time_to_first_token_ms, usage, input_summary, result_summary, result)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() - $9 * interval '1 millisecond',
+                 $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+         ON CONFLICT DO NOTHING",
+        owner.job_id,
+        owner.attempt,
+        result.request_id,
+        owner.instance_id,
+        definition.worker,
+        definition.name,
+        result.success,
+        result.error_reason,
+        duration_ms,
+        result.cost_nanousd,
+        result.prices_version,
+        result.provider,
+        result.model_used,
+        result.simulated,
+        result.tokens_input,
+        result.tokens_output,
+        result.time_to_first_token_ms,
+        result.usage,
+        result.input_summary,
+        result.result_summary,
+        result.result,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Checkpoints as one array a column.
+struct Columns {
+    positions: Vec<i32>,
+    steps: Vec<String>,
+    outputs: Vec<Value>,
+    durations_ms: Vec<i64>,
+}
+
+impl Columns {
+    fn of(checkpoints: &[Checkpoint]) -> Self {
+        Self {
+            positions: checkpoints.iter().map(|checkpoint| checkpoint.position).collect(),
+            steps: checkpoints.iter().map(|checkpoint| checkpoint.step.to_owned()).collect(),
+            outputs: checkpoints.iter().map(|checkpoint| checkpoint.output.clone()).collect(),
+            durations_ms: checkpoints.iter().map(|checkpoint| checkpoint.duration_ms).collect(),
+        }
+    }
+}
