@@ -129,7 +129,7 @@ struct Session {
     names: Vec<String>,
     options: ListenerOptions,
     rng: StdRng,
-    /// Lost connections and failed attempts since the last success.
+    /// Lost connections and failed attempts since a connection last proved itself; one that is lost at once does not.
     failures: u32,
     connection: Option<PgListener>,
 }
@@ -168,7 +168,6 @@ impl Session {
         };
         let listener = timeout(ACQUIRE_TIMEOUT, attempt).await.map_err(|_| timed_out("connecting"))??;
         self.connection = Some(listener);
-        self.failures = 0;
         Ok(Event::Resync)
     }
 
@@ -177,6 +176,7 @@ impl Session {
         loop {
             match timeout_at(beat_at, listener.try_recv()).await {
                 Ok(Ok(Some(notification))) => {
+                    self.failures = 0;
                     beat_at = Instant::now() + self.options.beat_interval;
                     if let Some(name) = notification.channel().strip_prefix(&self.prefix) {
                         let event =
@@ -195,6 +195,7 @@ impl Session {
                     timeout(self.options.beat_timeout, listener.execute("SELECT 1"))
                         .await
                         .map_err(|_| timed_out("a test of the listener's connection"))??;
+                    self.failures = 0;
                     beat_at = Instant::now() + self.options.beat_interval;
                 }
             }

@@ -14,6 +14,9 @@ use super::{Database, DbError};
 /// First version with topics.
 const VERSION_MIN: Version = Version(1, 11, 0);
 
+/// What the installer of the pinned crate brings. A record at or above it needs no installer, and so no privilege.
+const VERSION_EMBEDDED: Version = Version(1, 13, 0);
+
 /// Connections of an installation: one holds the lock, one works.
 const CONNECTIONS: u32 = 2;
 
@@ -54,6 +57,12 @@ impl Installation {
     pub fn has_topics(&self) -> bool {
         self.topics
     }
+
+    /// The installer has something to do.
+    fn wants_upgrade(&self) -> bool {
+        let version = self.version.as_deref().and_then(|version| version.parse::<Version>().ok());
+        self.kind == Kind::Script && version.is_none_or(|version| version < VERSION_EMBEDDED)
+    }
 }
 
 /// Looks for pgmq without changing anything.
@@ -83,13 +92,19 @@ pub async fn find(connection: &mut PgConnection) -> Result<Option<Installation>,
 }
 
 /// Makes sure that a usable pgmq is there: finds, upgrades or installs it. Safe to repeat and from many instances at once;
-/// takes some milliseconds when nothing is to do.
+/// one query when nothing is to do.
 ///
 /// Cancel safety: an installation that is cut off is rolled back.
 ///
 /// # Errors
 /// `E0306` extension too old, `E0307` foreign SQL too old, `E0308` not installable, and those of [`DbError`].
 pub async fn ensure(database: &Database) -> Result<Installation, MigrateError> {
+    if let Some(found) = find(&mut *database.pool().acquire().await.map_err(DbError::from)?).await?
+        && found.topics
+        && !found.wants_upgrade()
+    {
+        return Ok(found);
+    }
     let pool = database.maintenance_pool(CONNECTIONS);
     let result = ensure_locked(&pool).await;
     pool.close().await;
@@ -104,7 +119,7 @@ async fn ensure_locked(pool: &PgPool) -> Result<Installation, MigrateError> {
     let found = find(&mut connection).await?;
     let install = match &found {
         None => !create_extension(&mut connection).await?,
-        Some(installation) => installation.kind == Kind::Script,
+        Some(found) => found.wants_upgrade(),
     };
     drop(connection);
     if install {

@@ -8,13 +8,14 @@
 //! transaction-pooling proxy: prepared statements and LISTEN need a session.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgPool};
 
 use super::{DbError, SchemaName};
 
@@ -87,10 +88,16 @@ impl Database {
     /// `E0220` URL, `E0222` not available, `E0223` refused, `E0224` server older than 14.
     pub async fn connect(url: &SecretString, options: &PoolOptions) -> Result<Self, DbError> {
         let database = Self::connect_lazy(url, options)?;
+        // Not through the pool, which tries until its time is over and then tells that instead of the cause.
+        let session = database.inner.pool.connect_options();
+        let mut connection = tokio::time::timeout(ACQUIRE_TIMEOUT, session.connect())
+            .await
+            .map_err(|_| sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")))??;
         let (number, found): (i32, String) =
             sqlx::query_as("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
-                .fetch_one(database.pool())
+                .fetch_one(&mut connection)
                 .await?;
+        connection.close().await?;
         if number < SERVER_VERSION_MIN {
             return Err(DbError::UnsupportedServer { found });
         }
@@ -105,6 +112,12 @@ impl Database {
         let url = url.expose_secret();
         if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
             return Err(DbError::InvalidUrl { reason: "it does not start with postgres:// or postgresql://".into() });
+        }
+        let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+        let path = rest.split('?').next().and_then(|main| main.split_once('/')).map_or("", |(_, path)| path);
+        if path.contains('@') {
+            let reason = "there is a @ after the first /; write / as %2F and @ as %40 inside user, password and names";
+            return Err(DbError::InvalidUrl { reason: reason.into() });
         }
         let base: PgConnectOptions = url.parse().map_err(DbError::from)?;
         // A control character, NUL above all, would break the start-up message.
@@ -240,7 +253,7 @@ mod tests {
 
     #[tokio::test]
     async fn says_what_is_wrong_with_a_url_without_repeating_it() {
-        for url in ["", "secret", "mysql://u:secret@h/d", "postgres://u:secret@h:port/d"] {
+        for url in ["", "secret", "mysql://u:secret@h/d", "postgres://u:secret@h:port/d", "postgres://u:a/secret@h/d"] {
             let error = lazy(url, &PoolOptions::default()).unwrap_err();
             assert_eq!(error.code(), "E0220", "{url}");
             assert!(!error.to_string().contains("secret"), "{error}");
@@ -256,9 +269,11 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_not_there_is_unavailable() {
         // Nobody listens on port 1.
-        let url = SecretString::from("postgres://localhost:1/d?host=/nonexistent");
-        let error = Database::connect(&url, &PoolOptions::default()).await.unwrap_err();
-        assert!(error.is_unavailable(), "{error:?}");
-        assert!(error.hint().is_some());
+        for url in ["postgres://localhost:1/d?host=/nonexistent", "postgres://127.0.0.1:1/d"] {
+            let error = Database::connect(&url.into(), &PoolOptions::default()).await.unwrap_err();
+            assert!(error.is_unavailable() && error.hint().is_some(), "{error:?}");
+            // The cause, and not that a time is over.
+            assert!(!error.to_string().contains("timed out"), "{error}");
+        }
     }
 }

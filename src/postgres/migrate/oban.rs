@@ -1,5 +1,7 @@
 //! What kind of `oban_jobs` is there: Oban has made several, and each is accepted as it is.
 
+use std::fmt;
+
 use sqlx::PgConnection;
 
 use super::{MigrateError, OBAN_VERSION};
@@ -96,18 +98,30 @@ impl ObanTables {
     pub(super) fn accept(&self, schema: &SchemaName) -> Result<(), MigrateError> {
         let schema = schema.to_string();
         match &self.version {
-            ObanVersion::Numbered(found) if *found > OBAN_VERSION => {
-                return Err(MigrateError::NewerOban { schema, found: found.to_string() });
+            ObanVersion::Numbered(number) if *number <= OBAN_VERSION => {}
+            ObanVersion::Unmarked => {}
+            newer @ (ObanVersion::Numbered(_) | ObanVersion::External) => {
+                return Err(MigrateError::NewerOban { schema, found: newer.to_string() });
             }
-            ObanVersion::External => return Err(MigrateError::NewerOban { schema, found: "∞".into() }),
             ObanVersion::Unreadable(found) => {
                 return Err(MigrateError::UnreadableOban { schema, found: found.clone() });
             }
-            ObanVersion::Numbered(_) | ObanVersion::Unmarked => {}
         }
         let missing: Vec<String> =
             self.missing_columns.iter().filter(|name| COLUMNS_NEEDED.contains(&name.as_str())).cloned().collect();
         if missing.is_empty() { Ok(()) } else { Err(MigrateError::TooOldOban { schema, missing }) }
+    }
+}
+
+impl fmt::Display for ObanVersion {
+    /// The comment as it is; `none` without one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Numbered(number) => write!(f, "{number}"),
+            Self::Unmarked => f.write_str("none"),
+            Self::External => f.write_str("∞"),
+            Self::Unreadable(text) => f.write_str(text),
+        }
     }
 }
 

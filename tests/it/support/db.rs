@@ -1,0 +1,118 @@
+//! A database for each test, on one server for the whole suite.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use singularity::postgres::{Database, PoolOptions, migrate};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+/// Longest wait for anything that a test waits for.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A database that lives as long as this value, also when the test panics.
+pub struct TestDb {
+    name: String,
+    admin_url: SecretString,
+    url: SecretString,
+}
+
+impl TestDb {
+    /// An empty database.
+    pub async fn new() -> Self {
+        let admin_url = server_url().await;
+        let name = format!("it_{}", uuid::Uuid::now_v7().simple());
+        admin(&admin_url, format!("CREATE DATABASE {name} TEMPLATE template0")).await;
+        let url = with_database(admin_url.expose_secret(), &name).into();
+        Self { name, admin_url, url }
+    }
+
+    /// A database with everything in schema `public`, and a pool on it.
+    pub async fn migrated() -> (Self, Database) {
+        let db = Self::new().await;
+        let database = db.connect("public").await;
+        migrate::up(&database).await.unwrap();
+        (db, database)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its URL, password included.
+    pub fn url(&self) -> &SecretString {
+        &self.url
+    }
+
+    /// Its URL with another address, for a proxy in between.
+    pub fn url_through(&self, address: std::net::SocketAddr) -> SecretString {
+        let url = self.url.expose_secret();
+        let host = self.host_and_port();
+        url.replacen(&host, &address.to_string(), 1).into()
+    }
+
+    /// Its URL for another user.
+    pub fn url_as(&self, user: &str, password: &str) -> SecretString {
+        format!("postgres://{user}:{password}@{}/{}", self.host_and_port(), self.name).into()
+    }
+
+    /// `host:port` of the server, which listens on TCP.
+    pub fn host_and_port(&self) -> String {
+        let (_, rest) = self.url.expose_secret().split_once("://").unwrap();
+        let authority = rest.split('/').next().unwrap();
+        authority.rsplit('@').next().unwrap().to_owned()
+    }
+
+    /// A pool on it that works in `schema`.
+    pub async fn connect(&self, schema: &str) -> Database {
+        let options = PoolOptions { schema: schema.parse().unwrap(), ..PoolOptions::default() };
+        Database::connect(&self.url, &options).await.unwrap()
+    }
+
+    /// Runs statements on a connection of its own, with the server's default search path.
+    pub async fn execute(&self, sql: impl Into<String>) {
+        admin(&self.url, sql.into()).await;
+    }
+}
+
+impl Drop for TestDb {
+    fn drop(&mut self) {
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let url = self.admin_url.clone();
+        // A runtime of its own, because the test's may be ending. Best effort: what stays harms no other test.
+        let dropper = std::thread::spawn(move || -> Result<(), String> {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+            runtime
+                .block_on(async {
+                    let mut connection = PgConnection::connect(url.expose_secret()).await?;
+                    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await
+                })
+                .map(drop)
+                .map_err(|error: sqlx::Error| error.to_string())
+        });
+        if let Err(error) = dropper.join().unwrap_or_else(|_| Err("panic".into())) {
+            eprintln!("database {} was not dropped: {error}", self.name);
+        }
+    }
+}
+
+/// Where the suite's server comes from.
+async fn server_url() -> SecretString {
+    std::env::var("SINGULARITY_TEST_DATABASE_URL")
+        .expect("SINGULARITY_TEST_DATABASE_URL names a server on TCP where databases may be created")
+        .into()
+}
+
+async fn admin(url: &SecretString, sql: String) {
+    let mut connection = PgConnection::connect(url.expose_secret()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+fn with_database(url: &str, name: &str) -> String {
+    let (main, query) = url.split_once('?').map_or((url, String::new()), |(main, query)| (main, format!("?{query}")));
+    let (scheme, rest) = main.split_once("://").unwrap();
+    let authority = rest.split('/').next().unwrap();
+    format!("{scheme}://{authority}/{name}{query}")
+}
