@@ -9,7 +9,10 @@
 //! | `migrate` | Oban's tables and ours, brought up to date by whoever starts first |
 //! | `pgmq` | finding or installing the message queue functions |
 //! | `notifier` | LISTEN and NOTIFY on Oban's channels |
+//! | `embedded` | a server of our own where nobody names one |
 
+#[cfg(feature = "embedded-postgres")]
+pub mod embedded;
 mod error;
 pub mod migrate;
 pub mod notifier;
