@@ -24,8 +24,9 @@ use crate::supervision::{
 };
 use crate::workflow::{Store, WorkflowWorker, llm_request};
 
-/// Executors beyond a queue's limit that its supervisor allows: those that have reported and are about to end.
-const EXECUTORS_SPARE: usize = 10_000;
+/// Executors of one queue: its largest limit, and as many that have reported and are about to end. The limit itself is
+/// kept by the queue's slots, so that it can change while jobs run.
+const EXECUTORS_MAX: usize = 20_000;
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -194,7 +195,7 @@ impl Parts {
         let mut producers = SupervisorSpec::new("queues", Strategy::OneForOne);
         for queue in self.queues.iter() {
             let handle = DynamicHandle::new();
-            executors = executors.child(DynamicSupervisorSpec::new(queue.name(), EXECUTORS_SPARE * 2).into_child(&handle));
+            executors = executors.child(DynamicSupervisorSpec::new(queue.name(), EXECUTORS_MAX).into_child(&handle));
             let poll = self.config.queues.get(queue.name()).map_or(Duration::from_secs(1), |queue| queue.poll_interval.get());
             producers = producers.child(Producer::child(ProducerArgs {
                 queue: Arc::clone(queue),

@@ -16,6 +16,8 @@ use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow};
 
 /// Mailbox of the actor; only its own task writes to it.
 const NOTICES_MAILBOX_MAX: usize = 4;
+/// Name of the Oban instance that this node belongs to; with the instance id it is what signals are addressed to.
+const OBAN_NAME: &str = "Oban";
 /// Largest limit that a signal may set, as in `actors.toml`.
 const LIMIT_MAX: u32 = 10_000;
 
@@ -155,12 +157,15 @@ impl NoticesArgs {
     }
 
     fn signal(&self, signal: &Signal) {
+        if !signal.is_for(&format!("{OBAN_NAME}.{}", self.instance_id)) {
+            return;
+        }
         match signal {
             Signal::Pkill { job_id } => self.queues.stop_job(*job_id, StopCause::Cancelled),
-            Signal::Pause { queue, ident } => self.each(queue, ident.as_deref(), |queue| queue.set_paused(true)),
-            Signal::Resume { queue, ident } => self.each(queue, ident.as_deref(), |queue| queue.set_paused(false)),
-            Signal::Scale { queue, ident, limit } if (1..=LIMIT_MAX).contains(limit) && queue != QUEUE_ANY => {
-                self.each(queue, ident.as_deref(), |queue| queue.set_limit(*limit));
+            Signal::Pause { queue, .. } => self.each(queue, |queue| queue.set_paused(true)),
+            Signal::Resume { queue, .. } => self.each(queue, |queue| queue.set_paused(false)),
+            Signal::Scale { queue, limit, .. } if (1..=LIMIT_MAX).contains(limit) && queue != QUEUE_ANY => {
+                self.each(queue, |queue| queue.set_limit(*limit));
             }
             Signal::Scale { .. } | Signal::Start { .. } | Signal::Stop { .. } => {
                 tracing::info!(target: "queue", ?signal, "this signal has no effect here");
@@ -168,11 +173,7 @@ impl NoticesArgs {
         }
     }
 
-    fn each(&self, queue: &str, ident: Option<&str>, change: impl Fn(&QueueState)) {
-        let mine = format!("Oban.{}", self.instance_id);
-        if !ident.is_none_or(|ident| ident == notifier::IDENT_ANY || ident == mine) {
-            return;
-        }
+    fn each(&self, queue: &str, change: impl Fn(&QueueState)) {
         for state in self.queues.iter().filter(|state| queue == QUEUE_ANY || queue == state.name()) {
             change(state);
             tracing::info!(

@@ -66,6 +66,11 @@ impl Workers {
         self.known.insert(executable.name().to_owned(), Arc::new(executable));
     }
 
+    /// Adds all of `others`; they win over those of the same name.
+    pub fn extend(&mut self, others: Self) {
+        self.known.extend(others.known);
+    }
+
     /// Names in alphabetical order.
     pub fn names(&self) -> Vec<String> {
         self.known.keys().cloned().collect()
