@@ -82,7 +82,9 @@ impl Node {
         let presence = Presence::new(db.clone(), identity.host_key.clone());
         // Asked here so that a taken name is an error with its own code, and not a tree that does not start.
         presence.refuse_taken(&identity).await?;
-        let gateway = Gateway::new(&config).map_err(|problems| NodeError::Models(problems.to_string()))?;
+        let gateway = Gateway::new(&config).map_err(|problems| {
+            NodeError::Models(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
 
         let mut workers = Workers::default();
         let store = Store::new(db.clone());

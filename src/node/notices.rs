@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::storage::Storage;
 use crate::instance::{CONTROL_CHANNEL, ControlMsg};
-use crate::postgres::notifier::{self, Event, Listener, ListenerOptions, QUEUE_ANY, Signal};
+use crate::postgres::notifier::message::{QUEUE_ANY, Signal, decode_insert, decode_signal};
+use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
 use crate::queue::{QueueState, Queues, StopCause};
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow};
 
@@ -129,7 +130,7 @@ impl NoticesArgs {
 
     fn notified(&self, channel: &str, payload: &str) {
         match channel {
-            notifier::INSERT => match notifier::decode_insert(payload) {
+            notifier::INSERT => match decode_insert(payload) {
                 Ok(insert) => {
                     if let Some(queue) = self.queues.get(&insert.queue) {
                         queue.poke();
@@ -137,7 +138,7 @@ impl NoticesArgs {
                 }
                 Err(error) => self.undecodable(channel, &error.to_string()),
             },
-            notifier::SIGNAL => match notifier::decode_signal(payload) {
+            notifier::SIGNAL => match decode_signal(payload) {
                 Ok(signal) => self.signal(&signal),
                 Err(error) => self.undecodable(channel, &error.to_string()),
             },
