@@ -22,7 +22,7 @@ use crate::queue::QueueError;
 use crate::workflow::{Batch, BatchRequest, EnqueuedBatch, Requests, RequestsError, Store};
 
 /// What `run` logs unless it is verbose: finished and failed jobs are in its table.
-pub(super) const LOG_FILTER: &str = "warn,job=off,queue=error,sqlx=error";
+pub(super) const LOG_FILTER: &str = "warn,job=off,queue=error,sqlx=error,ractor=error";
 /// Time between two looks at the jobs of the batch.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Jobs in one look.
