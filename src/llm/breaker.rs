@@ -154,20 +154,23 @@ impl Breaker {
         }
     }
 
-    /// Gives leave back with the call's outcome.
-    pub fn record(&mut self, now: Duration, permit: Permit, outcome: Outcome<'_>) {
+    /// Gives leave back with the call's outcome. Tells whether it opened the breaker.
+    pub fn record(&mut self, now: Duration, permit: Permit, outcome: Outcome<'_>) -> bool {
         let (class, reason, retry_after) = match outcome {
             Outcome::Healthy | Outcome::Failed { class: ErrorClass::Permanent | ErrorClass::Refused, .. } => {
-                return self.record_healthy(now, &permit);
+                self.record_healthy(now, &permit);
+                return false;
             }
             Outcome::Failed { class, reason, retry_after } => (class, reason, retry_after),
         };
         let cause = Cause { class, reason: reason.to_owned() };
         if permit.generation != self.generation {
-            return self.record_late(now, cause, retry_after);
+            self.record_late(now, cause, retry_after);
+            return false;
         }
         if permit.is_probe {
-            return self.open(now, cause, retry_after);
+            self.open(now, cause, retry_after);
+            return true;
         }
         let is_limited = matches!(class, ErrorClass::Throttled | ErrorClass::Overloaded);
         self.limited_in_a_row = if is_limited { self.limited_in_a_row + 1 } else { self.limited_in_a_row };
@@ -181,6 +184,7 @@ impl Breaker {
         if opens {
             self.open(now, cause, retry_after);
         }
+        opens
     }
 
     /// Gives leave back without an outcome: the call was dropped, or ended in trouble of another kind. A probe's place is free

@@ -16,14 +16,14 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::breaker::{Breaker, BreakerView, Outcome, Permit, Rejection};
+use super::endpoint::KeyState;
 use super::error::{ErrorClass, LlmError, Partial};
-use super::http::KeyState;
 use super::prices::{CONFIGURED_VERSION, Cost};
 use super::reply::{Failure, Reply};
 use super::request::ChatRequest;
 use super::setup::{self, Backend, GatewayProblem, ModelSetup, nearest};
-use super::simulated;
 use super::usage::Usage;
+use super::{http, simulated};
 use crate::config::Config;
 use crate::error::Coded as _;
 
@@ -90,14 +90,18 @@ pub struct Gateway {
 
 /// Leave of one breaker; given back without an outcome when the call is dropped.
 struct Admission<'a> {
+    /// What is held back when it opens: `provider p` or `model m`.
+    scope: (&'static str, &'a str),
     breaker: &'a Mutex<Breaker>,
     permit: Option<Permit>,
 }
 
 impl Admission<'_> {
     fn record(mut self, now: Duration, outcome: Outcome<'_>) {
-        if let Some(permit) = self.permit.take() {
-            lock(self.breaker).record(now, permit, outcome);
+        let Some(permit) = self.permit.take() else { return };
+        let opened = lock(self.breaker).record(now, permit, outcome);
+        if let (true, Outcome::Failed { class, reason, .. }) = (opened, outcome) {
+            tracing::warn!(scope = self.scope.0, name = self.scope.1, %class, reason, "calls are held back");
         }
     }
 }
@@ -208,11 +212,11 @@ impl Gateway {
             return Err(self.error(entry, unsent(ErrorClass::Permanent, message)));
         }
         let now = self.started.elapsed();
-        let account = self.admit(entry, &provider.breaker, now)?;
-        let endpoint = self.admit(entry, &entry.breaker, now)?;
+        let account_leave = self.admit(entry, ("provider", &entry.info.provider), &provider.breaker, now)?;
+        let model_leave = self.admit(entry, ("model", &entry.info.name), &entry.breaker, now)?;
         let max_tokens = request.max_tokens.unwrap_or(entry.info.max_tokens);
         let outcome = match &provider.backend {
-            Backend::Http(http) => http.call(&entry.info.upstream, request, max_tokens).await,
+            Backend::Http(endpoint) => http::call(endpoint, &entry.info.upstream, request, max_tokens).await,
             Backend::Simulated => {
                 simulated::call(&entry.setup.simulated, &entry.info.upstream, request, max_tokens, attempt).await
             }
@@ -220,12 +224,12 @@ impl Gateway {
         let now = self.started.elapsed();
         match outcome {
             Ok(reply) => {
-                account.record(now, Outcome::Healthy);
-                endpoint.record(now, Outcome::Healthy);
+                account_leave.record(now, Outcome::Healthy);
+                model_leave.record(now, Outcome::Healthy);
                 Ok(self.answer(entry, reply))
             }
             Err(failure) => {
-                record(now, account, endpoint, &failure);
+                record(now, account_leave, model_leave, &failure);
                 let error = self.error(entry, failure);
                 tracing::debug!(model, provider = %error.provider, class = %error.class, status = error.status, "call failed");
                 Err(error)
@@ -236,11 +240,12 @@ impl Gateway {
     fn admit<'a>(
         &self,
         entry: &ModelEntry,
+        scope: (&'static str, &'a str),
         breaker: &'a Mutex<Breaker>,
         now: Duration,
     ) -> Result<Admission<'a>, LlmError> {
         match lock(breaker).admit(now) {
-            Ok(permit) => Ok(Admission { breaker, permit: Some(permit) }),
+            Ok(permit) => Ok(Admission { scope, breaker, permit: Some(permit) }),
             Err(Rejection { class, reason, retry_after }) => {
                 let failure = unsent(class, format!("not called, because of an earlier failure: {reason}"));
                 Err(self.error(entry, Failure { retry_after, ..failure }))
@@ -342,7 +347,6 @@ fn record(now: Duration, account: Admission<'_>, endpoint: Admission<'_>, failur
     let concerns_account = failure.class == ErrorClass::Exhausted
         || (failure.class == ErrorClass::Misconfigured && failure.status == Some(401));
     if concerns_account {
-        tracing::warn!(class = %failure.class, reason = %failure.message, "provider held back");
         account.record(now, outcome);
         return;
     }

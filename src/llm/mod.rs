@@ -11,6 +11,7 @@ mod anthropic;
 mod breaker;
 mod classify;
 mod draft;
+mod endpoint;
 mod error;
 mod gateway;
 mod http;
@@ -27,9 +28,9 @@ mod usage;
 
 pub use answer::{Answer, FinishReason};
 pub use breaker::{Breaker, BreakerView, Outcome, Permit, Rejection};
+pub use endpoint::KeyState;
 pub use error::{Advice, ErrorClass, LlmError, Partial, SNOOZE_MAX, SNOOZE_MIN};
 pub use gateway::{Gateway, ModelInfo, ProviderStatus};
-pub use http::KeyState;
 pub use prices::{CONFIGURED_VERSION, Cost, ModelPrice, PriceError, PriceTable, Rates};
 pub use request::{
     ChatRequest, IDEMPOTENCY_KEY_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGES_MAX, Message, OUTPUT_TOKENS_MAX, RequestError,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::http::HttpProvider;
+use super::endpoint::Endpoint;
 use super::prices::{ModelPrice, PriceError, PriceTable};
 use super::simulated;
 use super::stream::Wire;
@@ -102,7 +102,7 @@ pub(crate) fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> 
 /// How calls reach a provider.
 #[derive(Debug)]
 pub(crate) enum Backend {
-    Http(Box<HttpProvider>),
+    Http(Box<Endpoint>),
     Simulated,
 }
 
@@ -174,7 +174,7 @@ fn backend(name: &str, provider: &Provider, problems: &mut Vec<GatewayProblem>) 
         }
     }
     let base_url = provider.base_url.as_deref();
-    HttpProvider::new(wire, base_url, provider.api_key.as_ref(), &provider.timeouts)
+    Endpoint::new(wire, base_url, provider.api_key.as_ref(), &provider.timeouts)
         .map(|http| Backend::Http(Box::new(http)))
 }
 

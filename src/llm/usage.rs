@@ -32,12 +32,16 @@ pub struct Usage {
 impl Usage {
     /// All input, cached or not.
     pub const fn input_total(&self) -> u64 {
-        self.input_fresh + self.input_cache_read + self.input_cache_write_5m + self.input_cache_write_1h
+        // A stored report may have been edited; a sum must not panic on it.
+        self.input_fresh
+            .saturating_add(self.input_cache_read)
+            .saturating_add(self.input_cache_write_5m)
+            .saturating_add(self.input_cache_write_1h)
     }
 
     /// Input and output.
     pub const fn total(&self) -> u64 {
-        self.input_total() + self.output
+        self.input_total().saturating_add(self.output)
     }
 
     /// A guess from text sizes, four bytes a token, for calls whose count never arrived.

@@ -64,6 +64,25 @@ async fn two_limits_in_a_row_hold_the_model_back_for_as_long_as_they_ask() {
     }
 }
 
+#[tokio::test]
+async fn five_failures_hold_the_model_back_and_one_rejected_request_does_not() {
+    for wire in BOTH {
+        let provider = FakeProvider::start(wire).await;
+        let gateway = gateway(wire, &provider);
+        provider.set_default(Reply::status(400, "invalid_request_error"));
+        for _ in 0..10 {
+            assert!(gateway.chat("other", &request(), 1).await.unwrap_err().sent);
+        }
+        provider.set_default(Reply::status(500, "api_error"));
+        for _ in 0..5 {
+            assert_eq!(gateway.chat("m", &request(), 1).await.unwrap_err().class, ErrorClass::Transient);
+        }
+        let held = gateway.chat("m", &request(), 1).await.unwrap_err();
+        assert_eq!((held.class, held.sent, provider.calls()), (ErrorClass::Overloaded, false, 15));
+        assert!(held.message.contains("status 500 api_error"), "{held}");
+    }
+}
+
 fn simulated(spec: Simulated) -> Gateway {
     let model = Model { provider: "sim".into(), name: "sim".into(), simulated: Some(spec), ..Model::default() };
     let config = Config {
