@@ -6,7 +6,7 @@ use singularity::config::{Config, Period, SecretRef};
 use singularity::error::Coded;
 use singularity::llm::{Advice, ChatRequest, ErrorClass, Gateway, LlmError};
 
-use crate::llm_wire::{BOTH, config, gateway};
+use crate::llm_wire::{BOTH, config, gateway, impatient};
 use crate::support::provider::{FakeProvider, Reply, Wire};
 
 fn request() -> ChatRequest {
@@ -17,6 +17,13 @@ fn request() -> ChatRequest {
 async fn fail(wire: Wire, script: impl IntoIterator<Item = Reply>) -> (LlmError, usize) {
     let provider = FakeProvider::with(wire, script).await;
     let error = gateway(wire, &provider).chat("m", &request(), 1).await.unwrap_err();
+    (error, provider.calls())
+}
+
+/// The same with short time limits, for servers that fall silent.
+async fn fail_impatiently(wire: Wire, script: impl IntoIterator<Item = Reply>) -> (LlmError, usize) {
+    let provider = FakeProvider::with(wire, script).await;
+    let error = impatient(wire, &provider).chat("m", &request(), 1).await.unwrap_err();
     (error, provider.calls())
 }
 
@@ -103,7 +110,7 @@ async fn a_malformed_answer_is_trouble_of_the_provider_and_shown() {
 async fn a_stream_that_breaks_off_tells_what_it_cost() {
     for wire in BOTH {
         for reply in [Reply::BreakOff("12345678".into()), Reply::Stall("12345678".into())] {
-            let (error, calls) = fail(wire, [reply]).await;
+            let (error, calls) = fail_impatiently(wire, [reply]).await;
             assert_eq!((error.class, calls), (ErrorClass::Transient, 1), "{error}");
             assert_eq!(error.advice(0.5), Advice::Retry);
             let partial = error.partial.unwrap();
@@ -145,9 +152,9 @@ async fn a_refusal_is_not_a_failure_of_the_provider_and_costs() {
 #[tokio::test]
 async fn a_server_that_says_nothing_is_asked_twice_and_then_given_up() {
     for wire in BOTH {
-        let (error, calls) = fail(wire, [Reply::Hang, Reply::Hang, Reply::stream("too late")]).await;
+        let (error, calls) = fail_impatiently(wire, [Reply::Hang, Reply::Hang, Reply::stream("too late")]).await;
         assert_eq!((error.class, error.status, calls), (ErrorClass::Transient, None, 2));
-        assert_eq!(error.message, "nothing came within 400ms, the time limit first_byte");
+        assert_eq!(error.message, "nothing came within 500ms, the time limit first_byte");
         assert_eq!(error.advice(0.5), Advice::Retry);
     }
 }
@@ -157,7 +164,7 @@ async fn one_lost_connection_before_the_answer_is_not_noticed() {
     for wire in BOTH {
         for lost in [Reply::Close, Reply::Hang, Reply::status(408, "timeout")] {
             let provider = FakeProvider::with(wire, [lost, Reply::stream("second")]).await;
-            let answer = gateway(wire, &provider).chat("m", &request(), 1).await.unwrap();
+            let answer = impatient(wire, &provider).chat("m", &request(), 1).await.unwrap();
             assert_eq!((answer.text.as_str(), provider.calls()), ("second", 2));
             assert!(answer.duration_ms >= 375, "the wait before the retry counts: {}", answer.duration_ms);
         }
@@ -179,9 +186,9 @@ async fn the_total_limit_ends_a_call_that_never_stalls() {
     let provider = FakeProvider::with(Wire::Openai, [Reply::Stall("1234".into())]).await;
     let mut config = config(Wire::Openai, &provider.base_url(), None);
     let timeouts = &mut config.providers.get_mut("p").unwrap().timeouts;
-    (timeouts.idle, timeouts.total) = (Period::from_secs(60), Period::from_millis(300));
+    (timeouts.idle, timeouts.total) = (Period::from_secs(60), Period::from_millis(700));
     let error = Gateway::new(&config).unwrap().chat("m", &request(), 1).await.unwrap_err();
-    assert!(error.message.ends_with("nothing came within 300ms, the time limit total"), "{error}");
+    assert!(error.message.ends_with("nothing came within 700ms, the time limit total"), "{error}");
     assert_eq!(error.partial.unwrap().text_bytes, 4);
 }
 
