@@ -39,7 +39,7 @@ pub enum Exit {
 pub const EXIT_CODES: &str = "Exit codes:
   0    done
   1    the operation failed, or a job that was waited for did
-  2    wrong arguments
+  2    wrong arguments or input
   3    not found
   4    refused in the present state
   5    timed out
@@ -119,7 +119,7 @@ impl From<NodeError> for Failure {
             NodeError::Instance(error) => of_instance(error),
             #[cfg(feature = "embedded-postgres")]
             NodeError::Embedded(_) => Exit::Unavailable,
-            NodeError::DatabaseUrl { .. } | NodeError::Schema(_) | NodeError::Models(_) => Exit::Config,
+            NodeError::DatabaseUrl { .. } | NodeError::Models(_) => Exit::Config,
             NodeError::Migrate(_) => Exit::Failed,
             NodeError::Start(_) | NodeError::Interrupted(_) => Exit::GaveUp,
         };

@@ -62,7 +62,7 @@ pub fn pairs(pairs: &[(String, String)]) {
 /// Prints a table with a head line; numbers and all else are given as text.
 pub fn table(head: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head.iter().copied());
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head.iter().copied());
     for row in rows {
         table.add_row(row);
     }

@@ -294,7 +294,7 @@ pub struct Simulated {
 pub struct Log {
     /// `auto` is `text` on a terminal and `json` elsewhere.
     pub format: LogFormat,
-    /// Directives as of `RUST_LOG`. Default `info,sqlx=warn`.
+    /// Directives as of `RUST_LOG`. Default `info,sqlx=warn,ractor=warn,sup.progress=warn`.
     pub filter: String,
 }
 
@@ -407,6 +407,6 @@ impl Default for Simulated {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Auto, filter: "info,sqlx=warn".into() }
+        Self { format: LogFormat::Auto, filter: "info,sqlx=warn,ractor=warn,sup.progress=warn".into() }
     }
 }

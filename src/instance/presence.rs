@@ -109,11 +109,24 @@ impl Presence {
         )
         .fetch_optional(self.db.pool())
         .await?;
-        if taken.is_some() {
-            return Ok(());
+        if taken.is_some() { Ok(()) } else { Err(self.in_use(identity).await?) }
+    }
+
+    /// Whether this process may take its name; asked before anything is started.
+    ///
+    /// # Errors
+    /// [`InstanceError::InUse`], [`InstanceError::Db`].
+    pub async fn refuse_taken(&self, identity: &Identity) -> Result<(), InstanceError> {
+        self.mark_dead().await?;
+        match self.get(&identity.instance_id).await? {
+            Some(row) if row.status != "offline" => Err(self.in_use(identity).await?),
+            _ => Ok(()),
         }
+    }
+
+    async fn in_use(&self, identity: &Identity) -> Result<InstanceError, DbError> {
         let row = self.get(&identity.instance_id).await?;
-        Err(InstanceError::InUse {
+        Ok(InstanceError::InUse {
             instance_id: identity.instance_id.clone(),
             hostname: row.as_ref().map_or_else(String::new, |row| row.hostname.clone()),
             pid: row.as_ref().map_or_else(String::new, |row| row.pid.clone()),

@@ -24,8 +24,9 @@ use crate::supervision::{
 };
 use crate::workflow::{Store, WorkflowWorker, llm_request};
 
-/// Executors beyond a queue's limit that its supervisor allows: those that have reported and are about to end.
-const EXECUTORS_SPARE: usize = 10_000;
+/// Executors of one queue: its largest limit, and as many that have reported and are about to end. The limit itself is
+/// kept by the queue's slots, so that it can change while jobs run.
+const EXECUTORS_MAX: usize = 20_000;
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -81,7 +82,9 @@ impl Node {
         let presence = Presence::new(db.clone(), identity.host_key.clone());
         // Asked here so that a taken name is an error with its own code, and not a tree that does not start.
         presence.refuse_taken(&identity).await?;
-        let gateway = Gateway::new(&config).map_err(|problems| NodeError::Models(problems.to_string()))?;
+        let gateway = Gateway::new(&config).map_err(|problems| {
+            NodeError::Models(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
 
         let mut workers = Workers::default();
         let store = Store::new(db.clone());
@@ -194,7 +197,7 @@ impl Parts {
         let mut producers = SupervisorSpec::new("queues", Strategy::OneForOne);
         for queue in self.queues.iter() {
             let handle = DynamicHandle::new();
-            executors = executors.child(DynamicSupervisorSpec::new(queue.name(), EXECUTORS_SPARE * 2).into_child(&handle));
+            executors = executors.child(DynamicSupervisorSpec::new(queue.name(), EXECUTORS_MAX).into_child(&handle));
             let poll = self.config.queues.get(queue.name()).map_or(Duration::from_secs(1), |queue| queue.poll_interval.get());
             producers = producers.child(Producer::child(ProducerArgs {
                 queue: Arc::clone(queue),

@@ -5,7 +5,7 @@ use crate::instance::InstanceError;
 #[cfg(feature = "embedded-postgres")]
 use crate::postgres::embedded::EmbeddedError;
 use crate::postgres::migrate::MigrateError;
-use crate::postgres::{DbError, SchemaNameError};
+use crate::postgres::DbError;
 use crate::supervision::StartError;
 
 /// Why a node does not start, or a command does not reach its database.
@@ -19,9 +19,6 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
-    /// Not a schema.
-    #[error(transparent)]
-    Schema(#[from] SchemaNameError),
     /// The embedded server.
     #[cfg(feature = "embedded-postgres")]
     #[error(transparent)]
@@ -53,7 +50,6 @@ impl NodeError {
 
     fn coded(&self) -> Option<&dyn Coded> {
         match self {
-            Self::Schema(error) => Some(error),
             #[cfg(feature = "embedded-postgres")]
             Self::Embedded(error) => Some(error),
             Self::Db(error) => Some(error),

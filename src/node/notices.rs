@@ -10,12 +10,15 @@ use tokio::task::JoinHandle;
 
 use super::storage::Storage;
 use crate::instance::{CONTROL_CHANNEL, ControlMsg};
-use crate::postgres::notifier::{self, Event, Listener, ListenerOptions, QUEUE_ANY, Signal};
+use crate::postgres::notifier::message::{QUEUE_ANY, Signal, decode_insert, decode_signal};
+use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
 use crate::queue::{QueueState, Queues, StopCause};
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow};
 
 /// Mailbox of the actor; only its own task writes to it.
 const NOTICES_MAILBOX_MAX: usize = 4;
+/// Name of the Oban instance that this node belongs to; with the instance id it is what signals are addressed to.
+const OBAN_NAME: &str = "Oban";
 /// Largest limit that a signal may set, as in `actors.toml`.
 const LIMIT_MAX: u32 = 10_000;
 
@@ -127,7 +130,7 @@ impl NoticesArgs {
 
     fn notified(&self, channel: &str, payload: &str) {
         match channel {
-            notifier::INSERT => match notifier::decode_insert(payload) {
+            notifier::INSERT => match decode_insert(payload) {
                 Ok(insert) => {
                     if let Some(queue) = self.queues.get(&insert.queue) {
                         queue.poke();
@@ -135,7 +138,7 @@ impl NoticesArgs {
                 }
                 Err(error) => self.undecodable(channel, &error.to_string()),
             },
-            notifier::SIGNAL => match notifier::decode_signal(payload) {
+            notifier::SIGNAL => match decode_signal(payload) {
                 Ok(signal) => self.signal(&signal),
                 Err(error) => self.undecodable(channel, &error.to_string()),
             },
@@ -155,12 +158,15 @@ impl NoticesArgs {
     }
 
     fn signal(&self, signal: &Signal) {
+        if !signal.is_for(&format!("{OBAN_NAME}.{}", self.instance_id)) {
+            return;
+        }
         match signal {
             Signal::Pkill { job_id } => self.queues.stop_job(*job_id, StopCause::Cancelled),
-            Signal::Pause { queue, ident } => self.each(queue, ident.as_deref(), |queue| queue.set_paused(true)),
-            Signal::Resume { queue, ident } => self.each(queue, ident.as_deref(), |queue| queue.set_paused(false)),
-            Signal::Scale { queue, ident, limit } if (1..=LIMIT_MAX).contains(limit) && queue != QUEUE_ANY => {
-                self.each(queue, ident.as_deref(), |queue| queue.set_limit(*limit));
+            Signal::Pause { queue, .. } => self.each(queue, |queue| queue.set_paused(true)),
+            Signal::Resume { queue, .. } => self.each(queue, |queue| queue.set_paused(false)),
+            Signal::Scale { queue, limit, .. } if (1..=LIMIT_MAX).contains(limit) && queue != QUEUE_ANY => {
+                self.each(queue, |queue| queue.set_limit(*limit));
             }
             Signal::Scale { .. } | Signal::Start { .. } | Signal::Stop { .. } => {
                 tracing::info!(target: "queue", ?signal, "this signal has no effect here");
@@ -168,11 +174,7 @@ impl NoticesArgs {
         }
     }
 
-    fn each(&self, queue: &str, ident: Option<&str>, change: impl Fn(&QueueState)) {
-        let mine = format!("Oban.{}", self.instance_id);
-        if !ident.is_none_or(|ident| ident == notifier::IDENT_ANY || ident == mine) {
-            return;
-        }
+    fn each(&self, queue: &str, change: impl Fn(&QueueState)) {
         for state in self.queues.iter().filter(|state| queue == QUEUE_ANY || queue == state.name()) {
             change(state);
             tracing::info!(

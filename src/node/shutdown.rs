@@ -30,7 +30,8 @@ impl Node {
     pub async fn shutdown(self, force: impl Future<Output = ()>) -> Drained {
         self.draining.store(true, Ordering::Release);
         self.queues.stop_claiming();
-        let told = self.presence.beat(&self.identity, &beat(&self.queues, true));
+        let goodbye = beat(&self.queues, true);
+        let told = self.presence.beat(&self.identity, &goodbye);
         report("draining was not announced", tokio::time::timeout(GOODBYE_LIMIT, told).await);
 
         let grace = self.config.runtime.shutdown_grace.get();

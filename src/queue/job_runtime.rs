@@ -8,7 +8,7 @@ use std::future::Future;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::supervision::{CrashInfo, catch_panic};
+use crate::supervision::{Caught, catch};
 
 /// Handle of the job runtime.
 #[derive(Debug, Clone)]
@@ -26,8 +26,8 @@ impl<T> Drop for AbortOnDrop<T> {
 /// Why job code has no result.
 #[derive(Debug)]
 pub enum JobCodeError {
-    /// It panicked.
-    Panicked(CrashInfo),
+    /// It panicked: the text, and on a second line where.
+    Panicked(String),
     /// Its runtime is shutting down.
     Gone,
 }
@@ -48,10 +48,18 @@ impl JobRuntime {
         &self,
         code: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, JobCodeError> {
-        let mut task = AbortOnDrop(self.0.spawn(catch_panic(code)));
+        let mut task = AbortOnDrop(self.0.spawn(catch(code)));
         match (&mut task.0).await {
-            Ok(result) => result.map_err(JobCodeError::Panicked),
+            Ok(result) => result.map_err(|caught| JobCodeError::Panicked(text(&caught))),
             Err(_) => Err(JobCodeError::Gone),
         }
     }
+}
+
+fn text(caught: &Caught) -> String {
+    let mut text = caught.text.clone();
+    for more in [&caught.location, &caught.backtrace].into_iter().flatten() {
+        text.push_str(&format!("\n    at {more}"));
+    }
+    text
 }

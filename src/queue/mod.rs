@@ -29,15 +29,17 @@ mod worker;
 
 pub use attempt::Attempt;
 pub use backoff::backoff;
-pub use completer::{COMPLETION_BATCH_MAX, Completer, Completions};
+pub use completer::{COMPLETION_BATCH_MAX, Completer, Completion, Completions};
 pub use engine::Engine;
 pub use error::QueueError;
 pub use executor::{CANCEL_GRACE, Executor, Run, RunContext};
 pub use job::Job;
 pub use job_runtime::{JobCodeError, JobRuntime};
 pub use lifeline::{Lifeline, LifelineArgs};
-pub use new_job::{MAX_ATTEMPTS_DEFAULT, NewJob, Schedule};
-pub use outcome::{Ack, Outcome, ack};
+pub use new_job::{
+    MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_MAX, NAME_CHARS_MAX, NewJob, PAYLOAD_BYTES_MAX, PRIORITY_MAX, Schedule,
+};
+pub use outcome::{Ack, ERROR_BYTES_MAX, Outcome, SNOOZE_MAX, ack};
 pub use producer::{Producer, ProducerArgs};
 pub use queues::Queues;
 pub use slots::QueueState;

@@ -24,7 +24,7 @@ impl StopSignal {
     /// Asks the job to stop.
     pub fn stop(&self, cause: StopCause) {
         // A later cause changes nothing: the job is on its way out already.
-        drop(self.cause.set(cause));
+        self.cause.get_or_init(|| cause);
         self.token.cancel();
     }
 

@@ -66,6 +66,11 @@ impl Workers {
         self.known.insert(executable.name().to_owned(), Arc::new(executable));
     }
 
+    /// Adds all of `others`; they win over those of the same name.
+    pub fn extend(&mut self, others: Self) {
+        self.known.extend(others.known);
+    }
+
     /// Names in alphabetical order.
     pub fn names(&self) -> Vec<String> {
         self.known.keys().cloned().collect()
@@ -112,7 +117,7 @@ impl<W: Worker> Run for Perform<W> {
 /// What job code without a result comes to: a panic is a failure like any other, with its message and location.
 pub fn code_error(error: &JobCodeError) -> Outcome {
     match error {
-        JobCodeError::Panicked(crash) => Outcome::Failed { error: format!("** (Panic) {crash}"), retry_in: None },
+        JobCodeError::Panicked(text) => Outcome::Failed { error: format!("** (Panic) {text}"), retry_in: None },
         JobCodeError::Gone => Outcome::HandedBack,
     }
 }

@@ -4,9 +4,12 @@
 //! Invariants: a step that reaches out begins only when everything before it is stored; its result is stored before
 //! anything else happens; a stored step never runs again.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -137,7 +140,7 @@ impl WorkflowRun {
     }
 
     async fn begin(&self, attempt: &Attempt, owner: &Owner, cancel: &CancellationToken) -> Result<Begun, Stop> {
-        let begun = retry_unavailable(cancel, &mut rand::rng(), || {
+        let begun = persist(cancel, || {
             self.store.begin(owner, &self.definition, &attempt.job().args)
         })
         .await?
@@ -165,7 +168,7 @@ impl WorkflowRun {
         cancel: &CancellationToken,
     ) -> Result<(), Stop> {
         let owned =
-            retry_unavailable(cancel, &mut rand::rng(), || self.store.checkpoint(owner, run_id, checkpoints)).await?;
+            persist(cancel, || self.store.checkpoint(owner, run_id, checkpoints)).await?;
         if owned { Ok(()) } else { Err(Stop::Superseded) }
     }
 
@@ -178,7 +181,7 @@ impl WorkflowRun {
         attempt: &Attempt,
         cancel: &CancellationToken,
     ) -> Result<(), Stop> {
-        let owned = retry_unavailable(cancel, &mut rand::rng(), || {
+        let owned = persist(cancel, || {
             self.store.finish(owner, run_id, &self.definition, checkpoints, result, millis(attempt.elapsed()))
         })
         .await?;
@@ -190,7 +193,7 @@ impl WorkflowRun {
         if let Some(result) = &error.result {
             let duration_ms = millis(context.attempt.elapsed());
             let cancel = context.attempt.stop().token();
-            let stored = retry_unavailable(cancel, &mut rand::rng(), || {
+            let stored = persist(cancel, || {
                 self.store.fail(owner, &self.definition, result, duration_ms)
             });
             if let Err(error) = stored.await {
@@ -199,6 +202,16 @@ impl WorkflowRun {
         }
         error.outcome
     }
+}
+
+/// Repeats `operation` until the database answers; ends early only when the job shall stop.
+async fn persist<T, F, Fut>(cancel: &CancellationToken, operation: F) -> Result<T, DbError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, DbError>>,
+{
+    let mut rng = StdRng::from_rng(&mut rand::rng());
+    retry_unavailable(cancel, &mut rng, operation).await
 }
 
 fn millis(duration: Duration) -> i64 {

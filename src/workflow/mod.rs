@@ -13,7 +13,7 @@ pub use definition::{Definition, Effect, Step, StepContext, StepError, StepFn, S
 pub use executor::{WorkflowExecutor, WorkflowRun, WorkflowWorker};
 pub use llm_request::{LLM_REQUEST, llm_request};
 pub use request::{InvalidRequest, LlmRequest, REQUEST_ID_CHARS_MAX};
-pub use requests::{Batch, BatchRequest, Conflict, EnqueuedBatch, Requests, RequestsError};
+pub use requests::{BATCH_REQUESTS_MAX, Batch, BatchRequest, Conflict, EnqueuedBatch, Requests, RequestsError};
 pub use result::{JobResult, StoredResult};
 pub use store::{Begun, Checkpoint, Owner, Store};
 pub use stored::{StoredRun, StoredStep};

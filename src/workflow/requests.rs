@@ -266,7 +266,7 @@ async fn open_batch(tx: &mut PgConnection, batch: &Batch) -> Result<(Uuid, bool)
 
 async fn known(tx: &mut PgConnection, keys: &[String]) -> Result<HashMap<String, Known>, RequestsError> {
     let rows = sqlx::query!(
-        r#"SELECT k.key, k.job_id, k.fingerprint, j.state::text AS "state?",
+        r#"SELECT k.key AS "key!", k.job_id AS "job_id!", k.fingerprint AS "fingerprint!", j.state::text AS "state?",
                   EXISTS (SELECT FROM job_results r WHERE r.job_id = k.job_id AND r.success) AS "answered!"
            FROM request_keys k LEFT JOIN oban_jobs j ON j.id = k.job_id
            WHERE k.key = ANY($1)"#,

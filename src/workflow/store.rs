@@ -279,7 +279,7 @@ async fn insert_result(
            (job_id, attempt, request_id, instance_id, job_type, workflow_type, success, error_reason, duration_ms, started_at,
             cost_nanousd, prices_version, provider, model_used, simulated, tokens_input, tokens_output,
             time_to_first_token_ms, usage, input_summary, result_summary, result)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() - $9 * interval '1 millisecond',
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() - $9::bigint * interval '1 millisecond',
                  $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
          ON CONFLICT DO NOTHING",
         owner.job_id,

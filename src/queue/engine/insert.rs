@@ -144,7 +144,7 @@ impl Engine {
     async fn find_unique(&self, connection: &mut PgConnection, job: &NewJob) -> Result<Option<i64>, QueueError> {
         let schema = self.db.schema();
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1 || $2 || ' ' || $3 || ' ' || $4::jsonb::text, 0))")
-            .bind(schema)
+            .bind(schema.as_str())
             .bind(&job.worker)
             .bind(&job.queue)
             .bind(&job.args)

@@ -51,6 +51,17 @@ impl Engine {
         Ok(row.map(Job::try_from).transpose()?)
     }
 
+    /// Jobs by id, in the order of ids; those that do not exist are left out.
+    ///
+    /// # Errors
+    /// [`QueueError::Db`].
+    pub async fn get_many(&self, ids: &[i64]) -> Result<Vec<Job>, QueueError> {
+        let rows = job_query!("SELECT ", "FROM oban_jobs j WHERE j.id = ANY($1) ORDER BY j.id", ids)
+            .fetch_all(self.db.pool())
+            .await?;
+        Ok(rows.into_iter().map(Job::try_from).collect::<Result<_, _>>()?)
+    }
+
     /// Jobs by filter, newest first.
     ///
     /// # Errors

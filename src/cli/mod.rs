@@ -1,0 +1,107 @@
+//! The command line: one file a verb. `output` is the only place that prints, `exit` knows all exit codes.
+
+mod args;
+mod config;
+mod context;
+mod doctor;
+mod exit;
+mod instance;
+mod job;
+mod migrate;
+mod output;
+mod queue;
+mod run;
+mod signals;
+mod start;
+mod tree;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
+
+use self::args::{Cli, Command};
+use self::context::Context;
+use self::exit::{Exit, Failure};
+use crate::telemetry::logs;
+
+/// Threads of the control runtime: supervisors, heartbeat, producers and the notifier wait far more than they compute.
+const CONTROL_THREADS: usize = 1;
+/// How long job code that does not end may hold up the end of the process.
+const JOB_RUNTIME_LIMIT: Duration = Duration::from_millis(500);
+/// What commands beside `start` log: only what the person should act on.
+const QUIET: &str = "error";
+
+/// Runs the program with this process's arguments.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are no errors; clap knows which stream and which code.
+        Err(error) => {
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::failure(&failure);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    #[cfg(feature = "embedded-postgres")]
+    if let Command::Guardian { args } = cli.command {
+        return crate::postgres::embedded::guardian_main(args).map_err(|error| Failure::coded(Exit::Failed, &error));
+    }
+    let context = Context::load(&cli.global)?;
+    let filter = match &cli.command {
+        Command::Start(_) => context.config.log.filter.as_str(),
+        Command::Run(args) if args.verbose => context.config.log.filter.as_str(),
+        Command::Run(_) => run::LOG_FILTER,
+        _ => QUIET,
+    };
+    logs::init(&context.config.log, filter).map_err(|error| Failure::new(Exit::Config, "E0802", error))?;
+    let control = runtime("control", CONTROL_THREADS)?;
+    let jobs = match &cli.command {
+        Command::Start(_) | Command::Run(_) => Some(runtime("jobs", context.config.runtime.job_threads)?),
+        _ => None,
+    };
+    let handle = jobs.as_ref().map_or_else(|| control.handle().clone(), |jobs| jobs.handle().clone());
+    let result = control.block_on(async {
+        match cli.command {
+            Command::Run(args) => Box::pin(run::run(args, &context, handle)).await,
+            Command::Start(args) => Box::pin(start::run(args, &context, handle)).await,
+            Command::Job(command) => Box::pin(job::run(command, &context)).await,
+            Command::Queue(command) => queue::run(command, &context).await,
+            Command::Instance(command) => instance::run(command, &context).await,
+            Command::Tree(args) => Box::pin(tree::run(args, &context)).await,
+            Command::Migrate(command) => migrate::run(command, &context).await,
+            Command::Config(command) => config::run(command, &context).await,
+            Command::Doctor(args) => Box::pin(doctor::run(args, &context)).await,
+            #[cfg(feature = "embedded-postgres")]
+            Command::Guardian { .. } => Ok(()),
+        }
+    });
+    if let Some(jobs) = jobs {
+        jobs.shutdown_timeout(JOB_RUNTIME_LIMIT);
+    }
+    control.shutdown_timeout(JOB_RUNTIME_LIMIT);
+    result
+}
+
+/// A runtime of so many threads; 0 means one per core.
+fn runtime(name: &str, threads: usize) -> Result<Runtime, Failure> {
+    let mut builder = Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    builder
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, "E0803", format!("threads of the {name} runtime cannot be started: {error}")))
+}

@@ -1,0 +1,34 @@
+//! The signals that ask the process to stop.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::{Exit, Failure};
+
+/// SIGTERM and SIGINT, in the order in which they arrive.
+#[derive(Debug)]
+pub struct Stops {
+    term: Signal,
+    int: Signal,
+}
+
+impl Stops {
+    /// Starts to listen; from now on these signals no longer end the process.
+    ///
+    /// # Errors
+    /// The system allows no handler.
+    pub fn listen() -> Result<Self, Failure> {
+        let problem = |error| Failure::new(Exit::Failed, "E0804", format!("signals cannot be handled: {error}"));
+        Ok(Self {
+            term: signal(SignalKind::terminate()).map_err(problem)?,
+            int: signal(SignalKind::interrupt()).map_err(problem)?,
+        })
+    }
+
+    /// Resolves at the next signal. Cancel safe.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `start`: runs a node until it is told to stop.
+
+use clap::Args;
+use tokio::runtime::Handle;
+
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::output;
+use super::signals::Stops;
+use crate::node::{Node, NodeOptions};
+use crate::queue::Workers;
+
+/// Arguments of `start`.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Name of this instance; without it INSTANCE_ID, else [instance] id of the configuration
+    #[arg(long, value_name = "ID")]
+    pub instance_id: Option<String>,
+}
+
+/// The instance id by rank: argument, `INSTANCE_ID`, configuration.
+pub(super) fn instance_id(argument: Option<String>, context: &Context) -> String {
+    let given = argument.or_else(|| std::env::var("INSTANCE_ID").ok().filter(|id| !id.is_empty()));
+    given.unwrap_or_else(|| context.config.instance.id.clone())
+}
+
+/// What a node of this command is started with.
+pub(super) fn options(context: &Context, instance_id: String, job_runtime: Handle) -> NodeOptions {
+    NodeOptions {
+        config: std::sync::Arc::clone(&context.config),
+        base_dir: context.base_dir(),
+        instance_id,
+        workers: Workers::default(),
+        job_runtime,
+    }
+}
+
+/// Starts the node, says READY, and drains it at the first signal; a second one cuts the grace short.
+pub(super) async fn run(args: StartArgs, context: &Context, job_runtime: Handle) -> Result<(), Failure> {
+    let mut stops = Stops::listen()?;
+    let options = options(context, instance_id(args.instance_id, context), job_runtime);
+    let node = tokio::select! {
+        node = Box::pin(Node::start(options)) => node?,
+        () = stops.next() => return Err(Failure::silent(Exit::Interrupted)),
+    };
+    output::line(ready(&node));
+    tokio::select! {
+        () = stops.next() => {}
+        reason = node.gave_up() => {
+            Box::pin(node.shutdown(std::future::ready(()))).await;
+            let text = format!("the supervision tree gave up: {reason}");
+            return Err(Failure::new(Exit::GaveUp, "E0805", text).hint("see the log lines of target sup.report above"));
+        }
+    }
+    output::note("stopping: no more claims; running jobs may finish (a second signal hands them back at once)");
+    let drained = Box::pin(node.shutdown(stops.next())).await;
+    if drained.handed_back > 0 {
+        output::note(format!("handed back {} jobs without spending their attempt", drained.handed_back));
+    }
+    output::note("stopped");
+    if drained.forced { Err(Failure::silent(Exit::Interrupted)) } else { Ok(()) }
+}
+
+/// One line that a person and a script can read.
+fn ready(node: &Node) -> String {
+    let queues: Vec<_> = node
+        .queues()
+        .iter()
+        .map(|queue| format!("{}:{}{}", queue.name(), queue.limit(), if queue.is_paused() { " (paused)" } else { "" }))
+        .collect();
+    let kind = if node.storage().is_embedded() { "embedded" } else { "given" };
+    format!(
+        "READY instance={} database={kind} url={} queues={}",
+        node.instance_id(),
+        node.storage().display_url(),
+        queues.join(",")
+    )
+}

@@ -1,0 +1,314 @@
+//! The part both supervisors share: carrying out effects on children.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{ActorCell, ActorId, SupervisionEvent as Ended};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::child::{ChildSpec, StartCause, StartCtx, Started};
+use super::core::{
+    ChildKind, ChildState, CrashInfo, ErrorInfo, ExitReason, Incarnation, Key, Report, Restart, Shutdown,
+};
+use super::error::StartError;
+use super::life::{ActorHandle, Life, descendants_gone};
+use super::panics::{Caught, catch};
+use super::report::{SupervisionEvent, SupervisionEventKind, log};
+use super::tree::NodeState;
+use super::{Probe, System};
+
+/// A task that ends with its owner.
+pub(super) struct Owned(JoinHandle<()>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Owned {
+    pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future))
+    }
+}
+
+/// One child as its supervisor keeps it.
+pub(super) struct Entry {
+    pub(super) spec: ChildSpec,
+    pub(super) probe: Arc<Probe>,
+    pub(super) handle: Option<ActorHandle>,
+    pub(super) last_exit: Option<ExitReason>,
+    /// The pending retry, or the watch over a zombie.
+    task: Option<Owned>,
+}
+
+/// The children of one supervisor incarnation.
+pub(super) struct Children {
+    system: System,
+    /// The supervisor's own actor and probe.
+    cell: ActorCell,
+    pub(super) probe: Arc<Probe>,
+    entries: HashMap<Key, Entry>,
+    ids: HashMap<ActorId, Key>,
+    origin: Instant,
+}
+
+/// A child that ended by itself.
+pub(super) struct Exit {
+    pub(super) key: Key,
+    pub(super) incarnation: Incarnation,
+    pub(super) reason: ExitReason,
+    pub(super) gone: bool,
+}
+
+impl Children {
+    pub(super) fn new(system: System, cell: ActorCell, probe: Arc<Probe>) -> Self {
+        let (entries, ids) = (HashMap::new(), HashMap::new());
+        Self { system, cell, probe, entries, ids, origin: Instant::now() }
+    }
+
+    /// Time since this supervisor began, for the decisions.
+    pub(super) fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Entry> {
+        self.entries.get(&key)
+    }
+
+    /// Takes a child in, with the probe of its path if there was one before.
+    pub(super) fn add(&mut self, key: Key, spec: ChildSpec, known: Option<Arc<Probe>>) {
+        let probe = known.unwrap_or_else(|| spec.probe(&self.probe.path));
+        self.probe.add_child(key.0, probe.clone());
+        self.entries.insert(key, Entry { spec, probe, handle: None, last_exit: None, task: None });
+    }
+
+    /// How many children there are, and how many of them are supervisors.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let supervisor = |entry: &&Entry| entry.spec.rules.kind == ChildKind::Supervisor;
+        (self.entries.len(), self.entries.values().filter(supervisor).count())
+    }
+
+    pub(super) fn forget(&mut self, key: Key) {
+        self.probe.remove_child(key.0);
+        if let Some(handle) = self.entries.remove(&key).and_then(|entry| entry.handle) {
+            self.ids.remove(&handle.cell.get_id());
+        }
+    }
+
+    /// Starts one incarnation. `Ok(false)` when the child chose not to run.
+    ///
+    /// Cancel safety: a start that is dropped takes with it what it had started.
+    pub(super) async fn start(
+        &mut self,
+        key: Key,
+        incarnation: Incarnation,
+        cause: StartCause,
+    ) -> Result<bool, StartError> {
+        let Some(entry) = self.entries.get_mut(&key) else { return Ok(false) };
+        entry.task = None;
+        entry.handle = None;
+        let probe = entry.probe.clone();
+        let restart = matches!(cause, StartCause::Restart(_));
+        probe.begin(incarnation, restart);
+        let life = Life::new(probe.clone(), incarnation);
+        let ctx = StartCtx { system: self.system.clone(), parent: Some(self.cell.clone()), life, cause };
+        let result = run_start(&entry.spec, ctx, &probe).await;
+        if entry.spec.rules.restart == Restart::Temporary {
+            entry.spec.start = None;
+        }
+        match result {
+            Ok(Started::Actor(run)) => {
+                let handle = run.handle;
+                self.ids.insert(handle.cell.get_id(), key);
+                entry.handle = Some(handle);
+                self.emit(&probe, incarnation, || SupervisionEventKind::Started { restart });
+                Ok(true)
+            }
+            Ok(Started::Ignore) => Ok(false),
+            Err(error) => {
+                if entry.spec.rules.kind == ChildKind::Supervisor {
+                    descendants_gone(&probe).await;
+                }
+                probe.detach(incarnation);
+                probe.ended(incarnation, &error.to_exit());
+                self.emit(&probe, incarnation, || SupervisionEventKind::StartFailed { reason: error.to_string() });
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the running actor out so that it can be stopped; its own exit event is stale from now on.
+    pub(super) fn take_running(&mut self, key: Key) -> Option<ActorHandle> {
+        let handle = self.entries.get(&key)?.handle.clone()?;
+        self.ids.remove(&handle.cell.get_id());
+        Some(handle)
+    }
+
+    /// Stops one child as ordered and tells how it ended, and whether it is gone.
+    pub(super) async fn stop(&mut self, key: Key, how: Shutdown) -> (ExitReason, bool) {
+        let Some(handle) = self.take_running(key) else { return (ExitReason::Shutdown, true) };
+        let (reason, gone) = handle.stop(how).await;
+        self.stopped(key, &reason, gone);
+        (reason, gone)
+    }
+
+    /// Notes the result of an ordered stop.
+    pub(super) fn stopped(&mut self, key: Key, reason: &ExitReason, gone: bool) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let Some(handle) = &entry.handle else { return };
+        let incarnation = handle.life.incarnation;
+        if gone {
+            entry.handle = None;
+        }
+        entry.last_exit = Some(reason.clone());
+        entry.probe.ended(incarnation, reason);
+        let probe = entry.probe.clone();
+        let unexpected = !matches!(reason, ExitReason::Shutdown);
+        self.emit(&probe, incarnation, || SupervisionEventKind::Stopped { reason: reason.clone(), unexpected });
+    }
+
+    /// Understands an exit event; `None` when it is about an actor that is not (or no longer) a child.
+    pub(super) async fn exited(&mut self, event: Ended) -> Option<Exit> {
+        let (cell, otherwise) = match event {
+            Ended::ActorTerminated(cell, _, reason) => (cell, reason_of(reason)),
+            Ended::ActorFailed(cell, error) => (cell, ExitReason::Error(ErrorInfo::of(&*error))),
+            _ => return None,
+        };
+        let Some(key) = self.ids.remove(&cell.get_id()) else {
+            tracing::trace!(supervisor = %self.probe.path, "exit of an unknown actor ignored");
+            return None;
+        };
+        let entry = self.entries.get_mut(&key)?;
+        let handle = entry.handle.clone()?;
+        let reason = handle.buried(otherwise);
+        let incarnation = handle.life.incarnation;
+        entry.last_exit = Some(reason.clone());
+        entry.probe.ended(incarnation, &reason);
+        let probe = entry.probe.clone();
+        let gone = descendants_gone(&probe).await;
+        if gone && let Some(entry) = self.entries.get_mut(&key) {
+            entry.handle = None;
+        }
+        self.emit(&probe, incarnation, || SupervisionEventKind::Exited { reason: reason.clone() });
+        Some(Exit { key, incarnation, reason, gone })
+    }
+
+    pub(super) fn mark(&self, key: Key, state: ChildState) {
+        if let Some(entry) = self.entries.get(&key) {
+            entry.probe.set_state(match state {
+                ChildState::Starting => NodeState::Starting,
+                ChildState::Running => NodeState::Running,
+                ChildState::Stopping => NodeState::Stopping,
+                ChildState::Restarting => NodeState::Restarting,
+                ChildState::Down => NodeState::Stopped,
+                ChildState::Zombie => NodeState::Zombie,
+            });
+        }
+    }
+
+    /// Does `then` after the wait, unless the child is forgotten, started or cancelled before.
+    pub(super) fn later(&mut self, key: Key, after: Duration, jitter: bool, then: impl FnOnce() + Send + 'static) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if after.is_zero() {
+            return then();
+        }
+        let after = if jitter { after.mul_f64(rand::random::<f64>()) } else { after };
+        entry.task = Some(Owned::spawn(async move {
+            tokio::time::sleep(after).await;
+            then();
+        }));
+    }
+
+    pub(super) fn cancel(&mut self, key: Key) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.task = None;
+        }
+    }
+
+    /// Stops a child beside other work; `then` gets the result.
+    pub(super) fn stop_beside(
+        &mut self,
+        key: Key,
+        how: Shutdown,
+        then: impl FnOnce(ExitReason, bool) + Send + 'static,
+    ) {
+        let Some(handle) = self.take_running(key) else { return then(ExitReason::Shutdown, true) };
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.task = Some(Owned::spawn(async move {
+                let (reason, gone) = handle.stop(how).await;
+                then(reason, gone);
+            }));
+        }
+    }
+
+    /// Does `then` once the zombie is gone.
+    pub(super) fn watch_zombie(&mut self, key: Key, then: impl FnOnce() + Send + 'static) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let Some(handle) = entry.handle.clone() else { return };
+        entry.task = Some(Owned::spawn(async move {
+            handle.gone().await;
+            then();
+        }));
+    }
+
+    /// Tells the world, in the log and as an event.
+    pub(super) fn report(&self, report: &Report) {
+        let (key, kind) = match report {
+            Report::Progress { key } => (key, None),
+            Report::ChildTerminated { key, .. }
+            | Report::StartError { key, .. }
+            | Report::ShutdownError { key, .. } => (key, None),
+            Report::MaxIntensity { key, reason } => {
+                (key, Some(SupervisionEventKind::MaxIntensity { reason: reason.clone() }))
+            }
+            Report::Zombie { key } => (key, Some(SupervisionEventKind::Zombie)),
+            Report::ZombieGone { key } => (key, Some(SupervisionEventKind::ZombieGone)),
+        };
+        let Some(entry) = self.entries.get(key) else { return };
+        log(&self.probe.path, &entry.spec, &entry.probe, report);
+        if let Some(kind) = kind {
+            self.emit(&entry.probe, entry.probe.incarnation(), || kind);
+        }
+    }
+
+    fn emit(&self, probe: &Probe, incarnation: Incarnation, kind: impl FnOnce() -> SupervisionEventKind) {
+        self.system.emit(|| SupervisionEvent::now(probe, incarnation, kind()));
+    }
+}
+
+async fn run_start(spec: &ChildSpec, ctx: StartCtx, probe: &Probe) -> Result<Started, StartError> {
+    let Some(start) = spec.start.clone() else { return Ok(Started::Ignore) };
+    let caught = catch(async move { start(ctx).await });
+    let result = match spec.start_timeout {
+        Some(limit) => tokio::time::timeout(limit, caught).await.map_err(|_| StartError::Timeout(limit))?,
+        None => caught.await,
+    };
+    result.unwrap_or_else(|caught| Err(StartError::Panic(Box::new(start_crash(probe, caught)))))
+}
+
+/// A panic of the start function itself, outside of any actor.
+fn start_crash(probe: &Probe, caught: Caught) -> CrashInfo {
+    CrashInfo {
+        path: probe.path.to_string(),
+        incarnation: probe.incarnation().0,
+        doing: "start".to_owned(),
+        text: caught.text,
+        location: caught.location,
+        backtrace: caught.backtrace,
+        ancestors: probe.path.ancestors(),
+        ..CrashInfo::default()
+    }
+}
+
+/// ractor's stop text, as a reason; used only when the wrapper had no chance to note its own.
+fn reason_of(text: Option<String>) -> ExitReason {
+    match text.as_deref() {
+        None | Some("Drained") => ExitReason::Normal,
+        Some("killed") => ExitReason::Killed,
+        Some("actor_task_cancelled") => ExitReason::Aborted,
+        Some(_) => ExitReason::ShutdownWith(text.unwrap_or_default()),
+    }
+}

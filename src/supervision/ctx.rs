@@ -1,0 +1,113 @@
+//! What an actor knows about its own place: address, probe, timers, its end.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::ActorCell;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use super::core::{ExitReason, Incarnation, Path};
+use super::life::Life;
+use super::mailbox::Mailbox;
+use super::{Address, Probe};
+
+/// An actor's view of itself; belongs to one incarnation. Cheap to clone.
+pub struct Ctx<M> {
+    shared: Arc<Shared<M>>,
+}
+
+struct Shared<M> {
+    address: Address<M>,
+    mailbox: Arc<Mailbox<M>>,
+    life: Arc<Life>,
+    cell: ActorCell,
+    runtime: Handle,
+}
+
+impl<M: Send + 'static> Ctx<M> {
+    pub(super) fn new(
+        address: Address<M>,
+        mailbox: Arc<Mailbox<M>>,
+        life: Arc<Life>,
+        cell: ActorCell,
+        runtime: Handle,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { address, mailbox, life, cell, runtime }) }
+    }
+
+    /// Where to reach this actor, also after a restart.
+    pub fn address(&self) -> &Address<M> {
+        &self.shared.address
+    }
+
+    /// Its probe, for labels.
+    pub fn probe(&self) -> &Arc<Probe> {
+        &self.shared.life.probe
+    }
+
+    /// Its place in the tree.
+    pub fn path(&self) -> &Path {
+        &self.shared.life.probe.path
+    }
+
+    /// Which life this is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.shared.life.incarnation
+    }
+
+    /// Sends `msg` to this incarnation after the wait, also when the mailbox is full. Dropping the timer cancels it; it
+    /// also ends with the incarnation.
+    #[must_use = "dropping the timer cancels it"]
+    pub fn send_after(&self, after: Duration, msg: M) -> Timer {
+        let shared = self.shared.clone();
+        let task = self.shared.runtime.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(after) => {
+                    // Refused only when the incarnation is gone; then the message is meaningless.
+                    let _ = shared.mailbox.push(msg, false).is_ok();
+                }
+                () = shared.life.down.cancelled() => {}
+            }
+        });
+        Timer { task: task.abort_handle() }
+    }
+
+    /// Ends this incarnation in order once the current message is handled: waiting messages are dropped and `stopped` runs.
+    /// The first reason given stands.
+    pub fn stop_self(&self, reason: ExitReason) {
+        self.shared.life.request_stop(&self.shared.cell, reason);
+    }
+}
+
+impl<M> Clone for Ctx<M> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<M> fmt::Debug for Ctx<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ctx").field(&self.shared.life.probe.path).finish()
+    }
+}
+
+/// A message that will be sent later; dropping it cancels it.
+#[derive(Debug)]
+pub struct Timer {
+    task: AbortHandle,
+}
+
+impl Timer {
+    /// Whether the message was sent or the timer cancelled.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,148 @@
+//! One incarnation: what its wrapper and its supervisor both know, and how it is made to stop.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use ractor::{ActorCell, ActorStatus};
+use tokio_util::sync::CancellationToken;
+
+use super::core::{ExitReason, Incarnation, Shutdown};
+use super::lock::lock;
+use super::panics::catch_sync;
+use super::probe::Probe;
+
+/// How long a killed actor, or the descendants of a dead supervisor, may take to be gone before they count as zombies.
+/// A kill acts at the next await point, so only code that never awaits needs longer.
+pub const KILL_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Text handed to ractor with an ordered stop; the typed reason is in [`Life`].
+pub(super) const ORDERED_STOP: &str = "supervised stop";
+
+/// One life of a child.
+pub(crate) struct Life {
+    pub(super) probe: Arc<Probe>,
+    pub(super) incarnation: Incarnation,
+    requested: Mutex<Option<ExitReason>>,
+    exit: OnceLock<ExitReason>,
+    /// Cancelled when the actor is gone.
+    pub(super) down: CancellationToken,
+}
+
+impl Life {
+    pub(super) fn new(probe: Arc<Probe>, incarnation: Incarnation) -> Arc<Self> {
+        let down = CancellationToken::new();
+        Arc::new(Self { probe, incarnation, requested: Mutex::new(None), exit: OnceLock::new(), down })
+    }
+
+    /// Asks the actor to stop in order; the first reason stands.
+    pub(super) fn request_stop(&self, cell: &ActorCell, reason: ExitReason) {
+        lock(&self.requested).get_or_insert(reason);
+        cell.stop(Some(ORDERED_STOP.to_owned()));
+    }
+
+    /// Why it was asked to stop.
+    pub(super) fn requested(&self) -> ExitReason {
+        lock(&self.requested).clone().unwrap_or(ExitReason::Shutdown)
+    }
+
+    /// Notes how it ended; the first note stands.
+    pub(super) fn set_exit(&self, reason: ExitReason) {
+        let _ = self.exit.set(reason);
+    }
+
+    /// How it ended, if its wrapper had the chance to say so.
+    pub(super) fn exit(&self) -> Option<ExitReason> {
+        self.exit.get().cloned()
+    }
+}
+
+/// What an incarnation holds and must let go of when it is gone, however it went.
+pub(super) trait Body: Send + Sync {
+    /// Drops state, refuses messages, takes addresses away. May be called more than once.
+    fn release(&self);
+}
+
+/// A running actor, as its supervisor holds it.
+#[derive(Clone)]
+pub(super) struct ActorHandle {
+    pub(super) cell: ActorCell,
+    pub(super) life: Arc<Life>,
+    pub(super) body: Arc<dyn Body>,
+}
+
+impl ActorHandle {
+    /// The actor is gone: let go of what it held and tell how it ended, `otherwise` when it could not say.
+    pub(super) fn buried(&self, otherwise: ExitReason) -> ExitReason {
+        release(&*self.body);
+        self.life.exit().unwrap_or(otherwise)
+    }
+
+    /// Stops it as ordered and tells how it ended, and whether it and everything below it is gone.
+    ///
+    /// Cancel safety: the order stands, only the waiting ends.
+    pub(super) async fn stop(&self, how: Shutdown) -> (ExitReason, bool) {
+        let in_time = match how {
+            Shutdown::BrutalKill => false,
+            Shutdown::Timeout(limit) => {
+                self.life.request_stop(&self.cell, ExitReason::Shutdown);
+                self.cell.wait(Some(limit)).await.is_ok()
+            }
+            Shutdown::Infinity => {
+                self.life.request_stop(&self.cell, ExitReason::Shutdown);
+                self.cell.wait(None).await.is_ok()
+            }
+        };
+        if !in_time {
+            self.cell.kill();
+            if self.cell.wait(Some(KILL_WAIT_MAX)).await.is_err() {
+                return (ExitReason::Killed, false);
+            }
+        }
+        let reason = self.buried(ExitReason::Killed);
+        (reason, descendants_gone(&self.life.probe).await)
+    }
+
+    /// Waits until it and everything below it is gone.
+    pub(super) async fn gone(&self) {
+        let _ = self.cell.wait(None).await;
+        release(&*self.body);
+        for cell in self.life.probe.living_descendants() {
+            let _ = cell.wait(None).await;
+        }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.cell.get_status() != ActorStatus::Stopped
+    }
+}
+
+impl fmt::Debug for ActorHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActorHandle").field("path", &self.life.probe.path).finish_non_exhaustive()
+    }
+}
+
+/// Waits up to [`KILL_WAIT_MAX`] until nothing below this node is alive. A dead supervisor is announced before its
+/// descendants are dead, and two incarnations of them must never work at once.
+pub(super) async fn descendants_gone(probe: &Probe) -> bool {
+    let living = probe.living_descendants();
+    if living.is_empty() {
+        return true;
+    }
+    let all = async {
+        for cell in living {
+            // Its supervisor is dead, so it has been killed already unless it was just being linked.
+            cell.kill();
+            let _ = cell.wait(None).await;
+        }
+    };
+    tokio::time::timeout(KILL_WAIT_MAX, all).await.is_ok()
+}
+
+/// Lets go of what a dead actor held. Its destructors are foreign code: a panic in them must not hit the supervisor.
+pub(super) fn release(body: &dyn Body) {
+    if let Err(caught) = catch_sync(|| body.release()) {
+        tracing::error!(target: "sup.crash", text = caught.text, location = caught.location, "panic while dropping an actor");
+    }
+}

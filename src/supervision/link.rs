@@ -1,0 +1,85 @@
+//! How requests reach a supervisor, whichever incarnation runs now.
+
+use std::marker::PhantomData;
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ractor::ActorCell;
+use tokio::sync::oneshot;
+
+use super::error::{ChildError, StartChildError};
+use super::lock::{read, write};
+
+/// Most requests that wait for one supervisor; further ones are refused.
+pub const REQUESTS_MAX: usize = 10_000;
+
+pub(super) struct Link<C> {
+    cell: RwLock<Option<ActorCell>>,
+    waiting: AtomicUsize,
+    command: PhantomData<fn(C)>,
+}
+
+/// Why a request got no answer.
+pub(super) enum AskError {
+    NoProc,
+    Busy,
+}
+
+impl<C: Send + 'static> Link<C> {
+    pub(super) fn new() -> Self {
+        Self { cell: RwLock::new(None), waiting: AtomicUsize::new(0), command: PhantomData }
+    }
+
+    pub(super) fn plug(&self, cell: ActorCell) {
+        *write(&self.cell) = Some(cell);
+    }
+
+    pub(super) fn unplug(&self, cell: &ActorCell) {
+        let mut current = write(&self.cell);
+        if current.as_ref() == Some(cell) {
+            *current = None;
+        }
+    }
+
+    /// Sends a request and waits for the answer without a time limit, as OTP does.
+    pub(super) async fn ask<R>(&self, make: impl FnOnce(oneshot::Sender<R>) -> C) -> Result<R, AskError> {
+        let cell = read(&self.cell).clone().ok_or(AskError::NoProc)?;
+        let _place = Place::take(&self.waiting).ok_or(AskError::Busy)?;
+        let (sender, answer) = oneshot::channel();
+        cell.send_message(make(sender)).map_err(|_| AskError::NoProc)?;
+        answer.await.map_err(|_| AskError::NoProc)
+    }
+}
+
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+        let place = Self(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < REQUESTS_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl From<AskError> for StartChildError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::NoProc => Self::NoProc,
+            AskError::Busy => Self::Busy,
+        }
+    }
+}
+
+impl From<AskError> for ChildError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::NoProc => Self::NoProc,
+            AskError::Busy => Self::Busy,
+        }
+    }
+}

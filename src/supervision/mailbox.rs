@@ -1,0 +1,118 @@
+//! The bounded mailbox of one incarnation.
+//!
+//! ractor's own mailbox is unbounded, tells no depth, and may keep a late message alive. So messages wait here, and
+//! ractor carries only a wake-up for each. Closing drops what waits, at once, so every pending call is answered.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use ractor::ActorCell;
+use tokio::time::Instant;
+
+use super::error::CastError;
+use super::lock::lock;
+
+/// What ractor carries to the wrapper.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    /// A message waits in the mailbox.
+    Wake,
+    /// Someone wants to know the actor's status.
+    Status(tokio::sync::oneshot::Sender<serde_json::Value>),
+}
+
+pub(crate) struct Mailbox<M> {
+    limit: usize,
+    cell: OnceLock<ActorCell>,
+    queue: Mutex<Queue<M>>,
+}
+
+struct Queue<M> {
+    waiting: VecDeque<(Instant, M)>,
+    processed: u64,
+    closed: bool,
+}
+
+/// What the tree shows of a mailbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MailboxStats {
+    pub(crate) depth: usize,
+    pub(crate) limit: usize,
+    pub(crate) oldest: Option<Duration>,
+    pub(crate) processed: u64,
+}
+
+pub(crate) trait Gauge: Send + Sync {
+    fn stats(&self) -> MailboxStats;
+}
+
+impl<M: Send + 'static> Mailbox<M> {
+    pub(crate) fn new(limit: usize) -> Self {
+        let queue = Queue { waiting: VecDeque::new(), processed: 0, closed: false };
+        Self { limit, cell: OnceLock::new(), queue: Mutex::new(queue) }
+    }
+
+    /// Names the actor to wake. Messages before that are refused.
+    pub(crate) fn open(&self, cell: ActorCell) {
+        let _ = self.cell.set(cell);
+    }
+
+    pub(crate) fn cell(&self) -> Option<&ActorCell> {
+        self.cell.get()
+    }
+
+    /// Puts a message in; `limited` ones are refused above the limit.
+    pub(crate) fn push(&self, message: M, limited: bool) -> Result<(), CastError<M>> {
+        let Some(cell) = self.cell.get() else { return Err(CastError::Down(message)) };
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Err(CastError::Down(message));
+        }
+        if limited && queue.waiting.len() >= self.limit {
+            return Err(CastError::Full(message));
+        }
+        queue.waiting.push_back((Instant::now(), message));
+        if cell.send_message(Signal::Wake).is_ok() {
+            return Ok(());
+        }
+        match queue.waiting.pop_back() {
+            Some((_, message)) => Err(CastError::Down(message)),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn pop(&self) -> Option<M> {
+        let mut queue = lock(&self.queue);
+        let (_, message) = queue.waiting.pop_front()?;
+        queue.processed += 1;
+        Some(message)
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        lock(&self.queue).waiting.len()
+    }
+
+    /// Drops what waits and refuses what comes.
+    pub(crate) fn close(&self) {
+        let waiting = {
+            let mut queue = lock(&self.queue);
+            queue.closed = true;
+            std::mem::take(&mut queue.waiting)
+        };
+        // Outside of the lock: dropping a message may run any code.
+        drop(waiting);
+    }
+}
+
+impl<M: Send + 'static> Gauge for Mailbox<M> {
+    fn stats(&self) -> MailboxStats {
+        let queue = lock(&self.queue);
+        MailboxStats {
+            depth: queue.waiting.len(),
+            limit: self.limit,
+            oldest: queue.waiting.front().map(|(since, _)| since.elapsed()),
+            processed: queue.processed,
+        }
+    }
+}

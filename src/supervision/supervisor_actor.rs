@@ -1,0 +1,299 @@
+//! The ractor actor of a static supervisor: carries out what the decisions say, one effect after the other.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent as Ended};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::child::{ChildSpec, StartCause, StartCtx};
+use super::child_ref::ChildRef;
+use super::children::Children;
+use super::core::{ChildId, ChildState, Effect, Event, ExitReason, Incarnation, Key, Machine, Request, RequestError};
+use super::error::StartError;
+use super::life::{ActorHandle, Body, Life, release};
+use super::link::Link;
+use super::supervised::{spawn, start_error};
+use super::{ChildCounts, Probe, SupervisorSpec, System};
+
+/// What a static supervisor is told and asked.
+pub(super) enum Command {
+    StartChild(Box<ChildSpec>, oneshot::Sender<Answer>),
+    TerminateChild(ChildId, oneshot::Sender<Answer>),
+    RestartChild(ChildId, oneshot::Sender<Answer>),
+    DeleteChild(ChildId, oneshot::Sender<Answer>),
+    Count(oneshot::Sender<ChildCounts>),
+    Retry { key: Key, token: u64 },
+    ZombieGone { key: Key },
+}
+
+/// The answer to a request: the child as it runs now, if it does.
+pub(super) type Answer = Result<Option<ChildRef>, Refusal>;
+
+/// Why a request was refused, with the details of a failed start.
+pub(super) struct Refusal {
+    pub(super) error: RequestError,
+    pub(super) start: Option<StartError>,
+}
+
+struct SupervisorActor {
+    body: Arc<SupervisorBody>,
+}
+
+struct SupervisorBody {
+    life: Arc<Life>,
+    link: Option<Arc<Link<Command>>>,
+    cell: OnceLock<ActorCell>,
+}
+
+struct Tree {
+    myself: ActorRef<Command>,
+    machine: Machine,
+    children: Children,
+    /// The details of the latest failed start.
+    start_error: Option<StartError>,
+    /// Who waits for the request in hand.
+    asker: Option<oneshot::Sender<Answer>>,
+}
+
+/// How driving the decisions ended.
+enum Outcome {
+    Continue,
+    BootFailed(Key),
+    Exit(ExitReason),
+}
+
+/// Starts the supervisor and, within it, all its children.
+pub(super) async fn start(
+    ctx: StartCtx,
+    spec: Arc<SupervisorSpec>,
+) -> Result<(ActorHandle, JoinHandle<()>), StartError> {
+    spec.validate()?;
+    let StartCtx { system, parent, life, .. } = ctx;
+    let link = spec.handle.as_ref().map(|handle| handle.link.clone());
+    let body = Arc::new(SupervisorBody { life: life.clone(), link, cell: OnceLock::new() });
+    let handler = SupervisorActor { body: body.clone() };
+    match Box::pin(spawn(handler, (system, spec), parent)).await {
+        Ok((actor, task)) => Ok((ActorHandle { cell: actor.get_cell(), life, body }, task)),
+        Err(error) => Err(start_error(error)),
+    }
+}
+
+impl ractor::Actor for SupervisorActor {
+    type Msg = Command;
+    type State = Tree;
+    type Arguments = (System, Arc<SupervisorSpec>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Command>,
+        (system, spec): Self::Arguments,
+    ) -> Result<Tree, ActorProcessingErr> {
+        let (cell, probe) = (myself.get_cell(), self.body.life.probe.clone());
+        let _ = self.body.cell.set(cell.clone());
+        probe.attach(cell.clone(), "Supervisor", None);
+        probe.supervises(Some(spec.strategy), spec.intensity);
+        let mut tree = Tree::new(system, myself, probe, &spec);
+        match tree.drive(Event::Boot).await {
+            Outcome::Continue => {
+                if let Some(link) = &self.body.link {
+                    link.plug(cell);
+                }
+                Ok(tree)
+            }
+            Outcome::BootFailed(key) => Err(Box::new(tree.boot_error(key))),
+            Outcome::Exit(_) => Err(Box::new(StartError::ShuttingDown)),
+        }
+    }
+
+    async fn handle(&self, _: ActorRef<Command>, command: Command, tree: &mut Tree) -> Result<(), ActorProcessingErr> {
+        let event = match command {
+            Command::StartChild(spec, asker) => tree.new_child(*spec, asker),
+            Command::TerminateChild(id, asker) => tree.asked(Request::TerminateChild(id), asker),
+            Command::RestartChild(id, asker) => tree.asked(Request::RestartChild(id), asker),
+            Command::DeleteChild(id, asker) => tree.asked(Request::DeleteChild(id), asker),
+            Command::Count(asker) => {
+                let _ = asker.send(tree.count()).is_ok();
+                return Ok(());
+            }
+            Command::Retry { key, token } => Event::RetryDue { key, token },
+            Command::ZombieGone { key } => Event::Gone { key },
+        };
+        let outcome = tree.drive(event).await;
+        self.conclude(outcome, tree);
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Command>,
+        event: Ended,
+        tree: &mut Tree,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(exit) = tree.children.exited(event).await {
+            let (key, incarnation, reason, gone) = (exit.key, exit.incarnation, exit.reason, exit.gone);
+            let outcome = tree.drive(Event::Exited { key, incarnation, reason, gone }).await;
+            self.conclude(outcome, tree);
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Command>, tree: &mut Tree) -> Result<(), ActorProcessingErr> {
+        let reason = self.body.life.requested();
+        if let Outcome::Exit(reason) = tree.drive(Event::Shutdown(reason.clone())).await {
+            self.body.life.set_exit(reason);
+        }
+        self.body.life.set_exit(reason);
+        Ok(())
+    }
+}
+
+impl SupervisorActor {
+    fn conclude(&self, outcome: Outcome, tree: &Tree) {
+        if let Outcome::Exit(reason) = outcome {
+            self.body.life.request_stop(&tree.myself.get_cell(), reason);
+        }
+    }
+}
+
+impl Tree {
+    fn new(system: System, myself: ActorRef<Command>, probe: Arc<Probe>, spec: &SupervisorSpec) -> Self {
+        // Static children keep the probe of their path, and with it history and incarnation numbers.
+        let mut known: HashMap<ChildId, Arc<Probe>> =
+            probe.take_children().into_iter().map(|child| (child.id.clone(), child)).collect();
+        let last = |id: &ChildId| known.get(id).map_or(Incarnation(0), |probe| probe.incarnation());
+        let rules: Vec<_> = spec.children.iter().map(|child| (child.rules.clone(), last(child.id()))).collect();
+        let machine = Machine::new(spec.strategy, spec.intensity, spec.auto_shutdown, rules);
+        let mut children = Children::new(system, myself.get_cell(), probe);
+        for child in &spec.children {
+            if let Some(key) = machine.key_of(child.id()) {
+                children.add(key, child.clone(), known.remove(child.id()));
+            }
+        }
+        Self { myself, machine, children, start_error: None, asker: None }
+    }
+
+    async fn drive(&mut self, event: Event) -> Outcome {
+        let mut outcome = Outcome::Continue;
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            for effect in self.machine.step(event, self.children.now()) {
+                match effect {
+                    Effect::Start { key, incarnation, restart } => {
+                        next = Some(self.start(key, incarnation, restart).await);
+                    }
+                    Effect::Stop { key, shutdown, .. } => {
+                        let (reason, gone) = self.children.stop(key, shutdown).await;
+                        next = Some(Event::Stopped { reason, gone });
+                    }
+                    Effect::BootFailed { key } => outcome = Outcome::BootFailed(key),
+                    Effect::Exit(reason) => outcome = Outcome::Exit(reason),
+                    Effect::Reply(result) => self.answer(result),
+                    other => self.carry_out(other),
+                }
+            }
+        }
+        outcome
+    }
+
+    async fn start(&mut self, key: Key, incarnation: Incarnation, restart: bool) -> Event {
+        let last_exit = self.children.get(key).and_then(|entry| entry.last_exit.clone());
+        let cause = match (restart, self.asker.is_some()) {
+            (true, _) => StartCause::Restart(last_exit),
+            (false, true) => StartCause::Manual,
+            (false, false) => StartCause::Initial,
+        };
+        match self.children.start(key, incarnation, cause).await {
+            Ok(true) => Event::Started,
+            Ok(false) => Event::Ignored,
+            Err(error) => {
+                let text = error.to_string();
+                self.start_error = Some(error);
+                Event::StartFailed(text)
+            }
+        }
+    }
+
+    /// Effects that need no answer.
+    fn carry_out(&mut self, effect: Effect) {
+        let myself = self.myself.clone();
+        match effect {
+            Effect::Retry { key, token, after, jitter } => self.children.later(key, after, jitter, move || {
+                // Refused only when this supervisor is gone.
+                let _ = myself.send_message(Command::Retry { key, token }).is_ok();
+            }),
+            Effect::CancelRetry { key } => self.children.cancel(key),
+            Effect::Mark { key, state } => {
+                self.children.mark(key, state);
+                if state == ChildState::Zombie {
+                    self.children.watch_zombie(key, move || {
+                        let _ = myself.send_message(Command::ZombieGone { key }).is_ok();
+                    });
+                }
+            }
+            Effect::Forget { key } => self.children.forget(key),
+            Effect::Counted => self.children.probe.count_restart(),
+            Effect::Report(report) => self.children.report(&report),
+            _ => {}
+        }
+    }
+
+    fn asked(&mut self, request: Request, asker: oneshot::Sender<Answer>) -> Event {
+        self.asker = Some(asker);
+        self.start_error = None;
+        Event::Request(request)
+    }
+
+    /// Takes a child in that is asked for, unless its id is taken.
+    fn new_child(&mut self, spec: ChildSpec, asker: oneshot::Sender<Answer>) -> Event {
+        let rules = spec.rules.clone();
+        let event = self.asked(Request::StartChild(rules, Incarnation(0)), asker);
+        if self.machine.key_of(spec.id()).is_none() {
+            self.children.add(self.machine.next_key(), spec, None);
+        }
+        event
+    }
+
+    fn answer(&mut self, result: Result<Option<Key>, RequestError>) {
+        let Some(asker) = self.asker.take() else { return };
+        let answer = match result {
+            Ok(key) => {
+                let entry = key.and_then(|key| Some((key, self.children.get(key)?)));
+                Ok(entry.and_then(|(key, entry)| Some(ChildRef::new(key, entry.handle.clone()?))))
+            }
+            Err(error) => Err(Refusal { error, start: self.start_error.take() }),
+        };
+        // Whoever asked may have given up.
+        let _ = asker.send(answer).is_ok();
+    }
+
+    fn count(&self) -> ChildCounts {
+        let (specs, supervisors) = self.children.count();
+        ChildCounts { specs, active: self.machine.active(), supervisors, workers: specs - supervisors }
+    }
+
+    fn boot_error(&mut self, key: Key) -> StartError {
+        let source = self.start_error.take().unwrap_or(StartError::ShuttingDown);
+        match self.children.get(key) {
+            Some(entry) => StartError::Child { id: entry.spec.id().clone(), source: Box::new(source) },
+            None => source,
+        }
+    }
+}
+
+impl Body for SupervisorBody {
+    fn release(&self) {
+        if let (Some(link), Some(cell)) = (&self.link, self.cell.get()) {
+            link.unplug(cell);
+        }
+        self.life.down.cancel();
+        self.life.probe.detach(self.life.incarnation);
+    }
+}
+
+impl Drop for SupervisorActor {
+    fn drop(&mut self) {
+        release(&*self.body);
+    }
+}

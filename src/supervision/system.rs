@@ -1,0 +1,194 @@
+//! One node's supervision: the root, its tree and its events. Nothing here is global to the process.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+
+use super::child::{StartCause, StartCtx};
+use super::core::{ExitReason, Incarnation, Path, Restart};
+use super::error::StartError;
+use super::life::{ActorHandle, Life, descendants_gone};
+use super::lock::lock;
+use super::probe::Probe;
+use super::report::{EVENTS_MAX, SupervisionEvent};
+use super::supervisor_actor;
+use super::tree::{NodeKind, NodeState, TreeNode};
+use super::{SupervisorSpec, core::ChildId};
+
+/// One node: a root supervisor, the tree below it, and its events. Cheap to clone. Several may live in one process and
+/// know nothing of each other.
+#[derive(Clone)]
+pub struct System {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: String,
+    root: Mutex<Arc<Probe>>,
+    running: Mutex<Option<ActorHandle>>,
+    events: broadcast::Sender<SupervisionEvent>,
+}
+
+/// The started root. Dropping it kills the tree: nothing is left running without an owner.
+#[must_use = "dropping it kills the tree"]
+pub struct Running {
+    system: System,
+    handle: ActorHandle,
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    reason: OnceLock<ExitReason>,
+}
+
+impl System {
+    /// A system that runs nothing yet.
+    pub fn new(name: &str) -> Self {
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let root = root_probe(&ChildId::from(name));
+        let shared = Shared { name: name.to_owned(), root: Mutex::new(root), running: Mutex::new(None), events };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Starts the root and everything below it, in order, on the current tokio runtime. Supervisors and actors stay on
+    /// that runtime.
+    ///
+    /// Errors: what the failing child reported, after those started before it were stopped in reverse; `AlreadyRunning`
+    /// while an earlier root still runs.
+    ///
+    /// Cancel safety: dropping the future kills what was started.
+    pub async fn start(&self, root: SupervisorSpec) -> Result<Running, StartError> {
+        let mut incarnation = Incarnation(1);
+        let probe = {
+            let running = lock(&self.shared.running);
+            let mut known = lock(&self.shared.root);
+            let starting = known.state() == NodeState::Starting;
+            if starting || running.as_ref().is_some_and(ActorHandle::is_alive) {
+                return Err(StartError::AlreadyRunning(self.shared.name.clone()));
+            }
+            if known.id == root.id {
+                incarnation = known.incarnation().next();
+            } else {
+                *known = root_probe(&root.id);
+            }
+            known.begin(incarnation, false);
+            known.clone()
+        };
+        let life = Life::new(probe.clone(), incarnation);
+        let mut unfinished = Unfinished(Some(&life));
+        let ctx = StartCtx { system: self.clone(), parent: None, life: life.clone(), cause: StartCause::Initial };
+        let (handle, task) = supervisor_actor::start(ctx, Arc::new(root)).await.inspect_err(|error| {
+            probe.ended(incarnation, &error.to_exit());
+        })?;
+        unfinished.0 = None;
+        probe.set_state(NodeState::Running);
+        *lock(&self.shared.running) = Some(handle.clone());
+        Ok(Running { system: self.clone(), handle, task: tokio::sync::Mutex::new(Some(task)), reason: OnceLock::new() })
+    }
+
+    /// The tree now. Asks no actor anything, so it answers while supervisors are busy stopping.
+    pub fn snapshot(&self) -> TreeNode {
+        let root = lock(&self.shared.root).clone();
+        root.snapshot()
+    }
+
+    /// What happens to children from now on. A subscriber that lags behind loses the oldest and learns how many.
+    pub fn events(&self) -> broadcast::Receiver<SupervisionEvent> {
+        self.shared.events.subscribe()
+    }
+
+    /// The name given at its making.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    pub(super) fn emit(&self, event: impl FnOnce() -> SupervisionEvent) {
+        if self.shared.events.receiver_count() > 0 {
+            // Fails only when the last subscriber just left.
+            let _ = self.shared.events.send(event()).is_ok();
+        }
+    }
+}
+
+impl Running {
+    /// Stops everything in reverse order, each child within its own shutdown time, and tells how the root ended.
+    ///
+    /// Cancel safety: the order to stop stands; only the waiting ends, and dropping `self` then kills the rest.
+    pub async fn stop(&self) -> ExitReason {
+        self.handle.life.probe.set_state(NodeState::Stopping);
+        self.handle.life.request_stop(&self.handle.cell, ExitReason::Shutdown);
+        self.wait().await
+    }
+
+    /// Kills the root and with it everything below: no cleanup runs. Returns when all are gone, or after
+    /// [`KILL_WAIT_MAX`](super::KILL_WAIT_MAX) for those that reach no await point.
+    pub async fn kill(&self) {
+        self.handle.cell.kill();
+        let gone = self.handle.cell.wait(Some(super::KILL_WAIT_MAX)).await.is_ok();
+        let gone = descendants_gone(&self.handle.life.probe).await && gone;
+        if !gone {
+            tracing::error!(target: "sup.report", supervisor = "/", errorContext = "zombie", "killed, but not all ended");
+        }
+        if gone {
+            self.wait().await;
+        }
+    }
+
+    /// Waits until the root has ended, by [`stop`](Self::stop) or by itself, and tells how: `Shutdown` after a meltdown.
+    ///
+    /// Cancel safety: nothing is lost; may be called again and by several at once.
+    pub async fn wait(&self) -> ExitReason {
+        let _ = self.handle.cell.wait(None).await;
+        let mut task = self.task.lock().await;
+        if let Some(reason) = self.reason.get() {
+            return reason.clone();
+        }
+        let cancelled = match task.as_mut() {
+            Some(task) => task.await.is_err_and(|error| error.is_cancelled()),
+            None => false,
+        };
+        *task = None;
+        let otherwise = if cancelled { ExitReason::Aborted } else { ExitReason::Killed };
+        let reason = self.handle.buried(otherwise);
+        let probe = &self.handle.life.probe;
+        probe.ended(self.handle.life.incarnation, &reason);
+        self.reason.get_or_init(|| reason).clone()
+    }
+
+    /// The system this is the root of.
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.cell.kill();
+    }
+}
+
+/// Marks the root as stopped when its start fails or is dropped.
+struct Unfinished<'a>(Option<&'a Life>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(life) = self.0 {
+            life.probe.detach(life.incarnation);
+        }
+    }
+}
+
+fn root_probe(id: &ChildId) -> Arc<Probe> {
+    Probe::new(id.clone(), Path::root(), NodeKind::Supervisor, Restart::Temporary, Arc::default())
+}
+
+impl fmt::Debug for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("System").field(&self.shared.name).finish()
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Running").field(&self.system.shared.name).finish()
+    }
+}

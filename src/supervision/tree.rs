@@ -1,0 +1,222 @@
+//! Snapshots of the live tree, for people and for `--json`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::core::{Restart, Strategy};
+use super::lock::lock;
+use super::probe::{Probe, millis};
+
+/// One node of the tree at one moment, with everything below it. Times in milliseconds are measured on the monotonic
+/// clock, `started_at` and `at` on the wall clock.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct TreeNode {
+    /// Id among its siblings.
+    pub id: String,
+    /// Place in the tree; the root is `/`.
+    pub path: String,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Short type name of the actor; empty before the first start.
+    pub actor: String,
+    /// What it is doing.
+    pub state: NodeState,
+    /// Only static supervisors.
+    pub strategy: Option<Strategy>,
+    /// Its restart type.
+    pub restart: Restart,
+    /// The current life, or the last one.
+    pub incarnation: u64,
+    /// When this life began; absent while none runs.
+    pub started_at: Option<DateTime<Utc>>,
+    /// How long this life lasts; 0 while none runs.
+    pub uptime_ms: u64,
+    /// How often it was restarted automatically.
+    pub restarts_total: u64,
+    /// Only supervisors: restarts of children that count now.
+    pub restarts_in_window: u32,
+    /// Only supervisors: how many restarts the window allows.
+    pub restart_limit: Option<u32>,
+    /// Its latest end.
+    pub last_exit: Option<LastExit>,
+    /// Only workers, while they run.
+    pub mailbox: Option<MailboxNode>,
+    /// Kind of the message being handled.
+    pub current_message: Option<String>,
+    /// How long it has been handling it.
+    pub busy_ms: Option<u64>,
+    /// Labels of its spec and of its probe.
+    pub labels: BTreeMap<String, String>,
+    /// Children in start order.
+    pub children: Vec<TreeNode>,
+}
+
+/// The latest end of a child.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct LastExit {
+    /// Why, as text.
+    pub reason: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Where in the source, for panics.
+    pub location: Option<String>,
+    /// How long that life was.
+    pub lived_ms: u64,
+}
+
+/// A mailbox at one moment.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct MailboxNode {
+    /// Messages waiting.
+    pub depth: usize,
+    /// Messages that may wait.
+    pub limit: usize,
+    /// How long the oldest has been waiting.
+    pub oldest_ms: Option<u64>,
+    /// Messages taken out by this incarnation.
+    pub processed: u64,
+}
+
+/// What a node is.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeKind {
+    /// A static supervisor.
+    Supervisor,
+    /// A dynamic supervisor.
+    DynamicSupervisor,
+    /// An actor that supervises nobody.
+    Worker,
+}
+
+/// What a node is doing.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// Its start is under way.
+    Starting,
+    /// It runs.
+    Running,
+    /// Its supervisor is stopping it.
+    Stopping,
+    /// It ended and waits to be restarted.
+    Restarting,
+    /// It was killed but does not end.
+    Zombie,
+    /// It does not run and will not by itself.
+    Stopped,
+}
+
+impl TreeNode {
+    /// The node at `path` in this tree.
+    pub fn find(&self, path: &str) -> Option<&TreeNode> {
+        if self.path == path {
+            return Some(self);
+        }
+        self.children.iter().find_map(|child| child.find(path))
+    }
+
+    /// How many nodes there are, this one included.
+    pub fn count(&self) -> usize {
+        1 + self.children.iter().map(Self::count).sum::<usize>()
+    }
+}
+
+impl Probe {
+    /// This node and everything below it, now.
+    pub fn snapshot(&self) -> TreeNode {
+        self.snapshot_at(Instant::now())
+    }
+
+    fn snapshot_at(&self, now: Instant) -> TreeNode {
+        let labels = self.labels();
+        let busy = *lock(&self.busy);
+        let facts = lock(&self.facts);
+        let alive = matches!(facts.state, NodeState::Running | NodeState::Stopping | NodeState::Zombie);
+        let started = facts.started.filter(|_| alive);
+        let counts = |intensity: super::Intensity| {
+            let recent = facts.restarts.iter().filter(|at| now.saturating_duration_since(**at) <= intensity.period);
+            u32::try_from(recent.count()).unwrap_or(u32::MAX)
+        };
+        let mut node = TreeNode {
+            id: self.id.to_string(),
+            path: self.path.to_string(),
+            kind: self.kind,
+            actor: facts.actor.to_owned(),
+            state: facts.state,
+            strategy: facts.strategy,
+            restart: self.restart,
+            incarnation: facts.incarnation.0,
+            started_at: started.map(|(at, _)| at),
+            uptime_ms: started.map_or(0, |(_, since)| millis(now.saturating_duration_since(since))),
+            restarts_total: self.restarts_total(),
+            restarts_in_window: facts.intensity.map_or(0, counts),
+            restart_limit: facts.intensity.map(|intensity| intensity.max_restarts),
+            last_exit: facts.history.back().map(|exit| LastExit {
+                reason: exit.reason.to_string(),
+                at: exit.at,
+                location: exit.reason.location().map(str::to_owned),
+                lived_ms: exit.lived_ms,
+            }),
+            mailbox: facts.mailbox.as_ref().map(|mailbox| {
+                let stats = mailbox.stats();
+                MailboxNode {
+                    depth: stats.depth,
+                    limit: stats.limit,
+                    oldest_ms: stats.oldest.map(millis),
+                    processed: stats.processed,
+                }
+            }),
+            current_message: busy.map(|(kind, _)| kind.to_owned()),
+            busy_ms: busy.map(|(_, since)| millis(now.saturating_duration_since(since))),
+            labels,
+            children: Vec::new(),
+        };
+        drop(facts);
+        node.children = self.children().iter().map(|child| child.snapshot_at(now)).collect();
+        node
+    }
+}
+
+macro_rules! names {
+    ($type:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
+        impl $type {
+            /// The name used in JSON and reports.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl PartialEq<str> for $type {
+            fn eq(&self, other: &str) -> bool {
+                self.as_str() == other
+            }
+        }
+
+        impl PartialEq<&str> for $type {
+            fn eq(&self, other: &&str) -> bool {
+                self.as_str() == *other
+            }
+        }
+    };
+}
+
+names!(NodeKind { Supervisor => "supervisor", DynamicSupervisor => "dynamic_supervisor", Worker => "worker" });
+names!(NodeState {
+    Starting => "starting",
+    Running => "running",
+    Stopping => "stopping",
+    Restarting => "restarting",
+    Zombie => "zombie",
+    Stopped => "stopped",
+});
