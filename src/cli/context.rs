@@ -63,4 +63,27 @@ impl Context {
             }
         }
     }
+
+    /// Opens the database, brings its tables up to date, does `work` and closes the database again, also when `work`
+    /// failed.
+    ///
+    /// # Errors
+    /// Those of [`Context::migrated`] and of `work`.
+    pub async fn with_tables<T>(&self, work: impl AsyncFnOnce(&Storage) -> Result<T, Failure>) -> Result<T, Failure> {
+        let storage = self.migrated().await?;
+        let result = work(&storage).await;
+        storage.close().await;
+        result
+    }
+
+    /// As [`Context::with_tables`], with the tables as they are.
+    ///
+    /// # Errors
+    /// Those of [`Context::storage`] and of `work`.
+    pub async fn with_database<T>(&self, work: impl AsyncFnOnce(&Storage) -> Result<T, Failure>) -> Result<T, Failure> {
+        let storage = self.storage().await?;
+        let result = work(&storage).await;
+        storage.close().await;
+        result
+    }
 }

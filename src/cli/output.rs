@@ -33,6 +33,32 @@ fn to_json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, "E0801", error))
 }
 
+/// Prints one JSON document: `schema`, a stable name with a version, and the fields of `body` beside it.
+///
+/// # Errors
+/// The value cannot be written as JSON.
+pub fn document(schema: &'static str, body: &impl Serialize) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Document<'a, T> {
+        schema: &'static str,
+        #[serde(flatten)]
+        body: &'a T,
+    }
+    json(&Document { schema, body })
+}
+
+/// Prints names and values, one pair a line; the values begin in one column, and so do their further lines.
+pub fn pairs(pairs: &[(String, String)]) {
+    let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    for (name, value) in pairs {
+        let mut lines = value.lines();
+        line(format!("{name:width$}  {}", lines.next().unwrap_or_default()).trim_end());
+        for more in lines {
+            line(format!("{:width$}  {more}", "").trim_end());
+        }
+    }
+}
+
 /// Prints a table with a head line; numbers and all else are given as text.
 pub fn table(head: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();

@@ -7,6 +7,7 @@ mod request;
 mod requests;
 mod result;
 mod store;
+mod stored;
 
 pub use definition::{Definition, Effect, Step, StepContext, StepError, StepFn, StepOutput};
 pub use executor::{WorkflowExecutor, WorkflowRun, WorkflowWorker};
@@ -15,3 +16,4 @@ pub use request::{InvalidRequest, LlmRequest, REQUEST_ID_CHARS_MAX};
 pub use requests::{BATCH_REQUESTS_MAX, Batch, BatchRequest, Conflict, EnqueuedBatch, Requests, RequestsError};
 pub use result::{JobResult, StoredResult};
 pub use store::{Begun, Checkpoint, Owner, Store};
+pub use stored::{StoredRun, StoredStep};

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::definition::Definition;
 use super::result::{JobResult, StoredResult};
+use super::stored::{StoredRun, StoredStep};
 use crate::postgres::{Database, DbError};
 
 /// The attempt that must own the job for a write to count.
@@ -231,6 +232,37 @@ impl Store {
         .fetch_all(self.db.pool())
         .await?;
         Ok(rows)
+    }
+
+    /// The run of a job with its checkpoints; `None` where no attempt has begun one.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn run(&self, job_id: i64) -> Result<Option<StoredRun>, DbError> {
+        let run = sqlx::query!(
+            "SELECT id, workflow, state, instance_id, started_at, finished_at FROM workflow_runs WHERE job_id = $1",
+            job_id,
+        )
+        .fetch_optional(self.db.pool())
+        .await?;
+        let Some(run) = run else { return Ok(None) };
+        let steps = sqlx::query_as!(
+            StoredStep,
+            "SELECT position, step, attempt, instance_id, duration_ms, finished_at, output
+             FROM workflow_steps WHERE run_id = $1 ORDER BY position",
+            run.id,
+        )
+        .fetch_all(self.db.pool())
+        .await?;
+        Ok(Some(StoredRun {
+            id: run.id,
+            workflow: run.workflow,
+            state: run.state,
+            instance_id: run.instance_id,
+            started_at: run.started_at,
+            finished_at: run.finished_at,
+            steps,
+        }))
     }
 }
 

@@ -1,0 +1,118 @@
+//! `singularity queue`: queues with their jobs, and who works on them.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::context::Context;
+use super::exit::Failure;
+use super::{live, output};
+use crate::queue::Engine;
+use crate::queue::engine::QueueCounts;
+
+/// Queues.
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// Unfinished jobs of each queue, and the instances that work on it: `queue list`
+    List(ListArgs),
+}
+
+/// How to list them.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Listing {
+    queues: Vec<Line>,
+}
+
+/// A queue: counts from the table of jobs, instances as of their last heartbeat.
+#[derive(Debug, Serialize)]
+struct Line {
+    #[serde(flatten)]
+    counts: QueueCounts,
+    instances: Vec<Share>,
+}
+
+/// What one instance does for a queue.
+#[derive(Debug, Serialize)]
+struct Share {
+    instance_id: String,
+    status: String,
+    limit: u64,
+    running: u64,
+    paused: bool,
+}
+
+/// Does it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn run(command: QueueCommand, context: &Context) -> Result<(), Failure> {
+    let QueueCommand::List(args) = command;
+    let configured: Vec<&str> = context.config.queues.keys().map(String::as_str).collect();
+    let queues = context
+        .with_tables(async |storage| {
+            let counts = Engine::new(storage.db().clone()).queue_counts().await?;
+            Ok(joined(counts, &live::instances(storage).await?, &configured))
+        })
+        .await?;
+    if args.json {
+        return output::document("singularity.queue_list.v1", &Listing { queues });
+    }
+    let head =
+        ["queue", "available", "scheduled", "executing", "retryable", "instance", "status", "running/limit", "paused"];
+    output::table(&head, queues.iter().flat_map(rows).collect());
+    if queues.iter().all(|queue| queue.instances.is_empty()) {
+        output::note("no instance is online; start one with `singularity start`");
+    }
+    Ok(())
+}
+
+/// Queues that have unfinished jobs, that somebody works on, or that the configuration names.
+fn joined(counts: Vec<QueueCounts>, instances: &[crate::instance::InstanceRow], configured: &[&str]) -> Vec<Line> {
+    let empty = |queue: &str| QueueCounts { queue: queue.into(), available: 0, scheduled: 0, executing: 0, retryable: 0 };
+    let line = |counts| Line { counts, instances: Vec::new() };
+    let mut queues: BTreeMap<String, Line> =
+        counts.into_iter().map(|counts| (counts.queue.clone(), line(counts))).collect();
+    for name in configured {
+        queues.entry((*name).to_owned()).or_insert_with(|| line(empty(name)));
+    }
+    for row in instances.iter().filter(|row| live::is_live(row)) {
+        for view in live::queues(row) {
+            let queue = queues.entry(view.queue.clone()).or_insert_with(|| line(empty(&view.queue)));
+            queue.instances.push(Share {
+                instance_id: row.instance_id.clone(),
+                status: row.status.clone(),
+                limit: view.limit,
+                running: view.running,
+                paused: view.paused,
+            });
+        }
+    }
+    queues.into_values().collect()
+}
+
+/// One row an instance; what is about the queue stands in the first one alone.
+fn rows(line: &Line) -> Vec<Vec<String>> {
+    let QueueCounts { queue, available, scheduled, executing, retryable } = &line.counts;
+    let of_queue =
+        vec![queue.clone(), available.to_string(), scheduled.to_string(), executing.to_string(), retryable.to_string()];
+    let of_instance = |share: Option<&Share>| match share {
+        Some(share) => vec![
+            share.instance_id.clone(),
+            share.status.clone(),
+            format!("{}/{}", share.running, share.limit),
+            if share.paused { "yes" } else { "no" }.to_owned(),
+        ],
+        None => vec!["-".to_owned(), String::new(), String::new(), String::new()],
+    };
+    let first = [of_queue.clone(), of_instance(line.instances.first())].concat();
+    let further = line.instances.iter().skip(1).map(|share| [vec![String::new(); of_queue.len()], of_instance(Some(share))].concat());
+    std::iter::once(first).chain(further).collect()
+}
