@@ -19,3 +19,5 @@ mod postgres_migrate;
 mod postgres_notifier;
 mod postgres_pgmq;
 mod postgres_pool;
+mod process_node;
+mod process_run;
