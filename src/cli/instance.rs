@@ -1,11 +1,13 @@
 //! `singularity instance`: who is there.
 
+pub(super) mod live;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::context::Context;
 use super::exit::Failure;
-use super::{live, output};
+use super::output;
 use crate::instance::InstanceRow;
 
 /// Instances.

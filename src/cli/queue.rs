@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::exit::Failure;
-use super::{live, output};
+use super::instance::live;
+use super::output;
 use crate::queue::Engine;
 use crate::queue::engine::QueueCounts;
 

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{live, output};
+use crate::cli::instance::live;
+use crate::cli::output;
 use crate::config::{Config, Period};
 use crate::node::Storage;
 use crate::queue::{Engine, NewJob, Schedule, State};
@@ -186,7 +187,7 @@ fn answer(
 }
 
 fn object(option: &str, text: &str) -> Result<Value, Failure> {
-    let problem = |reason: String| Failure::new(Exit::Usage, "E0802", format!("{option} {reason}")).hint(ARGS_HINT);
+    let problem = |reason: String| Failure::new(Exit::Usage, "E0820", format!("{option} {reason}")).hint(ARGS_HINT);
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(other) => Err(problem(format!("is {}; it must be a JSON object", output::shortened(&other.to_string(), 80)))),
@@ -195,7 +196,7 @@ fn object(option: &str, text: &str) -> Result<Value, Failure> {
 }
 
 fn stdin() -> Result<String, Failure> {
-    let problem = |reason: String| Failure::new(Exit::Usage, "E0802", format!("--args -: {reason}")).hint(ARGS_HINT);
+    let problem = |reason: String| Failure::new(Exit::Usage, "E0820", format!("--args -: {reason}")).hint(ARGS_HINT);
     let mut text = String::new();
     let read = std::io::stdin().lock().take(ARGS_BYTES_MAX + 1).read_to_string(&mut text);
     read.map_err(|error| problem(format!("stdin cannot be read: {error}")))?;
