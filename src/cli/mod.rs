@@ -7,6 +7,7 @@ mod doctor;
 mod exit;
 mod instance;
 mod job;
+mod live;
 mod migrate;
 mod output;
 mod queue;

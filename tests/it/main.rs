@@ -1,4 +1,5 @@
-//! Integration tests, in one binary.
+//! Integration tests in one binary: linking is the slow part of a test build.
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,8 +9,13 @@
     reason = "helpers of tests fail as tests do, and nobody outside can reach them"
 )]
 
+mod support;
+
+mod llm_breaker;
+mod llm_outcomes;
+mod llm_setup;
+mod llm_wire;
 mod postgres_migrate;
 mod postgres_notifier;
 mod postgres_pgmq;
 mod postgres_pool;
-mod support;

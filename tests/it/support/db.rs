@@ -1,8 +1,10 @@
 //! A database for each test, on one server for the whole suite.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use singularity::postgres::embedded::{GUARDIAN_ARGUMENT, Options, Profile, Server};
 use singularity::postgres::{Database, PoolOptions, migrate};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -97,11 +99,24 @@ impl Drop for TestDb {
     }
 }
 
-/// Where the suite's server comes from.
+/// The suite's server: the embedded one, shared by all tests and by suites that run at the same time, or the one that
+/// `SINGULARITY_TEST_DATABASE_URL` names (on TCP, where databases may be created).
 async fn server_url() -> SecretString {
-    std::env::var("SINGULARITY_TEST_DATABASE_URL")
-        .expect("SINGULARITY_TEST_DATABASE_URL names a server on TCP where databases may be created")
-        .into()
+    if let Ok(url) = std::env::var("SINGULARITY_TEST_DATABASE_URL") {
+        return url.into();
+    }
+    tokio::task::spawn_blocking(|| SERVER.get_or_init(start_server).connection().url()).await.unwrap()
+}
+
+/// Lives as long as the process; the guardian stops the server after that.
+static SERVER: OnceLock<Server> = OnceLock::new();
+
+fn start_server() -> Server {
+    let mut options = Options::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/postgres"));
+    options.profile = Profile::Fast;
+    options.linger = Duration::from_secs(5);
+    options.guardian = Some(vec![env!("CARGO_BIN_EXE_singularity").into(), GUARDIAN_ARGUMENT.into()]);
+    Server::acquire(&options).unwrap()
 }
 
 async fn admin(url: &SecretString, sql: String) {

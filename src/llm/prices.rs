@@ -1,0 +1,250 @@
+//! What a call costs, in integers.
+//!
+//! A price is whole pico-dollars a token (every list price of the large providers is), a call is summed up in `i128`, and
+//! one rounding at the end gives nano-dollars. A model without a price has no cost: `None`, never 0.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::usage::Usage;
+use crate::config::Price;
+use crate::error::Coded;
+
+/// The table that is built in.
+const EMBEDDED: &str = include_str!("../../prices.toml");
+/// `prices_version` of a cost that was calculated with `[models.NAME.price]`.
+pub const CONFIGURED_VERSION: &str = "actors.toml";
+/// Decimals of a price in dollars per million tokens; the sixth is one pico-dollar a token.
+const DECIMALS_MAX: usize = 6;
+/// Largest price in pico-dollars a token: a dollar. Beyond it somebody wrote dollars a token or cents.
+const PICOUSD_MAX: i64 = 1_000_000_000_000;
+const PICO_PER_NANO: i128 = 1_000;
+
+/// What a call cost and by which table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Billionths of a dollar; `None` when the model has no known price.
+    pub nanousd: Option<i64>,
+    /// Version of the table, or [`CONFIGURED_VERSION`].
+    pub prices_version: String,
+}
+
+/// Pico-dollars a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// Fresh input.
+    pub input: i64,
+    /// Output, reasoning included.
+    pub output: i64,
+    /// Input from the cache.
+    pub cache_read: i64,
+    /// Input written to the cache for five minutes.
+    pub cache_write_5m: i64,
+    /// Input written to the cache for an hour.
+    pub cache_write_1h: i64,
+}
+
+/// The price of one model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelPrice {
+    rates: Rates,
+    /// Above so many input tokens the whole call has these rates.
+    tier: Option<(u64, Rates)>,
+}
+
+/// Prices by the providers' model names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PriceTable {
+    version: String,
+    models: BTreeMap<String, ModelPrice>,
+}
+
+/// Why a price or a table is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PriceError {
+    /// No TOML, or not the table's shape.
+    #[error("the price table cannot be read: {0}")]
+    Table(String),
+    /// Not an amount of money.
+    #[error(
+        "price {key} is {value:?}; a decimal from 0 to 1000000 with at most 6 decimals is allowed (dollars per million tokens)"
+    )]
+    Amount {
+        /// Which price.
+        key: String,
+        /// What was written.
+        value: String,
+    },
+}
+
+impl Coded for PriceError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Table(_) => "E0520",
+            Self::Amount { .. } => "E0521",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("write dollars per million tokens, for example 2 or 0.125".to_owned())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTable {
+    version: String,
+    models: BTreeMap<String, RawModel>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawModel {
+    input: String,
+    output: String,
+    cache_read: Option<String>,
+    cache_write: Option<String>,
+    cache_write_1h: Option<String>,
+    tier: Option<RawTier>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTier {
+    above_input_tokens: u64,
+    input: String,
+    output: String,
+    cache_read: Option<String>,
+    cache_write: Option<String>,
+    cache_write_1h: Option<String>,
+}
+
+impl Rates {
+    /// What the tokens cost, in nano-dollars, rounded half up once; `None` when it does not fit into 64 bits.
+    fn cost_nanousd(&self, usage: &Usage) -> Option<i64> {
+        let parts = [
+            (usage.input_fresh, self.input),
+            (usage.input_cache_read, self.cache_read),
+            (usage.input_cache_write_5m, self.cache_write_5m),
+            (usage.input_cache_write_1h, self.cache_write_1h),
+            (usage.output, self.output),
+        ];
+        let picousd: i128 = parts.iter().map(|(tokens, rate)| i128::from(*tokens) * i128::from(*rate)).sum();
+        i64::try_from((picousd + PICO_PER_NANO / 2).div_euclid(PICO_PER_NANO)).ok()
+    }
+}
+
+impl ModelPrice {
+    /// What a call with this usage costs, in nano-dollars; `None` when it does not fit into 64 bits.
+    pub fn cost_nanousd(&self, usage: &Usage) -> Option<i64> {
+        let rates = match &self.tier {
+            Some((above, rates)) if usage.input_total() > *above => rates,
+            _ => &self.rates,
+        };
+        rates.cost_nanousd(usage)
+    }
+
+    /// Rates of a small call.
+    pub const fn rates(&self) -> Rates {
+        self.rates
+    }
+
+    /// The price of `[models.NAME.price]`. An hour in the cache costs twice the input price, as at the only provider that
+    /// offers it.
+    ///
+    /// # Errors
+    /// `E0521` when an amount is negative, not finite, too large or finer than a pico-dollar a token.
+    pub fn from_config(price: &Price) -> Result<Self, PriceError> {
+        // The shortest text that gives the same float is what was written, so no binary fraction gets into the money.
+        let amount = |key: &str, value: f64| picousd(key, &value.to_string());
+        let input = amount("input", price.input)?;
+        let optional = |key: &str, value: Option<f64>| value.map_or(Ok(input), |value| amount(key, value));
+        let rates = Rates {
+            input,
+            output: amount("output", price.output)?,
+            cache_read: optional("cache_read", price.cache_read)?,
+            cache_write_5m: optional("cache_write", price.cache_write)?,
+            cache_write_1h: input * 2,
+        };
+        Ok(Self { rates, tier: None })
+    }
+}
+
+impl PriceTable {
+    /// The table that is built in.
+    ///
+    /// # Errors
+    /// As [`PriceTable::parse`]; a test keeps the built-in table readable.
+    pub fn embedded() -> Result<Self, PriceError> {
+        Self::parse(EMBEDDED)
+    }
+
+    /// Reads a table of the form of `prices.toml`.
+    ///
+    /// # Errors
+    /// `E0520` for anything but that form, `E0521` for an amount that is none.
+    pub fn parse(text: &str) -> Result<Self, PriceError> {
+        let raw: RawTable = toml::from_str(text).map_err(|error| PriceError::Table(error.to_string()))?;
+        let mut models = BTreeMap::new();
+        for (name, model) in raw.models {
+            let optional = [&model.cache_read, &model.cache_write, &model.cache_write_1h];
+            let base = rates(&name, &model.input, &model.output, optional)?;
+            let tier = match &model.tier {
+                None => None,
+                Some(tier) => {
+                    let optional = [&tier.cache_read, &tier.cache_write, &tier.cache_write_1h];
+                    let rates = rates(&format!("{name}.tier"), &tier.input, &tier.output, optional)?;
+                    Some((tier.above_input_tokens, rates))
+                }
+            };
+            models.insert(name, ModelPrice { rates: base, tier });
+        }
+        Ok(Self { version: raw.version, models })
+    }
+
+    /// Date of the table.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The price of a model by the provider's name for it. A trailing date of eight digits (`-20251101`) names a snapshot at
+    /// its model's price and is ignored when the full name is not listed.
+    pub fn get(&self, model: &str) -> Option<&ModelPrice> {
+        self.models.get(model).or_else(|| {
+            let (stem, date) = model.rsplit_once('-')?;
+            let is_date = date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit());
+            self.models.get(stem).filter(|_| is_date)
+        })
+    }
+}
+
+fn rates(name: &str, input: &str, output: &str, optional: [&Option<String>; 3]) -> Result<Rates, PriceError> {
+    let amount = |key: &str, text: &str| picousd(&format!("{name}.{key}"), text);
+    let or = |key: &str, text: &Option<String>, default: i64| text.as_deref().map_or(Ok(default), |t| amount(key, t));
+    let input = amount("input", input)?;
+    let cache_write_5m = or("cache_write", optional[1], input)?;
+    Ok(Rates {
+        input,
+        output: amount("output", output)?,
+        cache_read: or("cache_read", optional[0], input)?,
+        cache_write_5m,
+        cache_write_1h: or("cache_write_1h", optional[2], cache_write_5m)?,
+    })
+}
+
+/// Dollars per million tokens as decimal text → pico-dollars a token, exactly.
+fn picousd(key: &str, text: &str) -> Result<i64, PriceError> {
+    let problem = || PriceError::Amount { key: key.to_owned(), value: text.chars().take(40).collect() };
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let decimals = decimals.trim_end_matches('0');
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_number(whole) || !is_number(decimals) || decimals.len() > DECIMALS_MAX {
+        return Err(problem());
+    }
+    let digits = format!("{whole}{decimals:0<DECIMALS_MAX$}");
+    digits.parse().ok().filter(|picousd| *picousd <= PICOUSD_MAX).ok_or_else(problem)
+}
+
+#[cfg(test)]
+mod tests;
