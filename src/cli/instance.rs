@@ -1,13 +1,11 @@
 //! `singularity instance`: who is there.
 
-pub(super) mod live;
-
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::context::Context;
 use super::exit::Failure;
-use super::output;
+use super::{live, output};
 use crate::instance::InstanceRow;
 
 /// Instances.

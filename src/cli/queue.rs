@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::exit::Failure;
-use super::instance::live;
-use super::output;
+use super::{live, output};
 use crate::queue::Engine;
 use crate::queue::engine::QueueCounts;
 

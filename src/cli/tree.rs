@@ -14,8 +14,7 @@ use termtree::Tree;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::instance::live;
-use super::output;
+use super::{live, output};
 use crate::instance::{self, InstanceError, InstanceRow};
 use crate::node::Storage;
 

@@ -8,8 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Check;
 use crate::cli::context::Context;
-use crate::cli::instance::live;
-use crate::cli::output;
+use crate::cli::{live, output};
 use crate::node::{NodeError, Source, Storage};
 use crate::postgres::migrate::{self, ObanVersion, Status};
 use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};

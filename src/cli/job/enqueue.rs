@@ -9,8 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::instance::live;
-use crate::cli::output;
+use crate::cli::{live, output};
 use crate::config::{Config, Period};
 use crate::node::Storage;
 use crate::queue::{Engine, NewJob, Schedule, State};

@@ -12,8 +12,7 @@ use tokio::time::sleep;
 
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::instance::live;
-use crate::cli::output;
+use crate::cli::{live, output};
 use crate::config::Period;
 use crate::node::Storage;
 use crate::queue::{Engine, State};

@@ -1,6 +1,6 @@
 //! Which instances are there, and what a person should know about them before a job waits for ever.
 
-use crate::cli::exit::Failure;
+use super::exit::Failure;
 use crate::instance::{Identity, InstanceRow, Presence};
 use crate::node::Storage;
 
@@ -9,25 +9,25 @@ use crate::node::Storage;
 ///
 /// # Errors
 /// The database is away.
-pub(in crate::cli) async fn instances(storage: &Storage) -> Result<Vec<InstanceRow>, Failure> {
+pub(super) async fn instances(storage: &Storage) -> Result<Vec<InstanceRow>, Failure> {
     let presence = Presence::new(storage.db().clone(), Identity::of_this_process("auto")?.host_key);
     presence.mark_dead().await?;
     Ok(presence.list().await?)
 }
 
 /// Whether it is there, in whatever mood.
-pub(in crate::cli) fn is_live(row: &InstanceRow) -> bool {
+pub(super) fn is_live(row: &InstanceRow) -> bool {
     row.status != "offline"
 }
 
 /// Workers that an instance knows.
-pub(in crate::cli) fn workers(row: &InstanceRow) -> Vec<&str> {
+pub(super) fn workers(row: &InstanceRow) -> Vec<&str> {
     let names = row.capabilities.get("workers").and_then(|workers| workers.as_array());
     names.into_iter().flatten().filter_map(|name| name.as_str()).collect()
 }
 
 /// Queues that an instance works on.
-pub(in crate::cli) fn queues(row: &InstanceRow) -> Vec<QueueView> {
+pub(super) fn queues(row: &InstanceRow) -> Vec<QueueView> {
     let queues = row.queues.as_object().into_iter().flatten();
     queues
         .map(|(name, values)| QueueView {
@@ -41,15 +41,15 @@ pub(in crate::cli) fn queues(row: &InstanceRow) -> Vec<QueueView> {
 
 /// A queue as an instance's last heartbeat told it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) struct QueueView {
-    pub(in crate::cli) queue: String,
-    pub(in crate::cli) limit: u64,
-    pub(in crate::cli) running: u64,
-    pub(in crate::cli) paused: bool,
+pub(super) struct QueueView {
+    pub(super) queue: String,
+    pub(super) limit: u64,
+    pub(super) running: u64,
+    pub(super) paused: bool,
 }
 
 /// Why a job of `worker` in `queue` would wait although it is due, if it would.
-pub(in crate::cli) fn obstacle(rows: &[InstanceRow], worker: &str, queue: &str) -> Option<String> {
+pub(super) fn obstacle(rows: &[InstanceRow], worker: &str, queue: &str) -> Option<String> {
     let claiming: Vec<&InstanceRow> = rows.iter().filter(|row| is_live(row) && row.status != "draining").collect();
     if claiming.is_empty() {
         return Some("no instance is online; the job waits until one is, start one with `singularity start`".into());
