@@ -54,7 +54,7 @@ fn not_found(ids: &[i64]) -> Failure {
         [id] => format!("there is no job {id}"),
         ids => format!("there are no jobs {}", ids.join(", ")),
     };
-    Failure::new(Exit::NotFound, "E0803", text).hint("see `singularity job list`; finished jobs may have been deleted")
+    Failure::new(Exit::NotFound, "E0821", text).hint("see `singularity job list`; finished jobs may have been deleted")
 }
 
 /// Ids in the order given, each once.

@@ -1,9 +1,8 @@
 //! Which instances are there, and what a person should know about them before a job waits for ever.
 
+use super::exit::Failure;
 use crate::instance::{Identity, InstanceRow, Presence};
 use crate::node::Storage;
-
-use super::exit::Failure;
 
 /// All instances, those that are not offline first. Instances whose process is gone, or whose heartbeat is stale, are
 /// marked offline before, as every node does it all the time: a killed one would be shown as online until then.

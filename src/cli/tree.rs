@@ -142,7 +142,7 @@ fn choose(rows: Vec<InstanceRow>, wanted: Option<&str>) -> Result<Vec<InstanceRo
     let Some(wanted) = wanted else {
         let online: Vec<_> = rows.into_iter().filter(live::is_live).collect();
         if online.is_empty() {
-            let failure = Failure::new(Exit::NotFound, "E0807", "no instance is online");
+            let failure = Failure::new(Exit::NotFound, "E0825", "no instance is online");
             return Err(failure.hint("start one with `singularity start`"));
         }
         return Ok(online);
@@ -170,7 +170,7 @@ fn prune(tree: &mut Value, depth: usize) {
 fn print(answered: &Answered) -> Result<(), Failure> {
     let view = View::deserialize(&answered.tree).map_err(|error| {
         let text = format!("the answer of instance \"{}\" cannot be read: {error}", answered.instance_id);
-        Failure::new(Exit::Failed, "E0808", text).hint("use --json, or the program version of that instance")
+        Failure::new(Exit::Failed, "E0826", text).hint("use --json, or the program version of that instance")
     })?;
     output::line(format!("{} {}", answered.instance_id, answered.status));
     output::line(branch(&view, Utc::now()).to_string().trim_end());

@@ -156,6 +156,14 @@ impl Database {
         Ok(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(self.pool()).await?)
     }
 
+    /// What the server calls its version, for people.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn server_version(&self) -> Result<String, DbError> {
+        Ok(sqlx::query_scalar("SELECT current_setting('server_version')").fetch_one(self.pool()).await?)
+    }
+
     /// Closes every connection and waits for those in use. Clones are closed too.
     pub async fn close(&self) {
         self.inner.pool.close().await;

@@ -145,7 +145,7 @@ fn verdict(verb: Verb, changes: &[(i64, Changed)]) -> Result<(), Failure> {
         let jobs: Vec<String> = refused.iter().map(|(id, state)| format!("job {id} is {state}")).collect();
         Failure::new(
             Exit::Conflict,
-            "E0804",
+            "E0822",
             format!("{}; {} is allowed for {}", jobs.join(", "), verb.name(), verb.allowed()),
         )
         .hint(verb.way_out(*state))

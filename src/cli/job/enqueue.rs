@@ -186,7 +186,7 @@ fn answer(
 }
 
 fn object(option: &str, text: &str) -> Result<Value, Failure> {
-    let problem = |reason: String| Failure::new(Exit::Usage, "E0802", format!("{option} {reason}")).hint(ARGS_HINT);
+    let problem = |reason: String| Failure::new(Exit::Usage, "E0820", format!("{option} {reason}")).hint(ARGS_HINT);
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(other) => Err(problem(format!("is {}; it must be a JSON object", output::shortened(&other.to_string(), 80)))),
@@ -195,7 +195,7 @@ fn object(option: &str, text: &str) -> Result<Value, Failure> {
 }
 
 fn stdin() -> Result<String, Failure> {
-    let problem = |reason: String| Failure::new(Exit::Usage, "E0802", format!("--args -: {reason}")).hint(ARGS_HINT);
+    let problem = |reason: String| Failure::new(Exit::Usage, "E0820", format!("--args -: {reason}")).hint(ARGS_HINT);
     let mut text = String::new();
     let read = std::io::stdin().lock().take(ARGS_BYTES_MAX + 1).read_to_string(&mut text);
     read.map_err(|error| problem(format!("stdin cannot be read: {error}")))?;

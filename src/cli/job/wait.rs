@@ -150,7 +150,7 @@ fn verdict(lines: &[Line], finished: bool, timeout: Option<Period>) -> Result<()
             .map(|line| format!("job {} is {}", line.id, line.state.map_or("gone", State::as_str)))
             .collect();
         let limit = timeout.map(|limit| limit.to_string()).unwrap_or_default();
-        return Err(Failure::new(Exit::TimedOut, "E0806", format!("not finished after {limit}: {}", open.join(", ")))
+        return Err(Failure::new(Exit::TimedOut, "E0824", format!("not finished after {limit}: {}", open.join(", ")))
             .hint("wait longer with --timeout, or see `singularity job show` and `singularity instance list`"));
     }
     if !gone.is_empty() {
@@ -164,6 +164,6 @@ fn verdict(lines: &[Line], finished: bool, timeout: Option<Period>) -> Result<()
             format!("job {} was {state}: {}", line.id, line.last_error.as_deref().unwrap_or("no error was stored"))
         })
         .collect();
-    Err(Failure::new(Exit::Failed, "E0805", reasons.join("\n"))
+    Err(Failure::new(Exit::Failed, "E0823", reasons.join("\n"))
         .hint(format!("see `singularity job show {id}`, or run it again with `singularity job retry {id}`", id = first.id)))
 }

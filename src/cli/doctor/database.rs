@@ -1,0 +1,234 @@
+//! Programs of PostgreSQL, the way to the database, and what is in it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use super::Check;
+use crate::cli::context::Context;
+use crate::cli::{live, output};
+use crate::node::{NodeError, Source, Storage};
+use crate::postgres::migrate::{self, ObanVersion, Status};
+use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
+use crate::postgres::{Database, DbError};
+
+/// Difference between the clocks of this machine and the server from which on times that are shown confuse. Nothing is
+/// decided by it: all decisions use the server's clock.
+const SKEW_MAX: TimeDelta = TimeDelta::seconds(2);
+/// A notification that takes longer is lost.
+const NOTICE_LIMIT: Duration = Duration::from_secs(5);
+/// Channel of the test notification, before the schema's prefix is put to it; nobody else listens on it.
+const CHANNEL: &str = "doctor";
+
+/// Everything about the database. What needs an earlier thing that failed is left out.
+pub(super) async fn checks(context: &Context) -> Vec<Check> {
+    let mut checks = Vec::new();
+    match Source::of(&context.config) {
+        Ok(Source::Given(..)) => {}
+        Ok(Source::Embedded) => checks.extend(binaries(context).await),
+        Err(error) => return vec![Check::error("database", &error)],
+    }
+    let storage = match Storage::open(&context.config, &context.base_dir(), "singularity-doctor").await {
+        Ok(storage) => storage,
+        Err(error) => {
+            checks.push(Check::error("database", &error));
+            return checks;
+        }
+    };
+    checks.push(reachable(&storage).await);
+    let (tables, has_instances) = tables(storage.db()).await;
+    checks.extend(tables);
+    checks.push(clock(storage.db()).await);
+    checks.push(notices(storage.db()).await);
+    if has_instances {
+        checks.push(instances(&storage).await);
+    }
+    storage.close().await;
+    checks
+}
+
+/// Programs for the embedded server.
+#[cfg(feature = "embedded-postgres")]
+async fn binaries(context: &Context) -> Option<Check> {
+    use crate::postgres::embedded;
+
+    let bin_dir = context.config.embedded.bin_dir.clone();
+    let found = tokio::task::spawn_blocking(move || embedded::discover(bin_dir.as_deref(), None)).await;
+    Some(match found {
+        Ok(Ok(found)) => Check::ok("postgres_programs", format!("PostgreSQL {} in {}", found.version, found.bin_dir.display())),
+        Ok(Err(error)) => Check::error("postgres_programs", &error),
+        Err(error) => Check::fail("postgres_programs", error.to_string(), "run it again"),
+    })
+}
+
+#[cfg(not(feature = "embedded-postgres"))]
+async fn binaries(_context: &Context) -> Option<Check> {
+    None
+}
+
+async fn reachable(storage: &Storage) -> Check {
+    match storage.db().server_version().await {
+        Ok(version) => {
+            let kind = if storage.is_embedded() { "embedded" } else { "given" };
+            Check::ok("database", format!("PostgreSQL {version}, {kind}, {}", storage.display_url()))
+        }
+        Err(error) => Check::error("database", &error),
+    }
+}
+
+/// Tables and pgmq, and whether instances can be asked for.
+async fn tables(db: &Database) -> (Vec<Check>, bool) {
+    match migrate::status(db).await {
+        Ok(status) => {
+            let has_instances = status.migrations.iter().any(|migration| migration.applied_at.is_some());
+            (vec![migrations(&status), oban(&status), pgmq(&status)], has_instances)
+        }
+        Err(error) => (vec![Check::error("migrations", &NodeError::from(error))], false),
+    }
+}
+
+fn migrations(status: &Status) -> Check {
+    const UP: &str = "singularity migrate up, or start a node, which does the same";
+    let unknown = status.migrations.iter().filter(|migration| !migration.known).count();
+    let pending = status.migrations.iter().filter(|migration| migration.applied_at.is_none()).count();
+    let schema = &status.schema;
+    match (unknown, pending) {
+        (0, 0) => Check::ok("migrations", format!("schema {schema} is up to date")),
+        (0, pending) => Check::warn("migrations", format!("{pending} pending in schema {schema}"), UP),
+        (unknown, _) => Check::fail(
+            "migrations",
+            format!("{unknown} migrations of schema {schema} are newer than this program"),
+            "use the release that made them, or another schema",
+        ),
+    }
+}
+
+fn oban(status: &Status) -> Check {
+    match &status.oban {
+        None => Check::ok("oban", "no oban_jobs yet"),
+        Some(oban) => match &oban.version {
+            ObanVersion::Numbered(number) if *number <= migrate::OBAN_VERSION => {
+                Check::ok("oban", format!("oban_jobs at version {number}"))
+            }
+            ObanVersion::Unmarked => Check::ok("oban", "oban_jobs without a version, as Oban for Python makes it"),
+            other => Check::fail(
+                "oban",
+                format!("oban_jobs at version \"{other}\"; known are versions up to {}", migrate::OBAN_VERSION),
+                "use a release of this program that knows it, or another schema",
+            ),
+        },
+    }
+}
+
+fn pgmq(status: &Status) -> Check {
+    match &status.pgmq {
+        Some(pgmq) if pgmq.has_topics() => {
+            let version = pgmq.version.as_deref().unwrap_or("of unknown version");
+            Check::ok("pgmq", format!("{version}, installed as {}", pgmq.kind.as_str()))
+        }
+        Some(pgmq) => Check::fail(
+            "pgmq",
+            format!("{} has no topics; 1.11 or newer is needed", pgmq.version.as_deref().unwrap_or("the installed one")),
+            "upgrade it the way it was installed, then singularity migrate up",
+        ),
+        None => Check::warn("pgmq", "not installed yet", "singularity migrate up"),
+    }
+}
+
+async fn clock(db: &Database) -> Check {
+    let before = Utc::now();
+    match db.server_now().await {
+        Ok(server) => skew(before, server, Utc::now()),
+        Err(error) => Check::error("clock", &error),
+    }
+}
+
+/// The server's clock against the middle of the question.
+fn skew(before: DateTime<Utc>, server: DateTime<Utc>, after: DateTime<Utc>) -> Check {
+    let here = before + (after - before) / 2;
+    let difference = server - here;
+    let amount = output::millis(difference.num_milliseconds().abs());
+    if difference.abs() <= SKEW_MAX {
+        return Check::ok("clock", format!("within {amount} of the server's"));
+    }
+    let direction = if difference > TimeDelta::zero() { "behind" } else { "ahead of" };
+    Check::warn("clock", format!("{amount} {direction} the server's"), "synchronise both clocks, for example with chrony")
+}
+
+/// LISTEN and NOTIFY, once around.
+async fn notices(db: &Database) -> Check {
+    const FIX: &str = "connect to PostgreSQL directly: a proxy that pools transactions breaks LISTEN and prepared statements; \
+                       without it jobs start up to a second later and running jobs cannot be cancelled";
+    let mut listener = Listener::new(db, &[CHANNEL], ListenerOptions::default());
+    let token = uuid::Uuid::now_v7().to_string();
+    let around = async {
+        loop {
+            match listener.next().await {
+                Event::Resync => {
+                    let sent = Instant::now();
+                    notifier::notify(db.pool(), &db.channel(CHANNEL), &[json!({ "token": token })]).await?;
+                    if heard(&mut listener, &token).await? {
+                        return Ok::<_, DbError>(sent.elapsed());
+                    }
+                }
+                Event::Down { error } => return Err(error),
+                Event::Notified { .. } => {}
+            }
+        }
+    };
+    match timeout(NOTICE_LIMIT, around).await {
+        Ok(Ok(elapsed)) => {
+            let ms = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
+            Check::ok("notifications", format!("LISTEN and NOTIFY took {}", output::millis(ms)))
+        }
+        Ok(Err(error)) => Check::error("notifications", &error),
+        Err(_) => {
+            let limit = output::millis(i64::try_from(NOTICE_LIMIT.as_millis()).unwrap_or(i64::MAX));
+            Check::fail("notifications", format!("a notification did not arrive within {limit}"), FIX)
+        }
+    }
+}
+
+/// True when the token arrived, false when listening began anew and it has to be sent again.
+async fn heard(listener: &mut Listener, token: &str) -> Result<bool, DbError> {
+    loop {
+        match listener.next().await {
+            Event::Notified { payload, .. } if payload.contains(token) => return Ok(true),
+            Event::Notified { .. } => {}
+            Event::Resync => return Ok(false),
+            Event::Down { error } => return Err(error),
+        }
+    }
+}
+
+async fn instances(storage: &Storage) -> Check {
+    match live::instances(storage).await {
+        Ok(rows) => {
+            let online: Vec<&str> =
+                rows.iter().filter(|row| live::is_live(row)).map(|row| row.instance_id.as_str()).collect();
+            match online.as_slice() {
+                [] => Check::warn("instances", "none is online", "singularity start"),
+                ids => Check::ok("instances", format!("{} online: {}", ids.len(), ids.join(", "))),
+            }
+        }
+        Err(failure) => Check::fail("instances", failure.message.unwrap_or_default(), failure.hint.unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Status;
+    use super::*;
+
+    #[test]
+    fn clocks_are_compared_in_the_middle_of_the_question() {
+        let start = DateTime::UNIX_EPOCH;
+        let at = |ms| start + TimeDelta::milliseconds(ms);
+        assert_eq!(skew(at(0), at(1_000), at(2_000)).message, "within 0ms of the server's");
+        let ahead = skew(at(10_000), at(0), at(10_000));
+        assert_eq!((ahead.status, ahead.message.as_str()), (Status::Warn, "10.0s ahead of the server's"));
+        assert_eq!(skew(at(0), at(10_000), at(0)).message, "10.0s behind the server's");
+    }
+}

@@ -1,0 +1,112 @@
+//! Keys of providers and prices of models: what requests will miss.
+
+use std::collections::BTreeSet;
+
+use super::Check;
+use crate::config::{Config, SecretRef};
+use crate::llm::Gateway;
+
+/// One finding a provider that has a key, and one about the prices.
+pub(super) fn checks(config: &Config) -> Vec<Check> {
+    let routed: BTreeSet<&str> = config.routing.models.values().map(String::as_str).collect();
+    let mut checks: Vec<Check> = config
+        .providers
+        .iter()
+        .filter_map(|(name, provider)| {
+            let models = routed_models(config, &routed, name);
+            Some(key(name, provider.api_key.as_ref()?, &models))
+        })
+        .collect();
+    checks.push(prices(config, &routed));
+    checks
+}
+
+/// Models of a provider that requests are routed to.
+fn routed_models<'a>(config: &Config, routed: &BTreeSet<&'a str>, provider: &str) -> Vec<&'a str> {
+    let is_theirs = |name: &&&str| config.models.get(**name).is_some_and(|model| model.provider == provider);
+    routed.iter().filter(is_theirs).copied().collect()
+}
+
+fn key(provider: &str, reference: &SecretRef, models: &[&str]) -> Check {
+    let (reason, fix) = match reference.read() {
+        Ok(Some(_)) => return Check::ok("provider_key", format!("{provider}: {reference} is set")),
+        Ok(None) => {
+            let fix = match reference {
+                SecretRef::Env(name) => format!("export {name}=…"),
+                SecretRef::File(path) => format!("write the key to {}", path.display()),
+            };
+            (format!("{provider}: {reference} is not set"), fix)
+        }
+        Err(error) => (format!("{provider}: {reference} cannot be read: {error}"), "make it readable for this user".into()),
+    };
+    if models.is_empty() {
+        return Check::warn("provider_key", format!("{reason}; requests that name its models will fail"), fix);
+    }
+    let routed = format!("{reason}, and requests are routed to {}", models.join(", "));
+    Check::fail("provider_key", routed, format!("{fix}, or route to other models under [routing.models]"))
+}
+
+fn prices(config: &Config, routed: &BTreeSet<&str>) -> Check {
+    let gateway = match Gateway::new(config) {
+        Ok(gateway) => gateway,
+        Err(problems) => {
+            let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            return Check::fail("models", texts.join("; "), "singularity config check");
+        }
+    };
+    let unpriced: Vec<&str> =
+        routed.iter().filter(|name| gateway.model(name).is_none_or(|model| !model.priced)).copied().collect();
+    if !unpriced.is_empty() {
+        let fix = format!("add [models.{}.price] with dollars per million tokens", unpriced.first().unwrap_or(&"NAME"));
+        let text = format!("no price is known for {}; what they cost stays unknown", unpriced.join(", "));
+        return Check::warn("models", text, fix);
+    }
+    let shown = routed.iter().map(|name| {
+        let simulated = gateway.model(name).is_some_and(|model| model.simulated);
+        if simulated { format!("{name} (simulated)") } else { (*name).to_owned() }
+    });
+    let shown: Vec<String> = shown.collect();
+    let text = format!("requests are routed to {}; prices of {}", shown.join(", "), gateway.prices_version());
+    Check::ok("models", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Status;
+    use super::*;
+    use crate::config::{Complexity, Model, Provider, ProviderKind};
+
+    fn config(key: &str) -> Config {
+        let mut config = Config::default();
+        let provider = Provider {
+            kind: ProviderKind::Openai,
+            base_url: Some("https://api.example".into()),
+            api_key: Some(SecretRef::env(key)),
+            ..Provider::default()
+        };
+        config.providers.insert("acme".into(), provider);
+        config.models.insert("m".into(), Model { provider: "acme".into(), name: "acme-1".into(), ..Model::default() });
+        config
+    }
+
+    #[test]
+    fn a_missing_key_fails_only_where_requests_are_routed() {
+        let mut config = config("SINGULARITY_TEST_NO_SUCH_KEY");
+        assert_eq!(checks(&config)[0].status, Status::Warn);
+        config.routing.models.insert(Complexity::Simple, "m".into());
+        let check = &checks(&config)[0];
+        assert_eq!(check.status, Status::Fail);
+        assert!(check.message.contains("routed to m") && check.fix.as_ref().unwrap().contains("export"), "{check:?}");
+    }
+
+    #[test]
+    fn a_routed_model_without_a_price_is_told() {
+        // PATH is set wherever tests run; what it holds is not looked at.
+        let mut config = config("PATH");
+        config.routing.models.insert(Complexity::Simple, "m".into());
+        let checks = checks(&config);
+        assert_eq!(checks[0].status, Status::Ok);
+        assert_eq!(checks[1].status, Status::Warn);
+        assert!(checks[1].message.contains("no price is known for m"), "{:?}", checks[1]);
+    }
+}
