@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::engine::{Engine, GuardedAck};
 use super::error::QueueError;
 use super::job::Job;
-use super::slots::QueueState;
+use super::slots::{QueueState, Slot};
 use super::state::State;
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, ExitReason, Flow, Shutdown, Timer};
 
@@ -35,6 +35,8 @@ pub struct Completion {
     pub job: Arc<Job>,
     /// The queue whose slot it holds.
     pub queue: Arc<QueueState>,
+    /// The slot.
+    pub slot: Slot,
     /// Time from claim to result.
     pub duration: Duration,
 }
@@ -133,7 +135,7 @@ impl Completer {
             self.completions.stored(batch.len());
             for completion in batch {
                 log(&completion, accepted.contains(&completion.job.id));
-                completion.queue.free(completion.job.id);
+                completion.queue.free(completion.slot);
             }
         }
     }
