@@ -21,3 +21,7 @@ mod postgres_pgmq;
 mod postgres_pool;
 mod process_node;
 mod process_run;
+mod queue_claim;
+mod queue_complete;
+mod queue_insert;
+mod queue_services;
