@@ -3,7 +3,8 @@
 //! While one write is under way the next batch gathers, so a busy instance writes large batches and an idle one writes
 //! at once. Results wait in a shared list that outlives the actor: a restart, or a database that is away, delays a
 //! result and never drops it. The list is bounded by the limits of the queues, because a slot is freed only when its
-//! result is stored.
+//! result is stored. A result that the database refuses (a trigger or an index of somebody else) waits apart, so that it
+//! holds up no other; it keeps its slot and is tried again.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +49,7 @@ pub struct Completions(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     waiting: Mutex<VecDeque<Completion>>,
+    refused: Mutex<VecDeque<Completion>>,
     poked: AtomicBool,
     address: Address<CompleterMsg>,
 }
@@ -56,6 +58,7 @@ impl Default for Completions {
     fn default() -> Self {
         Self(Arc::new(Shared {
             waiting: Mutex::default(),
+            refused: Mutex::default(),
             poked: AtomicBool::new(false),
             address: Address::new("completer", COMPLETER_MAILBOX_MAX),
         }))
@@ -65,13 +68,13 @@ impl Default for Completions {
 impl Completions {
     /// Adds a result and wakes the completer.
     pub(super) fn push(&self, completion: Completion) {
-        self.waiting().push_back(completion);
+        lock(&self.0.waiting).push_back(completion);
         self.poke();
     }
 
     /// Results that are not stored yet.
     pub fn len(&self) -> usize {
-        self.waiting().len()
+        lock(&self.0.waiting).len() + lock(&self.0.refused).len()
     }
 
     /// Whether everything is stored.
@@ -86,18 +89,33 @@ impl Completions {
         }
     }
 
-    /// The oldest results; they stay in the list until [`Completions::stored`].
+    /// The oldest results; they stay in the list until they are stored or refused.
     fn batch(&self) -> Vec<Completion> {
-        self.waiting().iter().take(COMPLETION_BATCH_MAX).cloned().collect()
+        lock(&self.0.waiting).iter().take(COMPLETION_BATCH_MAX).cloned().collect()
     }
 
     fn stored(&self, count: usize) {
-        self.waiting().drain(..count);
+        lock(&self.0.waiting).drain(..count);
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Completion>> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Puts the oldest result apart.
+    fn refuse(&self) {
+        let mut refused = lock(&self.0.refused);
+        refused.extend(lock(&self.0.waiting).pop_front());
     }
+
+    fn refused(&self) -> Vec<Completion> {
+        lock(&self.0.refused).iter().cloned().collect()
+    }
+
+    fn stored_refused(&self, slot: Slot) {
+        lock(&self.0.refused).retain(|completion| completion.slot != slot);
+    }
+}
+
+/// The lists are consistent after every single operation.
+fn lock(list: &Mutex<VecDeque<Completion>>) -> MutexGuard<'_, VecDeque<Completion>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The actor. One an instance.
@@ -113,6 +131,8 @@ pub struct Completer {
 pub enum CompleterMsg {
     /// Results are waiting.
     Flush,
+    /// What could not be stored is tried again.
+    Retry,
 }
 
 impl Completer {
@@ -130,14 +150,50 @@ impl Completer {
             if batch.is_empty() {
                 return Ok(());
             }
-            let acks: Vec<_> = batch.iter().map(|completion| completion.ack.clone()).collect();
-            let accepted: HashSet<i64> = self.engine.complete(&acks).await?.into_iter().collect();
-            self.completions.stored(batch.len());
-            for completion in batch {
-                log(&completion, accepted.contains(&completion.job.id));
-                completion.queue.free(completion.slot);
+            match self.store(&batch).await {
+                Ok(()) => self.completions.stored(batch.len()),
+                Err(error) if error.is_unavailable() => return Err(error),
+                Err(_) => self.store_singly(&batch).await?,
             }
         }
+    }
+
+    /// One of `batch`, the oldest results, is refused: finds out which and puts it apart.
+    async fn store_singly(&self, batch: &[Completion]) -> Result<(), QueueError> {
+        for completion in batch {
+            match self.store(std::slice::from_ref(completion)).await {
+                Ok(()) => self.completions.stored(1),
+                Err(error) if error.is_unavailable() => return Err(error),
+                Err(error) => {
+                    let job = &completion.job;
+                    tracing::error!(
+                        target: "queue", id = job.id, worker = %job.worker, queue = %job.queue, %error,
+                        "the database refuses this job's result; its slot stays busy until it is stored"
+                    );
+                    self.completions.refuse();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries the refused ones again. Whether the database is away is for [`Completer::flush`] to say.
+    async fn retry_refused(&self) {
+        for completion in self.completions.refused() {
+            if self.store(std::slice::from_ref(&completion)).await.is_ok() {
+                self.completions.stored_refused(completion.slot);
+            }
+        }
+    }
+
+    async fn store(&self, batch: &[Completion]) -> Result<(), QueueError> {
+        let acks: Vec<_> = batch.iter().map(|completion| completion.ack.clone()).collect();
+        let accepted: HashSet<i64> = self.engine.complete(&acks).await?.into_iter().collect();
+        for completion in batch {
+            log(completion, accepted.contains(&completion.job.id));
+            completion.queue.free(completion.slot);
+        }
+        Ok(())
     }
 }
 
@@ -147,17 +203,22 @@ impl Actor for Completer {
 
     async fn init(ctx: &Ctx<CompleterMsg>, (engine, completions): Self::Args) -> Result<Self, ActorError> {
         // What a former incarnation left.
-        let retry = Some(ctx.send_after(Duration::ZERO, CompleterMsg::Flush));
+        let retry = Some(ctx.send_after(Duration::ZERO, CompleterMsg::Retry));
         Ok(Self { engine, completions, retry })
     }
 
     async fn handle(&mut self, ctx: &Ctx<CompleterMsg>, msg: CompleterMsg) -> Result<Flow, ActorError> {
-        let CompleterMsg::Flush = msg;
         self.completions.0.poked.store(false, Ordering::Release);
         ctx.probe().set_label("waiting", self.completions.len().to_string());
-        if let Err(error) = self.flush().await {
+        let flushed = self.flush().await;
+        if let Err(error) = &flushed {
             tracing::warn!(target: "queue", %error, waiting = self.completions.len(), "results wait to be stored");
-            self.retry = Some(ctx.send_after(RETRY_AFTER, CompleterMsg::Flush));
+        } else if matches!(msg, CompleterMsg::Retry) {
+            self.retry_refused().await;
+        }
+        let waits_for_retry = self.retry.as_ref().is_some_and(|timer| !timer.is_finished());
+        if !self.completions.is_empty() && (flushed.is_err() || !waits_for_retry) {
+            self.retry = Some(ctx.send_after(RETRY_AFTER, CompleterMsg::Retry));
         }
         Ok(Flow::Continue)
     }
@@ -170,8 +231,11 @@ impl Actor for Completer {
         }
     }
 
-    fn message_kind(_msg: &CompleterMsg) -> &'static str {
-        "flush"
+    fn message_kind(msg: &CompleterMsg) -> &'static str {
+        match msg {
+            CompleterMsg::Flush => "flush",
+            CompleterMsg::Retry => "retry",
+        }
     }
 }
 
