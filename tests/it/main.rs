@@ -20,4 +20,5 @@ mod postgres_notifier;
 mod postgres_pgmq;
 mod postgres_pool;
 mod process_node;
+mod process_outage;
 mod process_run;
