@@ -145,7 +145,8 @@ impl Server {
 
     /// Starts the server again if it is gone, for example after kill -9 of the postmaster. When several users call this,
     /// one restarts it and the others wait for that. The port stays the same where it is still free; ask
-    /// [`Self::connection`] again afterwards.
+    /// [`Self::connection`] again afterwards. A postmaster that is dying at this very moment still counts as running:
+    /// call again while connections fail.
     ///
     /// # Errors
     /// `E0212` when the folder was removed, and whatever a start can fail with; calling again later is fine.
