@@ -115,8 +115,8 @@ pub struct Server {
 impl Server {
     /// Attaches to the server of a folder; makes and starts it first if need be. Processes may do this at the same time.
     ///
-    /// Blocks for about 50 ms when the server runs, 0.2 s when it has to be started, 1 s when the cluster has to be made,
-    /// longer after a crash of a busy server.
+    /// Blocks for some milliseconds when the server runs, 0.2 s when it has to be started, 1 s when the cluster has to be
+    /// made (several on a busy machine), longer after a crash of a busy server.
     ///
     /// # Errors
     /// `E0201` without installed programs, and every other error of [`EmbeddedError`] but `E0215`.
