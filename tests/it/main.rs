@@ -5,12 +5,18 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     unreachable_pub,
     reason = "helpers of tests fail as tests do, and nobody outside can reach them"
 )]
 
 mod support;
 
+mod embedded_create;
+mod embedded_healing;
+mod embedded_sharing;
+mod embedded_support;
+mod embedded_users;
 mod llm_breaker;
 mod llm_outcomes;
 mod llm_setup;
@@ -19,3 +25,6 @@ mod postgres_migrate;
 mod postgres_notifier;
 mod postgres_pgmq;
 mod postgres_pool;
+mod process_node;
+mod process_outage;
+mod process_run;

@@ -114,7 +114,7 @@ impl Report {
     fn totals(&self, elapsed: Duration) -> String {
         let mut seen = BTreeSet::new();
         let (mut completed, mut failed, mut stored, mut simulated, mut unpriced) = (0, 0, 0, 0, 0);
-        let (mut tokens_input, mut tokens_output, mut cost) = (0_i64, 0_i64, 0_i64);
+        let (mut tokens_input, mut tokens_output, mut cost, mut cost_before) = (0_i64, 0_i64, 0_i64, 0_i64);
         for row in self.rows.iter().filter(|row| seen.insert(row.job_id)) {
             if row.outcome == "completed" { completed += 1 } else { failed += 1 }
             stored += i32::from(row.stored);
@@ -122,7 +122,8 @@ impl Report {
             unpriced += i32::from(row.outcome == "completed" && row.cost_nanousd.is_none());
             tokens_input += row.tokens_input.unwrap_or(0);
             tokens_output += row.tokens_output.unwrap_or(0);
-            cost = cost.saturating_add(row.cost_nanousd.unwrap_or(0));
+            let sum = if row.stored { &mut cost_before } else { &mut cost };
+            *sum = sum.saturating_add(row.cost_nanousd.unwrap_or(0));
         }
         let mut text = format!("{} requests: {completed} completed", seen.len());
         for (count, what) in [(stored, "answered before"), (failed, "not completed")] {
@@ -130,9 +131,12 @@ impl Report {
                 text.push_str(&format!(", {count} {what}"));
             }
         }
-        text.push_str(&format!("; {tokens_input} tokens in, {tokens_output} out; {}", dollars(Some(cost))));
+        text.push_str(&format!("; {tokens_input} tokens in, {tokens_output} out; {} spent", dollars(Some(cost))));
+        if stored > 0 {
+            text.push_str(&format!(" and {} before", dollars(Some(cost_before))));
+        }
         if unpriced > 0 {
-            text.push_str(&format!(" without {unpriced} of unknown price"));
+            text.push_str(&format!(", not counting {unpriced} of unknown price"));
         }
         if simulated > 0 {
             text.push_str(&format!(", {simulated} simulated"));

@@ -115,8 +115,8 @@ pub struct Server {
 impl Server {
     /// Attaches to the server of a folder; makes and starts it first if need be. Processes may do this at the same time.
     ///
-    /// Blocks for about 50 ms when the server runs, 0.2 s when it has to be started, 1 s when the cluster has to be made,
-    /// longer after a crash of a busy server.
+    /// Blocks for some milliseconds when the server runs, 0.2 s when it has to be started, 1 s when the cluster has to be
+    /// made (several on a busy machine), longer after a crash of a busy server.
     ///
     /// # Errors
     /// `E0201` without installed programs, and every other error of [`EmbeddedError`] but `E0215`.
@@ -145,7 +145,8 @@ impl Server {
 
     /// Starts the server again if it is gone, for example after kill -9 of the postmaster. When several users call this,
     /// one restarts it and the others wait for that. The port stays the same where it is still free; ask
-    /// [`Self::connection`] again afterwards.
+    /// [`Self::connection`] again afterwards. A postmaster that is dying at this very moment still counts as running:
+    /// call again while connections fail.
     ///
     /// # Errors
     /// `E0212` when the folder was removed, and whatever a start can fail with; calling again later is fine.

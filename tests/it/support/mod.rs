@@ -1,5 +1,6 @@
 //! What integration tests share.
 
 pub mod db;
+pub mod process;
 pub mod provider;
 pub mod proxy;
