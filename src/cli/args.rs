@@ -9,7 +9,7 @@ use super::exit::EXIT_CODES;
 /// Oban's queues in Rust, under OTP supervision: prompts in, answers and costs out.
 #[derive(Debug, Parser)]
 #[command(name = "singularity", version, after_help = EXIT_CODES, propagate_version = true, arg_required_else_help = true)]
-pub struct Cli {
+pub(super) struct Cli {
     /// Options of every command.
     #[command(flatten)]
     pub global: Global,
@@ -20,7 +20,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
-pub struct Global {
+pub(super) struct Global {
     /// Configuration file; without it actors.toml in this folder, else the built-in defaults
     #[arg(long, global = true, value_name = "FILE", env = "SINGULARITY_CONFIG")]
     pub config: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub struct Global {
 
 /// Commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Runs every request of a file and prints answers and costs
     Run(super::run::RunArgs),
     /// Starts a node and runs it until it is told to stop

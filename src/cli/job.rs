@@ -13,7 +13,7 @@ use super::exit::{Exit, Failure};
 
 /// Jobs.
 #[derive(Debug, Subcommand)]
-pub enum JobCommand {
+pub(super) enum JobCommand {
     /// Stores a job: `job enqueue llm_request --args '{"prompt": "hello"}'`
     Enqueue(enqueue::EnqueueArgs),
     /// The newest jobs: `job list`
@@ -35,7 +35,7 @@ pub enum JobCommand {
 /// # Errors
 /// Exit 2 for bad arguments, 3 where there is no such job, 4 where its state does not allow it, and those of the
 /// database. Waiting: 1 when a job failed, 5 when the time is over.
-pub async fn run(command: JobCommand, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(command: JobCommand, context: &Context) -> Result<(), Failure> {
     match command {
         JobCommand::Enqueue(args) => enqueue::run(args, context).await,
         JobCommand::List(args) => list::run(args, context).await,

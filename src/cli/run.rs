@@ -30,7 +30,7 @@ const LOOK_MAX: usize = 10_000;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub(super) struct RunArgs {
     /// JSON Lines, one request a line with `prompt` or `messages` and optional `id`, `task_type`, `complexity`, `model`,
     /// `max_tokens`, `temperature`; `-` reads standard input
     #[arg(value_name = "FILE|-")]

@@ -6,7 +6,7 @@ use super::exit::{Exit, Failure};
 
 /// SIGTERM and SIGINT, in the order in which they arrive.
 #[derive(Debug)]
-pub struct Stops {
+pub(super) struct Stops {
     term: Signal,
     int: Signal,
 }
@@ -16,7 +16,7 @@ impl Stops {
     ///
     /// # Errors
     /// The system allows no handler.
-    pub fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         let problem = |error| Failure::new(Exit::Failed, "E0804", format!("signals cannot be handled: {error}"));
         Ok(Self {
             term: signal(SignalKind::terminate()).map_err(problem)?,
@@ -25,7 +25,7 @@ impl Stops {
     }
 
     /// Resolves at the next signal. Cancel safe.
-    pub async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}

@@ -12,7 +12,7 @@ use crate::queue::Workers;
 
 /// Arguments of `start`.
 #[derive(Debug, Args)]
-pub struct StartArgs {
+pub(super) struct StartArgs {
     /// Name of this instance; without it INSTANCE_ID, else [instance] id of the configuration
     #[arg(long, value_name = "ID")]
     pub instance_id: Option<String>,

@@ -25,7 +25,7 @@ const REASON_CHARS_MAX: usize = 100;
 
 /// Whose tree, and how much of it.
 #[derive(Debug, Args)]
-pub struct TreeArgs {
+pub(super) struct TreeArgs {
     /// Only this instance; without it all that are online
     #[arg(long, value_name = "ID")]
     instance: Option<String>,
@@ -84,7 +84,7 @@ struct Mailbox {
 ///
 /// # Errors
 /// Exit 3 when no such instance is online, 5 when one does not answer, and those of the database.
-pub async fn run(args: TreeArgs, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(args: TreeArgs, context: &Context) -> Result<(), Failure> {
     let (answered, silent) = context.with_tables(async |storage| ask(storage, args.instance.as_deref()).await).await?;
     let mut shown = Vec::with_capacity(answered.len());
     for (row, mut tree) in answered {
@@ -153,7 +153,9 @@ fn choose(rows: Vec<InstanceRow>, wanted: Option<&str>) -> Result<Vec<InstanceRo
     };
     match rows.into_iter().find(|row| row.instance_id == wanted) {
         Some(row) if live::is_live(&row) => Ok(vec![row]),
-        Some(row) => Err(not_online(format!("{}, last heartbeat {} ago", row.status, output::millis(row.heartbeat_age_ms)))),
+        Some(row) => {
+            Err(not_online(format!("{}, last heartbeat {} ago", row.status, output::millis(row.heartbeat_age_ms))))
+        }
         None => Err(not_online("unknown".into())),
     }
 }
@@ -185,7 +187,8 @@ fn describe(view: &View, now: DateTime<Utc>) -> String {
     let mut parts = vec![view.id.clone()];
     match view.kind.as_str() {
         "worker" => {}
-        kind => parts.push(format!("({})", view.strategy.as_deref().unwrap_or(kind).replace("dynamic_supervisor", "dynamic"))),
+        kind => parts
+            .push(format!("({})", view.strategy.as_deref().unwrap_or(kind).replace("dynamic_supervisor", "dynamic"))),
     }
     parts.push(view.state.clone());
     parts.extend(view.labels.iter().map(|(name, value)| format!("{name} {value}")));
@@ -242,7 +245,8 @@ mod tests {
     fn a_failure_is_told_on_the_line() {
         let now = Utc::now();
         let last_exit = Some(Exited { reason: "panic: boom\nat x".into(), at: now - chrono::TimeDelta::seconds(5) });
-        let view = View { id: "stager".into(), kind: "worker".into(), state: "running".into(), last_exit, ..View::default() };
+        let view =
+            View { id: "stager".into(), kind: "worker".into(), state: "running".into(), last_exit, ..View::default() };
         assert_eq!(describe(&view, now), "stager  running  last failure 5.0s ago: panic: boom at x");
     }
 

@@ -11,7 +11,7 @@ use crate::queue::{Engine, QueueError, State};
 
 /// Which jobs.
 #[derive(Debug, Args)]
-pub struct ChangeArgs {
+pub(crate) struct ChangeArgs {
     /// Ids of the jobs
     #[arg(required = true, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
     ids: Vec<i64>,
@@ -172,7 +172,10 @@ mod tests {
         let failure = failure.unwrap_err();
         assert_eq!(failure.exit, Exit::Conflict);
         let text = failure.message.unwrap();
-        assert!(text.contains("job 2 is executing") && text.contains("discarded") && !text.contains("available"), "{text}");
+        assert!(
+            text.contains("job 2 is executing") && text.contains("discarded") && !text.contains("available"),
+            "{text}"
+        );
         assert!(failure.hint.is_some());
     }
 

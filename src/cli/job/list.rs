@@ -15,7 +15,7 @@ const ARGS_CHARS_MAX: usize = 48;
 
 /// Which jobs.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     /// Only those of this queue
     #[arg(long, value_name = "QUEUE")]
     queue: Option<String>,
