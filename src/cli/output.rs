@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use super::codes;
 use super::exit::{Exit, Failure};
 
 /// Prints one line of data.
@@ -30,7 +31,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 fn to_json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, "E0801", error))
+    serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, codes::NOT_JSON, error))
 }
 
 /// Prints one JSON document: `schema`, a stable name with a version, and the fields of `body` beside it.
