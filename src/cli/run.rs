@@ -20,7 +20,7 @@ use super::signals::Stops;
 use super::start;
 use crate::error::Coded;
 use crate::node::Node;
-use crate::queue::QueueError;
+use crate::queue::{QueueError, State};
 use crate::workflow::{Batch, BatchRequest, EnqueuedBatch, Requests, RequestsError, Store};
 
 /// What `run` logs unless it is verbose: finished and failed jobs are in its table.
@@ -191,6 +191,7 @@ async fn wait(
     stops: &mut Stops,
 ) -> Result<Waited, QueueError> {
     let total = bar.length().unwrap_or_default();
+    let mut said = false;
     while !waiting.is_empty() {
         let pause = async {
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -205,9 +206,17 @@ async fn wait(
         };
         match states {
             Ok(states) => {
-                bar.set_message("");
+                let parked = states.iter().filter(|(_, state)| matches!(state, State::Scheduled | State::Retryable)).count();
                 let unfinished: BTreeSet<i64> =
                     states.into_iter().filter(|(_, state)| !state.is_terminal()).map(|(id, _)| id).collect();
+                let idle = parked > 0 && parked == unfinished.len();
+                bar.set_message(if idle { format!("{parked} wait for another attempt") } else { String::new() });
+                if idle && !std::mem::replace(&mut said, true) {
+                    output::note(format!(
+                        "{parked} requests wait for another attempt, because their provider failed or asked to wait; \
+                         `singularity job list` shows when and why"
+                    ));
+                }
                 for id in ids {
                     if !unfinished.contains(&id) {
                         waiting.remove(&id);

@@ -74,6 +74,13 @@ impl DbError {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// True when the same statement may succeed a moment later: the server is away, or it ended the statement because of
+    /// others (deadlock, serialization, lock or statement time-out) or because it is stopping.
+    pub fn is_transient(&self) -> bool {
+        let of_others = |code: &str| code.starts_with("40") || matches!(code, "55P03" | "57014");
+        self.is_unavailable() || self.sqlstate().is_some_and(|code| of_others(&code))
+    }
+
     /// The five-character error code of the server, where the server answered with one.
     pub fn sqlstate(&self) -> Option<Cow<'_, str>> {
         match self {

@@ -21,7 +21,8 @@ pub fn retry_delay(failures: u32, rng: &mut (impl Rng + ?Sized)) -> Duration {
     limit / 2 + (limit / 2).mul_f64(rng.random::<f64>())
 }
 
-/// Runs `operation` until it gives an answer, waiting by [`retry_delay`] while the database is not available.
+/// Runs `operation` until it gives an answer, waiting by [`retry_delay`] while its failures are transient
+/// ([`DbError::is_transient`]).
 ///
 /// `operation` must be safe to repeat: a connection that broke during COMMIT does not tell whether it was done.
 /// `cancel` ends the waiting, and never cuts off an attempt that runs.
@@ -43,7 +44,7 @@ where
     let mut failures = 0;
     loop {
         let error = match operation().await {
-            Err(error) if error.is_unavailable() => error,
+            Err(error) if error.is_transient() => error,
             answer => {
                 if failures > 0 {
                     tracing::info!(failures, "database is back");

@@ -93,6 +93,14 @@ impl Completions {
         self.waiting().drain(..count);
     }
 
+    /// Moves the oldest result to the end.
+    fn postpone(&self) {
+        let mut waiting = self.waiting();
+        if !waiting.is_empty() {
+            waiting.rotate_left(1);
+        }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Completion>> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,6 +112,7 @@ pub struct Completer {
     engine: Engine,
     completions: Completions,
     retry: Option<Timer>,
+    failing: bool,
 }
 
 /// What the completer is told.
@@ -129,13 +138,37 @@ impl Completer {
                 return Ok(());
             }
             let acks: Vec<_> = batch.iter().map(|completion| completion.ack.clone()).collect();
-            let accepted: HashSet<i64> = self.engine.complete(&acks).await?.into_iter().collect();
-            self.completions.stored(batch.len());
-            for completion in batch {
-                log(&completion, accepted.contains(&completion.job.id));
-                completion.queue.free(completion.job.id);
+            match self.engine.complete(&acks).await {
+                Ok(accepted) => {
+                    self.completions.stored(batch.len());
+                    let accepted: HashSet<i64> = accepted.into_iter().collect();
+                    batch.iter().for_each(|completion| settle(completion, accepted.contains(&completion.job.id)));
+                }
+                Err(error) if error.is_unavailable() => return Err(error),
+                Err(_) => self.flush_one_by_one(batch).await?,
             }
         }
+    }
+
+    /// After the database refused a batch: stores what it accepts, so that one result that it does not accept holds up
+    /// no other. What is refused goes to the end of the list and is tried again.
+    async fn flush_one_by_one(&self, batch: Vec<Completion>) -> Result<(), QueueError> {
+        let mut refused = Ok(());
+        for completion in batch {
+            let accepted = match self.engine.complete(std::slice::from_ref(&completion.ack)).await {
+                Ok(accepted) => accepted,
+                Err(error) if error.is_unavailable() => return Err(error),
+                Err(error) => {
+                    tracing::error!(target: "queue", %error, id = completion.job.id, "a result was refused by the database");
+                    self.completions.postpone();
+                    refused = Err(error);
+                    continue;
+                }
+            };
+            self.completions.stored(1);
+            settle(&completion, !accepted.is_empty());
+        }
+        refused
     }
 }
 
@@ -146,16 +179,24 @@ impl Actor for Completer {
     async fn init(ctx: &Ctx<CompleterMsg>, (engine, completions): Self::Args) -> Result<Self, ActorError> {
         // What a former incarnation left.
         let retry = Some(ctx.send_after(Duration::ZERO, CompleterMsg::Flush));
-        Ok(Self { engine, completions, retry })
+        Ok(Self { engine, completions, retry, failing: false })
     }
 
     async fn handle(&mut self, ctx: &Ctx<CompleterMsg>, msg: CompleterMsg) -> Result<Flow, ActorError> {
         let CompleterMsg::Flush = msg;
         self.completions.0.poked.store(false, Ordering::Release);
-        ctx.probe().set_label("waiting", self.completions.len().to_string());
-        if let Err(error) = self.flush().await {
-            tracing::warn!(target: "queue", %error, waiting = self.completions.len(), "results wait to be stored");
-            self.retry = Some(ctx.send_after(RETRY_AFTER, CompleterMsg::Flush));
+        match self.flush().await {
+            Ok(()) => {
+                ctx.probe().remove_label("waiting");
+                self.failing = false;
+            }
+            Err(error) => {
+                ctx.probe().set_label("waiting", self.completions.len().to_string());
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(target: "queue", %error, waiting = self.completions.len(), "results wait to be stored");
+                }
+                self.retry = Some(ctx.send_after(RETRY_AFTER, CompleterMsg::Flush));
+            }
         }
         Ok(Flow::Continue)
     }
@@ -175,11 +216,19 @@ impl Actor for Completer {
     }
 }
 
+/// Frees the slot of a stored result.
+fn settle(completion: &Completion, accepted: bool) {
+    log(completion, accepted);
+    completion.queue.free(completion.job.id);
+}
+
 /// One line a finished attempt. Never arguments: they may be prompts.
 fn log(completion: &Completion, accepted: bool) {
     let job = &completion.job;
     let ack = &completion.ack.ack;
     let duration_ms = u64::try_from(completion.duration.as_millis()).unwrap_or(u64::MAX);
+    let waited = job.attempted_at.unwrap_or(job.scheduled_at) - job.scheduled_at;
+    let queue_time_ms = waited.num_milliseconds().max(0);
     if !accepted {
         tracing::warn!(
             target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, state = %ack.state,
@@ -190,8 +239,8 @@ fn log(completion: &Completion, accepted: bool) {
     let error = ack.error.as_deref().map(|error| error.lines().next().unwrap_or_default());
     match ack.state {
         State::Completed => tracing::info!(
-            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, duration_ms,
-            "job completed"
+            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, queue_time_ms,
+            duration_ms, "job completed"
         ),
         State::Discarded | State::Retryable => tracing::warn!(
             target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, duration_ms,

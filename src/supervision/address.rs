@@ -119,7 +119,7 @@ impl<R> Reply<R> {
     /// Answers. An answer nobody waits for any more is dropped.
     pub fn send(self, value: R) {
         // The caller may have given up; that is its right.
-        let _ = self.sender.send(value).is_ok();
+        self.sender.send(value).ok();
     }
 
     /// Whether nobody waits any more.

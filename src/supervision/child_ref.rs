@@ -61,7 +61,7 @@ impl ChildRef {
     ///
     /// Cancel safety: nothing is lost.
     pub async fn ended(&self) -> ExitReason {
-        let _ = self.handle.cell.wait(None).await;
+        self.handle.cell.wait(None).await.ok();
         self.handle.life.exit().unwrap_or(ExitReason::Killed)
     }
 

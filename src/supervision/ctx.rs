@@ -66,7 +66,7 @@ impl<M: Send + 'static> Ctx<M> {
             tokio::select! {
                 () = tokio::time::sleep(after) => {
                     // Refused only when the incarnation is gone; then the message is meaningless.
-                    let _ = shared.mailbox.push(msg, false).is_ok();
+                    shared.mailbox.push(msg, false).ok();
                 }
                 () = shared.life.down.cancelled() => {}
             }

@@ -48,7 +48,7 @@ impl Life {
 
     /// Notes how it ended; the first note stands.
     pub(super) fn set_exit(&self, reason: ExitReason) {
-        let _ = self.exit.set(reason);
+        self.exit.set(reason).ok();
     }
 
     /// How it ended, if its wrapper had the chance to say so.
@@ -105,10 +105,10 @@ impl ActorHandle {
 
     /// Waits until it and everything below it is gone.
     pub(super) async fn gone(&self) {
-        let _ = self.cell.wait(None).await;
+        self.cell.wait(None).await.ok();
         release(&*self.body);
         for cell in self.life.probe.living_descendants() {
-            let _ = cell.wait(None).await;
+            cell.wait(None).await.ok();
         }
     }
 
@@ -134,7 +134,7 @@ pub(super) async fn descendants_gone(probe: &Probe) -> bool {
         for cell in living {
             // Its supervisor is dead, so it has been killed already unless it was just being linked.
             cell.kill();
-            let _ = cell.wait(None).await;
+            cell.wait(None).await.ok();
         }
     };
     tokio::time::timeout(KILL_WAIT_MAX, all).await.is_ok()

@@ -55,7 +55,7 @@ impl<M: Send + 'static> Mailbox<M> {
 
     /// Names the actor to wake. Messages before that are refused.
     pub(crate) fn open(&self, cell: ActorCell) {
-        let _ = self.cell.set(cell);
+        self.cell.set(cell).ok();
     }
 
     pub(crate) fn cell(&self) -> Option<&ActorCell> {

@@ -246,13 +246,29 @@ impl Probe {
         lock(&self.children).values().cloned().collect()
     }
 
+    /// The actor of the current life.
+    pub(super) fn cell(&self) -> Option<ActorCell> {
+        lock(&self.facts).cell.clone()
+    }
+
+    /// The probe at `path`, if it is this node's or below it.
+    pub(super) fn find(self: &Arc<Self>, path: &str) -> Option<Arc<Probe>> {
+        if self.path.as_str() == path {
+            return Some(self.clone());
+        }
+        // Ids have no slash, so a node's descendants begin with its path and one.
+        let below = |child: &Arc<Probe>| {
+            path.strip_prefix(child.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.children().iter().filter(|child| below(child)).find_map(|child| child.find(path))
+    }
+
     /// The actors below this node that have not stopped yet.
     pub(super) fn living_descendants(&self) -> Vec<ActorCell> {
         let mut living = Vec::new();
         let mut todo = self.children();
         while let Some(probe) = todo.pop() {
-            let cell = lock(&probe.facts).cell.clone();
-            living.extend(cell.filter(|cell| cell.get_status() != ActorStatus::Stopped));
+            living.extend(probe.cell().filter(|cell| cell.get_status() != ActorStatus::Stopped));
             todo.extend(probe.children());
         }
         living

@@ -187,7 +187,7 @@ impl<A: Actor> Holding<A> {
         match status {
             Ok(status) => {
                 // Whoever asked may have given up.
-                let _ = reply.send(status.unwrap_or_default()).is_ok();
+                reply.send(status.unwrap_or_default()).ok();
                 Ok(())
             }
             Err(caught) => Err(self.failed("status", ExitReason::Panic(Box::new(self.crash("status", caught))))),

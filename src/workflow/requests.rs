@@ -295,11 +295,12 @@ fn conflicts(batch: &Batch, keys: &[String], jobs: &HashMap<String, Known>) -> V
     conflicts
 }
 
-/// As [`Engine::retry`], for many and in this transaction; the notice travels with it.
+/// As [`Engine::retry`], for many and in this transaction, without a notice.
 async fn retry(tx: &mut PgConnection, job_ids: &[i64]) -> Result<(), RequestsError> {
     if job_ids.is_empty() {
         return Ok(());
     }
+    // The running node finds them with its next poll, at most a second later.
     sqlx::query!(
         "UPDATE oban_jobs
          SET state = 'available', scheduled_at = timezone('UTC', clock_timestamp()),
