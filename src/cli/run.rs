@@ -33,8 +33,8 @@ const LOOK_MAX: usize = 10_000;
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// JSON Lines, one request a line with `prompt` or `messages` and optional `id`, `task_type`, `complexity`, `model`,
-    /// `max_tokens`, `temperature`; `-` reads standard input
+    /// JSON Lines, one request a line with `prompt` or `messages` and optional `id`, `task_type`, `complexity`,
+    /// `model`, `max_tokens`, `temperature`; `-` reads standard input
     #[arg(value_name = "FILE|-")]
     pub file: PathBuf,
     /// One JSON object a line instead of a table
@@ -206,7 +206,8 @@ async fn wait(
         };
         match states {
             Ok(states) => {
-                let parked = states.iter().filter(|(_, state)| matches!(state, State::Scheduled | State::Retryable)).count();
+                let parked =
+                    states.iter().filter(|(_, state)| matches!(state, State::Scheduled | State::Retryable)).count();
                 let unfinished: BTreeSet<i64> =
                     states.into_iter().filter(|(_, state)| !state.is_terminal()).map(|(id, _)| id).collect();
                 let idle = parked > 0 && parked == unfinished.len();

@@ -1,7 +1,7 @@
 //! Keeps this process in `instance_registry`: registers it, beats, and stops its jobs when it could not.
 //!
-//! Self-fence: when heartbeats fail for as long as the [`Lease`] lasts, or the registry says that others already counted
-//! this instance as dead, running jobs are stopped and nothing is claimed until a heartbeat is stored again.
+//! Self-fence: when heartbeats fail for as long as the [`Lease`] lasts, or the registry says that others already
+//! counted this instance as dead, running jobs are stopped and nothing is claimed until a heartbeat is stored again.
 
 use std::fmt;
 use std::sync::Arc;

@@ -47,8 +47,8 @@ impl Source {
 }
 
 impl Storage {
-    /// Opens the database that `config` names; relative paths start at `base_dir`. Starts the embedded server where none
-    /// is named.
+    /// Opens the database that `config` names; relative paths start at `base_dir`. Starts the embedded server where
+    /// none is named.
     ///
     /// # Errors
     /// [`NodeError`].

@@ -1,7 +1,7 @@
 //! `singularity job wait`: until jobs are finished.
 //!
-//! Looks at the table by itself, because a completion is announced on no channel; a database that is away for a while is
-//! waited for too.
+//! Looks at the table by itself, because a completion is announced on no channel; a database that is away for a while
+//! is waited for too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Inserting: one job, many in one statement, or inside the caller's own transaction.
 //!
 //! The statement is the same for all three and carries the schema's name, because a connection that the caller brought
-//! has a `search_path` of its own. It also sends the notification, once per queue, so that it is delivered when and only
-//! when the jobs are committed.
+//! has a `search_path` of its own. It also sends the notification, once per queue, so that it is delivered when and
+//! only when the jobs are committed.
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, Row};

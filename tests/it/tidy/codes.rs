@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::source::{Finding, Text, in_src};
 
-/// First digits of codes, and where they are defined: path prefixes under `src/`, of which the longest that fits counts.
+/// First digits of codes, and where they are defined: path prefixes under `src/`, of which the longest that fits
+/// counts.
 const RANGES: [(&str, &str); 12] = [
     ("01", "config/"),
     ("02", "postgres/"),
