@@ -8,6 +8,7 @@ mod wait;
 
 use clap::Subcommand;
 
+use super::codes;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 
@@ -54,7 +55,8 @@ fn not_found(ids: &[i64]) -> Failure {
         [id] => format!("there is no job {id}"),
         ids => format!("there are no jobs {}", ids.join(", ")),
     };
-    Failure::new(Exit::NotFound, "E0821", text).hint("see `singularity job list`; finished jobs may have been deleted")
+    Failure::new(Exit::NotFound, codes::NO_JOB, text)
+        .hint("see `singularity job list`; finished jobs may have been deleted")
 }
 
 /// Ids in the order given, each once.

@@ -1,6 +1,7 @@
 //! The only place that prints. Data goes to stdout, everything else to stderr.
 //!
-//! A closed pipe (`singularity job list | head`) ends the output quietly. Money, durations and times have one form each.
+//! A closed pipe (`singularity job list | head`) ends the output quietly. Money, durations and times have one form
+//! each.
 
 use std::io::{self, Write};
 
@@ -8,6 +9,7 @@ use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use super::codes;
 use super::exit::{Exit, Failure};
 
 /// Prints one line of data.
@@ -30,7 +32,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 fn to_json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, "E0801", error))
+    serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, codes::NOT_JSON, error))
 }
 
 /// Prints one JSON document: `schema`, a stable name with a version, and the fields of `body` beside it.

@@ -2,6 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::codes;
 use super::exit::{Exit, Failure};
 
 /// SIGTERM and SIGINT, in the order in which they arrive.
@@ -17,7 +18,7 @@ impl Stops {
     /// # Errors
     /// The system allows no handler.
     pub(super) fn listen() -> Result<Self, Failure> {
-        let problem = |error| Failure::new(Exit::Failed, "E0804", format!("signals cannot be handled: {error}"));
+        let problem = |error| Failure::new(Exit::Failed, codes::SIGNALS, format!("signals cannot be handled: {error}"));
         Ok(Self {
             term: signal(SignalKind::terminate()).map_err(problem)?,
             int: signal(SignalKind::interrupt()).map_err(problem)?,

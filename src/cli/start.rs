@@ -3,6 +3,7 @@
 use clap::Args;
 use tokio::runtime::Handle;
 
+use super::codes;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output;
@@ -49,7 +50,7 @@ pub(super) async fn run(args: StartArgs, context: &Context, job_runtime: Handle)
         reason = node.gave_up() => {
             Box::pin(node.shutdown(std::future::ready(()))).await;
             let text = format!("the supervision tree gave up: {reason}");
-            return Err(Failure::new(Exit::GaveUp, "E0805", text).hint("see the log lines of target sup.report above"));
+            return Err(Failure::new(Exit::GaveUp, codes::GAVE_UP, text).hint("see the log lines of target sup.report above"));
         }
     }
     output::note("stopping: no more claims; running jobs may finish (a second signal hands them back at once)");

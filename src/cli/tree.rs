@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use termtree::Tree;
 
+use super::codes;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::{live, output};
@@ -132,7 +133,7 @@ async fn ask(storage: &Storage, wanted: Option<&str>) -> Result<Asked, Failure> 
         }
     }
     let failure = (!silent.is_empty()).then(|| {
-        Failure::new(Exit::TimedOut, "E0704", silent.join("\n"))
+        Failure::new(Exit::TimedOut, InstanceError::NO_ANSWER, silent.join("\n"))
             .hint("see `singularity instance list` for its heartbeats, and its log")
     });
     Ok((answered, failure))
@@ -142,7 +143,7 @@ fn choose(rows: Vec<InstanceRow>, wanted: Option<&str>) -> Result<Vec<InstanceRo
     let Some(wanted) = wanted else {
         let online: Vec<_> = rows.into_iter().filter(live::is_live).collect();
         if online.is_empty() {
-            let failure = Failure::new(Exit::NotFound, "E0825", "no instance is online");
+            let failure = Failure::new(Exit::NotFound, codes::NOBODY_ONLINE, "no instance is online");
             return Err(failure.hint("start one with `singularity start`"));
         }
         return Ok(online);
@@ -172,7 +173,8 @@ fn prune(tree: &mut Value, depth: usize) {
 fn print(answered: &Answered) -> Result<(), Failure> {
     let view = View::deserialize(&answered.tree).map_err(|error| {
         let text = format!("the answer of instance \"{}\" cannot be read: {error}", answered.instance_id);
-        Failure::new(Exit::Failed, "E0826", text).hint("use --json, or the program version of that instance")
+        Failure::new(Exit::Failed, codes::STRANGE_ANSWER, text)
+            .hint("use --json, or the program version of that instance")
     })?;
     output::line(format!("{} {}", answered.instance_id, answered.status));
     output::line(branch(&view, Utc::now()).to_string().trim_end());

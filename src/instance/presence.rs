@@ -180,7 +180,8 @@ impl Presence {
         Ok(())
     }
 
-    /// Marks instances offline whose heartbeat is stale or whose process is gone from this machine; returns their names.
+    /// Marks instances offline whose heartbeat is stale or whose process is gone from this machine; returns their
+    /// names.
     ///
     /// # Errors
     /// [`DbError`].

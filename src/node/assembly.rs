@@ -16,12 +16,10 @@ use crate::instance::{Beat, Control, Identity, Lease, Presence, Registry, Regist
 use crate::llm::Gateway;
 use crate::postgres::migrate;
 use crate::queue::{
-    Completer, Completions, Engine, JobRuntime, Lifeline, LifelineArgs, Producer, ProducerArgs, QueueState, Queues, Stager,
-    StagerArgs, StopCause, Workers,
+    Completer, Completions, Engine, JobRuntime, Lifeline, LifelineArgs, Producer, ProducerArgs, QueueState, Queues,
+    Stager, StagerArgs, StopCause, Workers,
 };
-use crate::supervision::{
-    DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System,
-};
+use crate::supervision::{DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
 
 /// Executors of one queue: its largest limit, and as many that have reported and are about to end. The limit itself is
@@ -92,7 +90,8 @@ impl Node {
         workers.register_executable(WorkflowWorker::new(definition, store));
         workers.extend(options.workers);
 
-        let queues = Queues::new(config.queues.iter().map(|(name, queue)| QueueState::new(name, queue.limit, queue.paused)));
+        let queues =
+            Queues::new(config.queues.iter().map(|(name, queue)| QueueState::new(name, queue.limit, queue.paused)));
         let draining = Arc::new(AtomicBool::new(false));
         let system = System::new(&identity.instance_id);
         let parts = Parts {
@@ -174,7 +173,9 @@ impl Parts {
         };
         let system = self.system.clone();
         let answer = Arc::new(move |action: &str, _body: &Value| match action {
-            "tree" => serde_json::to_value(system.snapshot()).unwrap_or_else(|error| json!({ "error": error.to_string() })),
+            "tree" => {
+                serde_json::to_value(system.snapshot()).unwrap_or_else(|error| json!({ "error": error.to_string() }))
+            }
             other => json!({ "error": format!("this version knows no action {other:?}") }),
         });
         let instance = SupervisorSpec::new("instance", Strategy::OneForOne)
@@ -198,7 +199,8 @@ impl Parts {
         for queue in self.queues.iter() {
             let handle = DynamicHandle::new();
             executors = executors.child(DynamicSupervisorSpec::new(queue.name(), EXECUTORS_MAX).into_child(&handle));
-            let poll = self.config.queues.get(queue.name()).map_or(Duration::from_secs(1), |queue| queue.poll_interval.get());
+            let poll =
+                self.config.queues.get(queue.name()).map_or(Duration::from_secs(1), |queue| queue.poll_interval.get());
             producers = producers.child(Producer::child(ProducerArgs {
                 queue: Arc::clone(queue),
                 engine: self.engine.clone(),

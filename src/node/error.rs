@@ -2,10 +2,10 @@
 
 use crate::error::Coded;
 use crate::instance::InstanceError;
+use crate::postgres::DbError;
 #[cfg(feature = "embedded-postgres")]
 use crate::postgres::embedded::EmbeddedError;
 use crate::postgres::migrate::MigrateError;
-use crate::postgres::DbError;
 use crate::supervision::StartError;
 
 /// Why a node does not start, or a command does not reach its database.

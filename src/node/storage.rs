@@ -47,8 +47,8 @@ impl Source {
 }
 
 impl Storage {
-    /// Opens the database that `config` names; relative paths start at `base_dir`. Starts the embedded server where none
-    /// is named.
+    /// Opens the database that `config` names; relative paths start at `base_dir`. Starts the embedded server where
+    /// none is named.
     ///
     /// # Errors
     /// [`NodeError`].
@@ -78,7 +78,9 @@ impl Storage {
         let mut wanted = embedded::Options::new(base_dir.join(&config.embedded.data_dir));
         wanted.bin_dir.clone_from(&config.embedded.bin_dir);
         wanted.linger = config.embedded.linger.get();
-        let server = tokio::task::spawn_blocking(move || embedded::Server::acquire(&wanted)).await.map_err(NodeError::blocking)??;
+        let server = tokio::task::spawn_blocking(move || embedded::Server::acquire(&wanted))
+            .await
+            .map_err(NodeError::blocking)??;
         for note in server.notes() {
             tracing::info!(target: "postgres", "{note}");
         }
@@ -119,9 +121,13 @@ impl Storage {
         #[cfg(feature = "embedded-postgres")]
         if let Some(server) = self.server.clone() {
             match tokio::task::spawn_blocking(move || server.ensure_running()).await {
-                Ok(Ok(restarted)) if restarted.is_new() => tracing::warn!(target: "postgres", "the embedded server was restarted"),
+                Ok(Ok(restarted)) if restarted.is_new() => {
+                    tracing::warn!(target: "postgres", "the embedded server was restarted")
+                }
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::warn!(target: "postgres", %error, "the embedded server could not be restarted"),
+                Ok(Err(error)) => {
+                    tracing::warn!(target: "postgres", %error, "the embedded server could not be restarted")
+                }
                 Err(error) => tracing::warn!(target: "postgres", %error, "the embedded server could not be looked at"),
             }
         }

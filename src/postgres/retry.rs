@@ -13,8 +13,8 @@ pub const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
 /// Longest wait at all: how much later than the server somebody may come back.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// The wait after failure number `failures` (the first is 0): a limit that doubles from 100 ms to 5 s, of which the first
-/// half is certain and the second is drawn, so that many instances do not return at once.
+/// The wait after failure number `failures` (the first is 0): a limit that doubles from 100 ms to 5 s, of which the
+/// first half is certain and the second is drawn, so that many instances do not return at once.
 pub fn retry_delay(failures: u32, rng: &mut (impl Rng + ?Sized)) -> Duration {
     // Six doublings pass the limit already.
     let limit = RETRY_DELAY_MIN.saturating_mul(1 << failures.min(6)).min(RETRY_DELAY_MAX);

@@ -14,8 +14,8 @@ use super::outcome::{Outcome, ack};
 use super::slots::QueueState;
 use super::stop::StopSignal;
 
-/// A claimed job. Whoever holds it must [`finish`](Attempt::finish) it; one that is dropped unfinished counts as failed,
-/// so that no job stays `executing` because its executor died.
+/// A claimed job. Whoever holds it must [`finish`](Attempt::finish) it; one that is dropped unfinished counts as
+/// failed, so that no job stays `executing` because its executor died.
 #[derive(Debug)]
 pub struct Attempt {
     job: Arc<Job>,

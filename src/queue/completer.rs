@@ -204,7 +204,9 @@ impl Actor for Completer {
     async fn stopped(&mut self, _ctx: &Ctx<CompleterMsg>, _reason: &ExitReason) {
         match tokio::time::timeout(FLUSH_LIMIT, self.flush()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(target: "queue", %error, left = self.completions.len(), "results not stored"),
+            Ok(Err(error)) => {
+                tracing::error!(target: "queue", %error, left = self.completions.len(), "results not stored")
+            }
             Err(_) => tracing::error!(target: "queue", left = self.completions.len(), "results not stored in time"),
         }
     }

@@ -66,13 +66,11 @@ impl<R: Run> Executor<R> {
         let (id, worker) = (attempt.job().id.to_string(), attempt.job().worker.clone());
         let number = format!("{}/{}", attempt.job().attempt, attempt.job().max_attempts);
         let args = Mutex::new(Some((attempt, timeout, run)));
-        ChildSpec::actor::<Self>(id, &address, move || {
-            ExecutorArgs(args.lock().map_or(None, |mut args| args.take()))
-        })
-        .restart(Restart::Temporary)
-        .shutdown(Shutdown::Timeout(SHUTDOWN))
-        .label("worker", worker)
-        .label("attempt", number)
+        ChildSpec::actor::<Self>(id, &address, move || ExecutorArgs(args.lock().map_or(None, |mut args| args.take())))
+            .restart(Restart::Temporary)
+            .shutdown(Shutdown::Timeout(SHUTDOWN))
+            .label("worker", worker)
+            .label("attempt", number)
     }
 }
 

@@ -172,10 +172,18 @@ impl StartError {
     }
 }
 
+// Codes that several of these errors share, because they mean the same.
+const INVALID_SPEC: &str = "E0901";
+const NO_PROC: &str = "E0911";
+const BUSY: &str = "E0912";
+const RUNS_ALREADY: &str = "E0913";
+const FULL: &str = "E0920";
+const DOWN: &str = "E0921";
+
 impl Coded for StartError {
     fn code(&self) -> &'static str {
         match self {
-            Self::InvalidSpec(_) => "E0901",
+            Self::InvalidSpec(_) => INVALID_SPEC,
             Self::Child { source, .. } => source.code(),
             Self::Init(_) => "E0902",
             Self::Panic(_) => "E0903",
@@ -199,13 +207,13 @@ impl Coded for StartChildError {
     fn code(&self) -> &'static str {
         match self {
             Self::MaxChildren(_) => "E0910",
-            Self::NoProc => "E0911",
-            Self::Busy => "E0912",
-            Self::AlreadyStarted => "E0913",
+            Self::NoProc => NO_PROC,
+            Self::Busy => BUSY,
+            Self::AlreadyStarted => RUNS_ALREADY,
             Self::AlreadyPresent => "E0914",
             Self::Ignored => "E0919",
             Self::Start(error) => error.code(),
-            Self::InvalidSpec(_) => "E0901",
+            Self::InvalidSpec(_) => INVALID_SPEC,
         }
     }
 }
@@ -214,9 +222,9 @@ impl Coded for ChildError {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "E0915",
-            Self::NoProc => "E0911",
-            Self::Busy => "E0912",
-            Self::Running => "E0913",
+            Self::NoProc => NO_PROC,
+            Self::Busy => BUSY,
+            Self::Running => RUNS_ALREADY,
             Self::Restarting => "E0916",
             Self::Zombie => "E0917",
             Self::Start(error) => error.code(),
@@ -228,8 +236,8 @@ impl Coded for ChildError {
 impl Coded for CallError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Full => "E0920",
-            Self::Down => "E0921",
+            Self::Full => FULL,
+            Self::Down => DOWN,
             Self::Dropped => "E0922",
             Self::Timeout => "E0923",
         }
@@ -239,8 +247,8 @@ impl Coded for CallError {
 impl<M> Coded for CastError<M> {
     fn code(&self) -> &'static str {
         match self {
-            Self::Full(_) => "E0920",
-            Self::Down(_) => "E0921",
+            Self::Full(_) => FULL,
+            Self::Down(_) => DOWN,
         }
     }
 }

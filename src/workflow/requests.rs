@@ -126,7 +126,8 @@ impl Requests {
         Self { engine }
     }
 
-    /// Gives every request of `batch` a job. A request that is known keeps its job; one whose job failed is tried again.
+    /// Gives every request of `batch` a job. A request that is known keeps its job; one whose job failed is tried
+    /// again.
     ///
     /// # Errors
     /// [`RequestsError`]; nothing is enqueued then.

@@ -1,7 +1,7 @@
 //! Every statement on runs, checkpoints and results.
 //!
-//! Each write first locks the job's row and checks that it still belongs to this attempt (executing, attempt, producer):
-//! whoever takes the job over has to wait for the write or makes it change nothing.
+//! Each write first locks the job's row and checks that it still belongs to this attempt (executing, attempt,
+//! producer): whoever takes the job over has to wait for the write or makes it change nothing.
 
 use serde_json::Value;
 use uuid::Uuid;

@@ -32,3 +32,4 @@ mod postgres_pool;
 mod process_node;
 mod process_outage;
 mod process_run;
+mod tidy;

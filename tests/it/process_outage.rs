@@ -49,7 +49,8 @@ async fn a_stopped_server_costs_no_restart_and_no_job_and_work_resumes_by_itself
     };
     let mut node = place.spawn(&with_url(&["start", "--instance-id", "one"]));
     assert!(node.line().starts_with("READY "));
-    let lines: String = (0..JOBS).map(|n| format!("{}\n", json!({"prompt": format!("q {n}"), "model": "sim_flash"}))).collect();
+    let lines: String =
+        (0..JOBS).map(|n| format!("{}\n", json!({"prompt": format!("q {n}"), "model": "sim_flash"}))).collect();
     for line in lines.lines() {
         let mut args = with_url(&["job", "enqueue", "llm_request", "--json", "--args"]);
         args.insert(5, line);
@@ -75,7 +76,11 @@ async fn a_stopped_server_costs_no_restart_and_no_job_and_work_resumes_by_itself
     })
     .await;
     let calls_twice = "SELECT count(*) FROM oban_jobs WHERE attempt > 1 OR array_length(errors, 1) > 0";
-    assert_eq!(scalar(&url, calls_twice).await, Some(0), "what ran when the server went away was stored when it was back");
+    assert_eq!(
+        scalar(&url, calls_twice).await,
+        Some(0),
+        "what ran when the server went away was stored when it was back"
+    );
     let document = place.json(&with_url(&["tree", "--json"]));
     assert_eq!(restarts(&document["instances"][0]["tree"]), 0, "{document}");
     node.signal("TERM");

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
@@ -145,7 +146,7 @@ fn verdict(verb: Verb, changes: &[(i64, Changed)]) -> Result<(), Failure> {
         let jobs: Vec<String> = refused.iter().map(|(id, state)| format!("job {id} is {state}")).collect();
         Failure::new(
             Exit::Conflict,
-            "E0822",
+            codes::STATE_REFUSES,
             format!("{}; {} is allowed for {}", jobs.join(", "), verb.name(), verb.allowed()),
         )
         .hint(verb.way_out(*state))

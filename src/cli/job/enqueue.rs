@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{live, output};
@@ -195,7 +196,8 @@ fn answer(
 }
 
 fn object(option: &str, text: &str) -> Result<Value, Failure> {
-    let problem = |reason: String| Failure::new(Exit::Usage, "E0820", format!("{option} {reason}")).hint(ARGS_HINT);
+    let problem =
+        |reason: String| Failure::new(Exit::Usage, codes::NOT_AN_OBJECT, format!("{option} {reason}")).hint(ARGS_HINT);
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(other) => {
@@ -206,7 +208,8 @@ fn object(option: &str, text: &str) -> Result<Value, Failure> {
 }
 
 fn stdin() -> Result<String, Failure> {
-    let problem = |reason: String| Failure::new(Exit::Usage, "E0820", format!("--args -: {reason}")).hint(ARGS_HINT);
+    let problem =
+        |reason: String| Failure::new(Exit::Usage, codes::NOT_AN_OBJECT, format!("--args -: {reason}")).hint(ARGS_HINT);
     let mut text = String::new();
     let read = std::io::stdin().lock().take(ARGS_BYTES_MAX + 1).read_to_string(&mut text);
     read.map_err(|error| problem(format!("stdin cannot be read: {error}")))?;

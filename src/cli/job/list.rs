@@ -19,7 +19,8 @@ pub(crate) struct ListArgs {
     /// Only those of this queue
     #[arg(long, value_name = "QUEUE")]
     queue: Option<String>,
-    /// Only those in this state: suspended, scheduled, available, executing, retryable, completed, discarded or cancelled
+    /// Only those in this state: suspended, scheduled, available, executing, retryable, completed, discarded or
+    /// cancelled
     #[arg(long, value_name = "STATE")]
     state: Option<State>,
     /// Only those of this worker

@@ -1,7 +1,7 @@
 //! `singularity job wait`: until jobs are finished.
 //!
-//! Looks at the table by itself, because a completion is announced on no channel; a database that is away for a while is
-//! waited for too.
+//! Looks at the table by itself, because a completion is announced on no channel; a database that is away for a while
+//! is waited for too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::sleep;
 
+use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{live, output};
@@ -153,8 +154,12 @@ fn verdict(lines: &[Line], finished: bool, timeout: Option<Period>) -> Result<()
             .map(|line| format!("job {} is {}", line.id, line.state.map_or("gone", State::as_str)))
             .collect();
         let limit = timeout.map(|limit| limit.to_string()).unwrap_or_default();
-        return Err(Failure::new(Exit::TimedOut, "E0824", format!("not finished after {limit}: {}", open.join(", ")))
-            .hint("wait longer with --timeout, or see `singularity job show` and `singularity instance list`"));
+        return Err(Failure::new(
+            Exit::TimedOut,
+            codes::JOB_OPEN,
+            format!("not finished after {limit}: {}", open.join(", ")),
+        )
+        .hint("wait longer with --timeout, or see `singularity job show` and `singularity instance list`"));
     }
     if !gone.is_empty() {
         return Err(super::not_found(&gone));
@@ -167,7 +172,7 @@ fn verdict(lines: &[Line], finished: bool, timeout: Option<Period>) -> Result<()
             format!("job {} was {state}: {}", line.id, line.last_error.as_deref().unwrap_or("no error was stored"))
         })
         .collect();
-    Err(Failure::new(Exit::Failed, "E0823", reasons.join("\n")).hint(format!(
+    Err(Failure::new(Exit::Failed, codes::JOB_FAILED, reasons.join("\n")).hint(format!(
         "see `singularity job show {id}`, or run it again with `singularity job retry {id}`",
         id = first.id
     )))

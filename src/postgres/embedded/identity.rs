@@ -1,7 +1,7 @@
 //! Who we are, and as whom the server runs.
 //!
-//! PostgreSQL refuses to run as root. As root, every program of the server runs as an unprivileged user; `Command` drops
-//! uid, gid and supplementary groups before it executes anything. An ordinary user runs the server itself.
+//! PostgreSQL refuses to run as root. As root, every program of the server runs as an unprivileged user; `Command`
+//! drops uid, gid and supplementary groups before it executes anything. An ordinary user runs the server itself.
 
 use std::ffi::OsStr;
 use std::io;
