@@ -142,11 +142,7 @@ impl NoticesArgs {
                 Ok(signal) => self.signal(&signal),
                 Err(error) => self.undecodable(channel, &error.to_string()),
             },
-            CONTROL_CHANNEL => {
-                if payload.contains(&*self.instance_id) {
-                    self.look_at_questions();
-                }
-            }
+            CONTROL_CHANNEL if payload.contains(&*self.instance_id) => self.look_at_questions(),
             _ => {}
         }
     }

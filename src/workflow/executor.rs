@@ -65,6 +65,7 @@ impl WorkflowWorker {
 }
 
 impl Executable for WorkflowWorker {
+    #[expect(clippy::misnamed_getters, reason = "the name of a worker is what jobs call it")]
     fn name(&self) -> &str {
         self.definition.worker
     }
