@@ -19,14 +19,17 @@ pub(super) struct Cli {
     pub command: Command,
 }
 
+/// Heading of the options that every command has, so that they do not stand between its own.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Global {
     /// Configuration file; without it actors.toml in this folder, else the built-in defaults
-    #[arg(long, global = true, value_name = "FILE", env = "SINGULARITY_CONFIG")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE", env = "SINGULARITY_CONFIG")]
     pub config: Option<PathBuf>,
     /// Overrides one value of the configuration, for example queues.default.limit=20
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
 }
 

@@ -186,7 +186,9 @@ fn branch(view: &View, now: DateTime<Utc>) -> Tree<String> {
 }
 
 fn describe(view: &View, now: DateTime<Utc>) -> String {
-    let mut parts = vec![view.id.clone()];
+    // An executor is named by its job's id alone.
+    let is_job = view.labels.contains_key("attempt") && view.id.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts = vec![if is_job { format!("job {}", view.id) } else { view.id.clone() }];
     match view.kind.as_str() {
         "worker" => {}
         kind => parts
@@ -223,7 +225,7 @@ mod tests {
             "restarts_in_window": 1, "restart_limit": 3, "uptime_ms": 61_000, "labels": {}, "later": true,
             "children": [
                 { "id": "default", "kind": "dynamic_supervisor", "state": "running", "restart_limit": 0, "children": [
-                    { "id": "job 7", "kind": "worker", "state": "running", "uptime_ms": 850,
+                    { "id": "7", "kind": "worker", "state": "running", "uptime_ms": 850,
                       "labels": { "worker": "llm_request", "attempt": "1/5", "step": "call_llm" }, "mailbox": mail },
                 ] },
             ],

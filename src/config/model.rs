@@ -56,7 +56,7 @@ pub struct Instance {
     /// Time between heartbeats; 100 ms to 1 minute. Default 5 s.
     pub heartbeat: Period,
     /// Without a heartbeat for this long an instance counts as dead and its jobs are taken over; it stops its own jobs
-    /// before that. At least three heartbeats, at most a day. Default 30 s.
+    /// before that. At least three heartbeats and 10 s, at most a day. Default 30 s.
     pub stale_after: Period,
 }
 

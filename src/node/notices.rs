@@ -142,6 +142,7 @@ impl NoticesArgs {
                 Ok(signal) => self.signal(&signal),
                 Err(error) => self.undecodable(channel, &error.to_string()),
             },
+            // Answers are told on this channel too; a look too many is harmless.
             CONTROL_CHANNEL if payload.contains(&*self.instance_id) => self.look_at_questions(),
             _ => {}
         }

@@ -65,7 +65,7 @@ impl WorkflowWorker {
 }
 
 impl Executable for WorkflowWorker {
-    #[expect(clippy::misnamed_getters, reason = "the name of a worker is what jobs call it")]
+    #[expect(clippy::misnamed_getters, reason = "an executable's name is the worker that jobs name")]
     fn name(&self) -> &str {
         self.definition.worker
     }

@@ -12,6 +12,10 @@
 
 mod support;
 
+mod cli_jobs;
+mod cli_look;
+mod cli_setup;
+mod cli_support;
 mod embedded_create;
 mod embedded_healing;
 mod embedded_sharing;

@@ -155,10 +155,10 @@ fn verdict(verb: Verb, changes: &[(i64, Changed)]) -> Result<(), Failure> {
         (true, None) => Ok(()),
         (true, Some(refusal)) => Err(refusal),
         (false, refusal) => {
-            if let Some(text) = refusal.and_then(|refusal| refusal.message) {
-                output::note(text);
-            }
-            Err(super::not_found(&missing))
+            let mut failure = super::not_found(&missing);
+            let texts = refusal.and_then(|refusal| refusal.message).into_iter().chain(failure.message.take());
+            failure.message = Some(texts.collect::<Vec<_>>().join("\n"));
+            Err(failure)
         }
     }
 }
@@ -185,6 +185,7 @@ mod tests {
         let changes = [(1, Changed::No(State::Completed)), (2, Changed::NotFound), (3, Changed::NotFound)];
         let failure = verdict(Verb::Cancel, &changes).unwrap_err();
         assert_eq!(failure.exit, Exit::NotFound);
-        assert!(failure.message.unwrap().contains("2, 3"));
+        let text = failure.message.unwrap();
+        assert!(text.contains("no jobs 2, 3") && text.contains("job 1 is completed"), "{text}");
     }
 }
