@@ -8,7 +8,8 @@ use super::exit::EXIT_CODES;
 
 /// Oban's queues in Rust, under OTP supervision: prompts in, answers and costs out.
 #[derive(Debug, Parser)]
-#[command(name = "singularity", version, after_help = EXIT_CODES, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "singularity", version, propagate_version = true)]
+#[command(after_help = EXIT_CODES, arg_required_else_help = true)]
 pub(super) struct Cli {
     /// Options of every command.
     #[command(flatten)]

@@ -44,6 +44,7 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    #[cfg(feature = "embedded-postgres")]
     pub(super) fn blocking(error: tokio::task::JoinError) -> Self {
         Self::Interrupted(error.to_string())
     }

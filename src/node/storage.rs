@@ -1,6 +1,7 @@
 //! The database of a node: a server that somebody named, or the embedded one.
 
 use std::path::Path;
+#[cfg(feature = "embedded-postgres")]
 use std::sync::Arc;
 
 use secrecy::SecretString;

@@ -231,8 +231,8 @@ fn log(completion: &Completion, accepted: bool) {
     let queue_time_ms = waited.num_milliseconds().max(0);
     if !accepted {
         tracing::warn!(
-            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, state = %ack.state,
-            "job superseded: it was cancelled, rescued or retried elsewhere, and what this attempt came to does not count"
+            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt,
+            state = %ack.state, "job superseded: it was cancelled, rescued or retried elsewhere, and what this attempt came to does not count"
         );
         return;
     }

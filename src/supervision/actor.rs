@@ -8,16 +8,16 @@ use super::Ctx;
 use super::core::{ErrorInfo, ExitReason};
 use crate::error::Coded;
 
-/// A long-lived actor. It lives under a supervisor, handles one message at a time, and is dropped when it ends; the next
-/// incarnation is built anew from its `Args`.
+/// A long-lived actor. It lives under a supervisor, handles one message at a time, and is dropped when it ends; the
+/// next incarnation is built anew from its `Args`.
 pub trait Actor: Sized + Send + 'static {
     /// What it is told and asked.
     type Msg: Send + 'static;
     /// What an incarnation is built from; must not carry state from one incarnation to the next.
     type Args: Send + 'static;
 
-    /// Builds the actor. Runs inside the supervisor's start: the next sibling starts only after it returned, and an error
-    /// or a panic fails the start. Messages sent meanwhile wait.
+    /// Builds the actor. Runs inside the supervisor's start: the next sibling starts only after it returned, and an
+    /// error or a panic fails the start. Messages sent meanwhile wait.
     ///
     /// Do not call the own supervisor from here: it is waiting.
     fn init(ctx: &Ctx<Self::Msg>, args: Self::Args) -> impl Future<Output = Result<Self, ActorError>> + Send;
@@ -28,8 +28,8 @@ pub trait Actor: Sized + Send + 'static {
     fn handle(&mut self, ctx: &Ctx<Self::Msg>, msg: Self::Msg)
     -> impl Future<Output = Result<Flow, ActorError>> + Send;
 
-    /// Cleans up at an orderly end: its supervisor stopped it, or it stopped itself. Never runs after a kill, an error or
-    /// a panic. Messages that still waited are already dropped. Must finish within the child's shutdown time.
+    /// Cleans up at an orderly end: its supervisor stopped it, or it stopped itself. Never runs after a kill, an error
+    /// or a panic. Messages that still waited are already dropped. Must finish within the child's shutdown time.
     fn stopped(&mut self, ctx: &Ctx<Self::Msg>, reason: &ExitReason) -> impl Future<Output = ()> + Send {
         let _ = (ctx, reason);
         async {}

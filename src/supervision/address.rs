@@ -12,8 +12,8 @@ use super::mailbox::{Mailbox, Signal};
 
 /// Where to send messages for an actor, whichever incarnation runs now. Cheap to clone.
 ///
-/// An incarnation is reachable from before its `init` runs until it ends. While none is, messages are refused with `Down`;
-/// they are never kept for the next one. Give an address to one child only.
+/// An incarnation is reachable from before its `init` runs until it ends. While none is, messages are refused with
+/// `Down`; they are never kept for the next one. Give an address to one child only.
 pub struct Address<M> {
     shared: Arc<Shared<M>>,
 }
@@ -37,8 +37,8 @@ impl<M: Send + 'static> Address<M> {
 
     /// Puts a message into the mailbox and returns at once.
     ///
-    /// Errors: `Full` above the limit, `Down` when no incarnation runs; both give the message back. A message may still be
-    /// lost afterwards, when the incarnation ends before it handles it.
+    /// Errors: `Full` above the limit, `Down` when no incarnation runs; both give the message back. A message may still
+    /// be lost afterwards, when the incarnation ends before it handles it.
     pub fn cast(&self, message: M) -> Result<(), CastError<M>> {
         match self.mailbox() {
             Some(mailbox) => mailbox.push(message, true),

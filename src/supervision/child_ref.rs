@@ -65,8 +65,8 @@ impl ChildRef {
         self.handle.life.exit().unwrap_or(ExitReason::Killed)
     }
 
-    /// Kills the incarnation that the request started, as if it had crashed: no cleanup runs, and its supervisor restarts
-    /// it by its rules.
+    /// Kills the incarnation that the request started, as if it had crashed: no cleanup runs, and its supervisor
+    /// restarts it by its rules.
     pub fn kill(&self) {
         self.handle.cell.kill();
     }

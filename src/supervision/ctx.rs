@@ -74,8 +74,8 @@ impl<M: Send + 'static> Ctx<M> {
         Timer { task: task.abort_handle() }
     }
 
-    /// Ends this incarnation in order once the current message is handled: waiting messages are dropped and `stopped` runs.
-    /// The first reason given stands.
+    /// Ends this incarnation in order once the current message is handled: waiting messages are dropped and `stopped`
+    /// runs. The first reason given stands.
     pub fn stop_self(&self, reason: ExitReason) {
         self.shared.life.request_stop(&self.shared.cell, reason);
     }

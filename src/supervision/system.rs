@@ -132,14 +132,17 @@ impl Running {
         let gone = self.handle.cell.wait(Some(super::KILL_WAIT_MAX)).await.is_ok();
         let gone = descendants_gone(&self.handle.life.probe).await && gone;
         if !gone {
-            tracing::error!(target: "sup.report", supervisor = "/", errorContext = "zombie", "killed, but not all ended");
+            tracing::error!(
+                target: "sup.report", supervisor = "/", errorContext = "zombie", "killed, but not all ended"
+            );
         }
         if gone {
             self.wait().await;
         }
     }
 
-    /// Waits until the root has ended, by [`stop`](Self::stop) or by itself, and tells how: `Shutdown` after a meltdown.
+    /// Waits until the root has ended, by [`stop`](Self::stop) or by itself, and tells how: `Shutdown` after a
+    /// meltdown.
     ///
     /// Cancel safety: nothing is lost; may be called again and by several at once.
     pub async fn wait(&self) -> ExitReason {

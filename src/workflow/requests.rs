@@ -71,7 +71,7 @@ pub struct Conflict {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestsError {
     /// Ids that belong to other questions.
-    #[error("{} ids were used for other requests before, the first is {:?} of job {}", .0.len(), .0.first().map(|c| &c.id), .0.first().map_or(0, |c| c.job_id))]
+    #[error("{} ids were used for other requests before{}", .0.len(), first(.0))]
     Conflicts(Vec<Conflict>),
     /// More than [`BATCH_REQUESTS_MAX`].
     #[error("{0} requests in one input; at most {BATCH_REQUESTS_MAX} are allowed")]
@@ -79,6 +79,10 @@ pub enum RequestsError {
     /// The jobs could not be inserted.
     #[error(transparent)]
     Queue(#[from] QueueError),
+}
+
+fn first(conflicts: &[Conflict]) -> String {
+    conflicts.first().map_or_else(String::new, |first| format!(", the first is {:?} of job {}", first.id, first.job_id))
 }
 
 impl From<sqlx::Error> for RequestsError {

@@ -42,8 +42,9 @@ async fn an_enqueued_job_is_listed_and_shown_with_what_was_asked_for() {
     let shown = run(&place, &["job", "show", &id.to_string(), "--json"]).done().document("singularity.job.v1");
     let job = &shown["job"];
     let expected = json!({
-        "id": id, "state": "scheduled", "queue": "metrics", "worker": "mail", "args": {"to": "ann"}, "meta": {"by": "me"},
-        "tags": ["news", "b"], "errors": [], "attempt": 0, "max_attempts": 7, "priority": 3, "attempted_by": [],
+        "id": id, "state": "scheduled", "queue": "metrics", "worker": "mail", "args": {"to": "ann"},
+        "meta": {"by": "me"}, "tags": ["news", "b"], "errors": [], "attempt": 0,
+        "max_attempts": 7, "priority": 3, "attempted_by": [],
     });
     for (name, value) in expected.as_object().unwrap() {
         assert_eq!(&job[name], value, "{name}");

@@ -30,7 +30,8 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
     /// At most so many, the newest first
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(LIST_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(LIST_MAX)))]
     limit: u32,
     /// One JSON document
     #[arg(long)]

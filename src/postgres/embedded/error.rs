@@ -199,7 +199,7 @@ impl Coded for EmbeddedError {
             }
             Self::Create { .. } => "check free space and the rights of that folder, then start again".into(),
             Self::Start { path, .. } => format!("read the whole log in {}", path.join("server/log").display()),
-            Self::LockTimeout { .. } => "find the process that holds it with `fuser` or `lsof` and look what it does".into(),
+            Self::LockTimeout { .. } => "see with `fuser` or `lsof` which process holds it, and what it does".into(),
             Self::Stuck { what, .. } if what.contains("zombie") => {
                 "start the container with an init process that reaps children, for example `docker run --init`".into()
             }

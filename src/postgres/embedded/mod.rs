@@ -155,8 +155,8 @@ impl Server {
         if !self.locks.usage.is_in_place() || !self.locks.start.is_in_place() || !self.cluster.home.has_cluster() {
             return Err(EmbeddedError::Vanished { path: self.cluster.home.path().to_owned() });
         }
-        if matches!(postmaster::inspect(&self.cluster.home.data())?, State::Ready(endpoint) if endpoint == *self.endpoint())
-        {
+        let state = postmaster::inspect(&self.cluster.home.data())?;
+        if matches!(state, State::Ready(endpoint) if endpoint == *self.endpoint()) {
             return Ok(Restarted::No);
         }
         let start = self.locks.start.lock()?;

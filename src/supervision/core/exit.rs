@@ -1,7 +1,7 @@
 //! Why an actor ended.
 //!
-//! OTP tells reasons apart by term shape; here each kind is a variant, so that a panic, an error, a kill and a cancelled
-//! task are never confused. Clean reasons are OTP's `normal`, `shutdown` and `{shutdown, Term}`.
+//! OTP tells reasons apart by term shape; here each kind is a variant, so that a panic, an error, a kill and a
+//! cancelled task are never confused. Clean reasons are OTP's `normal`, `shutdown` and `{shutdown, Term}`.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! The decisions of a static supervisor: OTP's `supervisor` without its processes.
 //!
 //! `step` takes one event and returns effects in order. When the last one is `Start` or `Stop`, the next event must be
-//! its answer; events of other kinds that come in between are kept until the undertaking is over. A restart that fails is
-//! tried again through `Retry`, so the supervisor serves requests between attempts.
+//! its answer; events of other kinds that come in between are kept until the undertaking is over. A restart that fails
+//! is tried again through `Retry`, so the supervisor serves requests between attempts.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;

@@ -86,8 +86,7 @@ fn collect(root: &Path, folder: &str, files: &mut Vec<Text>) {
 
 /// Rust files that make up the library and the binary.
 pub fn in_src(files: &[Text]) -> Vec<Rust<'_>> {
-    let tests: BTreeSet<String> =
-        files.iter().filter(|file| file.is_rust()).flat_map(|file| test_modules(file)).collect();
+    let tests: BTreeSet<String> = files.iter().filter(|file| file.is_rust()).flat_map(test_modules).collect();
     let is_test = |path: &str| {
         let module = module_folder(path);
         tests
@@ -172,6 +171,11 @@ pub fn places(text: &str, word: &str) -> Vec<usize> {
         !before && !after
     };
     text.match_indices(word).map(|(at, _)| at).filter(whole).collect()
+}
+
+/// Which bytes of a Rust text are part of a string.
+pub fn in_strings(text: &str) -> Vec<bool> {
+    Masks::of(text).0.into_iter().map(|kind| kind == Kind::Str).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
