@@ -103,7 +103,9 @@ impl Bench<'_> {
     /// What a completer writes when all of `jobs` completed.
     pub fn acks(&self, jobs: &[Job]) -> Vec<GuardedAck> {
         let ack = |job: &Job| ack(&Outcome::Completed, job.id, job.attempt, job.max_attempts, Duration::ZERO);
-        jobs.iter().map(|job| GuardedAck { ack: ack(job), producer: self.producer }).collect()
+        jobs.iter()
+            .map(|job| GuardedAck { ack: ack(job), producer: self.producer, attempted_at: job.attempted_at })
+            .collect()
     }
 
     pub async fn complete(&self, acks: &[GuardedAck]) {

@@ -33,7 +33,13 @@ impl Lease {
 
     /// Whether the instance may claim and run jobs now.
     pub fn is_held(&self) -> bool {
-        self.until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+        self.remaining().is_some_and(|left| !left.is_zero())
+    }
+
+    /// How long it will be held, 0 when it has run out; `None` before the first heartbeat.
+    pub fn remaining(&self) -> Option<Duration> {
+        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 }
 

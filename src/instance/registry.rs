@@ -1,7 +1,8 @@
 //! Keeps this process in `instance_registry`: registers it, beats, and stops its jobs when it could not.
 //!
-//! Self-fence: when heartbeats fail for as long as the [`Lease`] lasts, or the registry says that others already
-//! counted this instance as dead, running jobs are stopped and nothing is claimed until a heartbeat is stored again.
+//! Self-fence: at the moment at which the [`Lease`] runs out because heartbeats failed, or when the registry says that
+//! others already counted this instance as dead, running jobs are stopped and nothing is claimed until a heartbeat is
+//! stored again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer
 const REGISTRY_MAILBOX_MAX: usize = 8;
 /// Limit of one heartbeat, as a share of the time between two: a hanging connection must not hide a missed beat.
 const BEAT_LIMIT_SHARE: f64 = 0.9;
+/// Least limit of one heartbeat.
+const BEAT_LIMIT_MIN: Duration = Duration::from_millis(500);
 
 /// What the registry works with.
 #[derive(Clone)]
@@ -74,7 +77,7 @@ impl Registry {
         let begun = Instant::now();
         let beat = (self.args.beat)();
         let stored = self.args.presence.beat(&self.args.identity, &beat);
-        let limit = self.args.interval.mul_f64(BEAT_LIMIT_SHARE).max(Duration::from_millis(500));
+        let limit = self.until_fence(self.args.interval.mul_f64(BEAT_LIMIT_SHARE).max(BEAT_LIMIT_MIN));
         match tokio::time::timeout(limit, stored).await {
             Ok(Ok(BeatAnswer::Stored)) => self.alive(begun),
             Ok(Ok(BeatAnswer::WasDead)) => {
@@ -105,7 +108,16 @@ impl Registry {
         if !std::mem::replace(&mut self.failing, true) {
             tracing::warn!(target: "instance", error, "heartbeat was not stored");
         }
-        if !self.args.lease.is_held() {
+        self.fence_if_lost();
+    }
+
+    /// `wait`, or what is left of a lease that ends earlier: that moment must not be slept through.
+    fn until_fence(&self, wait: Duration) -> Duration {
+        self.args.lease.remaining().filter(|left| !left.is_zero()).map_or(wait, |left| wait.min(left))
+    }
+
+    fn fence_if_lost(&mut self) {
+        if self.args.lease.remaining().is_some_and(|left| left.is_zero()) {
             self.fence("no heartbeat could be stored for too long");
         }
     }
@@ -139,8 +151,10 @@ impl Actor for Registry {
 
     async fn handle(&mut self, ctx: &Ctx<RegistryMsg>, _msg: RegistryMsg) -> Result<Flow, ActorError> {
         let begun = Instant::now();
+        self.fence_if_lost();
         self.beat().await?;
-        self.timer = ctx.send_after(self.args.interval.saturating_sub(begun.elapsed()), RegistryMsg::Beat);
+        let wait = self.until_fence(self.args.interval.saturating_sub(begun.elapsed()));
+        self.timer = ctx.send_after(wait, RegistryMsg::Beat);
         Ok(Flow::Continue)
     }
 

@@ -255,7 +255,7 @@ impl Parts {
             stale_after: self.config.instance.stale_after.get(),
             capabilities: capabilities(&self.config.instance.capabilities, &self.workers),
             beat: Arc::new(move || beat(&queues, draining.load(Ordering::Acquire))),
-            fence: Arc::new(move || fenced.stop_jobs(StopCause::HandBack)),
+            fence: Arc::new(move || fenced.stop_jobs(StopCause::Fenced)),
         }
     }
 }

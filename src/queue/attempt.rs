@@ -1,99 +1,147 @@
 //! One attempt that this instance owns: the job, its slot, and the duty to say what it came to.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::backoff::backoff;
 use super::completer::{Completion, Completions};
 use super::engine::GuardedAck;
 use super::job::Job;
-use super::job_runtime::JobRuntime;
+use super::job_runtime::{JobCodeError, JobRuntime};
 use super::outcome::{Outcome, ack};
-use super::slots::QueueState;
+use super::slots::{QueueState, Slot};
 use super::stop::StopSignal;
 
-/// A claimed job. Whoever holds it must [`finish`](Attempt::finish) it; one that is dropped unfinished counts as
+/// A claimed job. Whoever executes it must [`finish`](Attempt::finish) it; one that is dropped unfinished counts as
 /// failed, so that no job stays `executing` because its executor died.
+///
+/// What it came to is reported only when its code has ended. Code that never awaits cannot be stopped: until it ends by
+/// itself its job keeps its slot and stays `executing`, and is given to nobody else.
 #[derive(Debug)]
 pub struct Attempt {
+    duty: Arc<Duty>,
+    runtime: JobRuntime,
+}
+
+/// Reports when the last holder is gone: the attempt, its code, and the producer while it hands it over.
+#[derive(Debug)]
+pub(super) struct Duty {
     job: Arc<Job>,
     queue: Arc<QueueState>,
+    slot: Slot,
     stop: StopSignal,
-    runtime: JobRuntime,
     completions: Completions,
     started: Instant,
-    finished: bool,
+    /// Pieces of code that run.
+    code: TaskTracker,
+    outcome: Mutex<Outcome>,
 }
 
 impl Attempt {
-    /// Takes a slot of `queue` for a job that was just claimed by it.
+    /// Takes a slot of `queue` for a job that was just claimed by it. Dropped as it is, it is handed back.
     pub(super) fn new(job: Job, queue: &Arc<QueueState>, runtime: &JobRuntime, completions: &Completions) -> Self {
         let stop = StopSignal::default();
-        queue.occupy(job.id, stop.clone());
-        Self {
+        let slot = queue.occupy(job.id, stop.clone());
+        let code = TaskTracker::new();
+        code.close();
+        let duty = Duty {
             job: Arc::new(job),
             queue: Arc::clone(queue),
+            slot,
             stop,
-            runtime: runtime.clone(),
             completions: completions.clone(),
             started: Instant::now(),
-            finished: false,
-        }
+            code,
+            outcome: Mutex::new(Outcome::HandedBack),
+        };
+        Self { duty: Arc::new(duty), runtime: runtime.clone() }
     }
 
     /// The job, at this attempt.
     pub fn job(&self) -> &Arc<Job> {
-        &self.job
+        &self.duty.job
     }
 
     /// How it is asked to stop.
     pub fn stop(&self) -> &StopSignal {
-        &self.stop
-    }
-
-    /// Where its code runs.
-    pub fn runtime(&self) -> &JobRuntime {
-        &self.runtime
+        &self.duty.stop
     }
 
     /// The producer that must still own the row for a write to count.
     pub fn producer(&self) -> uuid::Uuid {
-        self.queue.producer()
+        self.duty.queue.producer()
     }
 
     /// Time since it was claimed.
     pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        self.duty.started.elapsed()
     }
 
-    /// Hands what it came to to the completer; the slot is freed when that is stored.
-    pub fn finish(mut self, outcome: Outcome) {
-        self.complete(outcome);
+    /// Runs a piece of the job's code on the job runtime and waits for it.
+    ///
+    /// Cancel safety: dropping the returned future aborts the code at its next await; [`Attempt::code_ended`] tells when.
+    ///
+    /// # Errors
+    /// [`JobCodeError::Panicked`] with message and location; [`JobCodeError::Gone`] while the runtime shuts down.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        code: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, JobCodeError> {
+        let (duty, token) = (Arc::clone(&self.duty), self.duty.code.token());
+        self.runtime
+            .run(async move {
+                let _held = (duty, token);
+                code.await
+            })
+            .await
     }
 
-    fn complete(&mut self, outcome: Outcome) {
-        if std::mem::replace(&mut self.finished, true) {
-            return;
-        }
-        let job = &self.job;
-        let wait = backoff(job.attempt, job.max_attempts, &mut rand::rng());
-        let ack = ack(&outcome, job.id, job.attempt, job.max_attempts, wait);
-        self.completions.push(Completion {
-            ack: GuardedAck { ack, producer: self.queue.producer() },
-            job: Arc::clone(job),
-            queue: Arc::clone(&self.queue),
-            duration: self.started.elapsed(),
+    /// Resolves when none of the job's code runs. Cancel safe.
+    pub async fn code_ended(&self) {
+        self.duty.code.wait().await;
+    }
+
+    /// Says what it came to. The completer gets it when the code has ended; the slot is freed when that is stored.
+    pub fn finish(self, outcome: Outcome) {
+        self.duty.decide(outcome);
+    }
+
+    pub(super) fn duty(&self) -> Arc<Duty> {
+        Arc::clone(&self.duty)
+    }
+}
+
+impl Duty {
+    /// What is reported in the end, unless something else is decided until then.
+    pub(super) fn decide(&self, outcome: Outcome) {
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
+    }
+
+    /// As long as nothing is decided, an executor that is gone has failed.
+    pub(super) fn expect_executor(&self) {
+        self.decide(Outcome::Failed {
+            error: "** (ExecutorExit) the executor ended without saying what the attempt came to".into(),
+            retry_in: None,
         });
     }
 }
 
-impl Drop for Attempt {
+impl Drop for Duty {
     fn drop(&mut self) {
-        self.complete(Outcome::Failed {
-            error: "** (ExecutorExit) the executor ended without saying what the attempt came to".into(),
-            retry_in: None,
+        let job = &self.job;
+        let outcome = self.outcome.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let wait = backoff(job.attempt, job.max_attempts, &mut rand::rng());
+        let ack = ack(outcome, job.id, job.attempt, job.max_attempts, wait);
+        self.completions.push(Completion {
+            ack: GuardedAck { ack, producer: self.queue.producer(), attempted_at: job.attempted_at },
+            job: Arc::clone(job),
+            queue: Arc::clone(&self.queue),
+            slot: self.slot,
+            duration: self.started.elapsed(),
         });
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::engine::{Engine, GuardedAck};
 use super::error::QueueError;
 use super::job::Job;
-use super::slots::QueueState;
+use super::slots::{QueueState, Slot};
 use super::state::State;
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, ExitReason, Flow, Shutdown, Timer};
 
@@ -35,6 +35,8 @@ pub struct Completion {
     pub job: Arc<Job>,
     /// The queue whose slot it holds.
     pub queue: Arc<QueueState>,
+    /// The slot.
+    pub slot: Slot,
     /// Time from claim to result.
     pub duration: Duration,
 }
@@ -219,7 +221,7 @@ impl Actor for Completer {
 /// Frees the slot of a stored result.
 fn settle(completion: &Completion, accepted: bool) {
     log(completion, accepted);
-    completion.queue.free(completion.job.id);
+    completion.queue.free(completion.slot);
 }
 
 /// One line a finished attempt. Never arguments: they may be prompts.

@@ -84,7 +84,9 @@ impl<R: Run> Actor for Executor<R> {
         let (address, probe) = (ctx.address().clone(), Arc::clone(ctx.probe()));
         let task = tokio::spawn(async move {
             let outcome = drive(RunContext { attempt: &attempt, probe: &probe }, timeout, run).await;
-            attempt.finish(outcome);
+            attempt.duty().decide(outcome);
+            code_ended(&attempt, &probe).await;
+            drop(attempt);
             // Refused only when the actor is gone, and then there is nobody to tell.
             drop(address.cast(ExecutorMsg::Done));
         });
@@ -99,7 +101,8 @@ impl<R: Run> Actor for Executor<R> {
 
     async fn stopped(&mut self, _ctx: &Ctx<ExecutorMsg>, _reason: &ExitReason) {
         self.stop.stop(StopCause::HandBack);
-        // Ends within the grace: the task watches the signal that was just given.
+        // Ends within the grace, because the task watches the signal that was just given; unless the code is stuck, and
+        // then the supervisor kills this actor.
         drop((&mut self.task).await);
     }
 
@@ -115,10 +118,26 @@ impl<R> Drop for Executor<R> {
     }
 }
 
+/// Waits for code that was dropped. Some never awaits and cannot be stopped: its job is shown as stuck.
+async fn code_ended(attempt: &Attempt, probe: &Probe) {
+    if tokio::time::timeout(CANCEL_GRACE, attempt.code_ended()).await.is_ok() {
+        return;
+    }
+    probe.set_label("stuck", "yes");
+    tracing::error!(
+        target: "job", id = attempt.job().id, worker = %attempt.job().worker,
+        "job is stuck: its code was told to end and never awaits; its slot is free when it returns"
+    );
+    attempt.code_ended().await;
+}
+
 /// Runs the attempt until it ends, its time is over, or it is stopped.
 async fn drive<R: Run>(context: RunContext<'_>, timeout: Option<Duration>, run: R) -> Outcome {
     let attempt = context.attempt;
     let worker = attempt.job().worker.as_str();
+    if let Some(cause) = attempt.stop().cause() {
+        return stopped(cause, worker);
+    }
     let mut run = std::pin::pin!(run.run(context));
     let limit = async {
         match timeout {
@@ -136,14 +155,21 @@ async fn drive<R: Run>(context: RunContext<'_>, timeout: Option<Duration>, run: 
             return Outcome::Failed { error, retry_in: None };
         }
     };
-    match tokio::time::timeout(CANCEL_GRACE, &mut run).await {
+    tokio::select! {
+        biased;
+        () = attempt.stop().fenced() => stopped(cause, worker),
         // What ended well in spite of the stop counts; an error at this moment most likely is the stop.
-        Ok(Outcome::Completed) => Outcome::Completed,
-        Ok(_) | Err(_) => match cause {
-            StopCause::HandBack => Outcome::HandedBack,
-            StopCause::Cancelled => {
-                Outcome::Cancelled(format!("** (Oban.PerformError) {worker} failed with {{:cancel, :shutdown}}"))
-            }
-        },
+        outcome = &mut run => if outcome == Outcome::Completed { outcome } else { stopped(cause, worker) },
+        () = tokio::time::sleep(CANCEL_GRACE) => stopped(cause, worker),
+    }
+}
+
+/// What a job comes to that was stopped.
+fn stopped(cause: StopCause, worker: &str) -> Outcome {
+    match cause {
+        StopCause::HandBack | StopCause::Fenced => Outcome::HandedBack,
+        StopCause::Cancelled => {
+            Outcome::Cancelled(format!("** (Oban.PerformError) {worker} failed with {{:cancel, :shutdown}}"))
+        }
     }
 }

@@ -44,22 +44,24 @@ impl JobRuntime {
     ///
     /// # Errors
     /// [`JobCodeError::Panicked`] with message and location; [`JobCodeError::Gone`] while the runtime shuts down.
-    pub async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         code: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, JobCodeError> {
         let mut task = AbortOnDrop(self.0.spawn(catch(code)));
         match (&mut task.0).await {
-            Ok(result) => result.map_err(|caught| JobCodeError::Panicked(text(&caught))),
+            Ok(result) => result.map_err(JobCodeError::from),
             Err(_) => Err(JobCodeError::Gone),
         }
     }
 }
 
-fn text(caught: &Caught) -> String {
-    let mut text = caught.text.clone();
-    for more in [&caught.location, &caught.backtrace].into_iter().flatten() {
-        text.push_str(&format!("\n    at {more}"));
+impl From<Caught> for JobCodeError {
+    fn from(caught: Caught) -> Self {
+        let mut text = caught.text;
+        for more in [caught.location, caught.backtrace].into_iter().flatten() {
+            text.push_str(&format!("\n    at {more}"));
+        }
+        Self::Panicked(text)
     }
-    text
 }

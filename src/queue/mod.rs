@@ -42,7 +42,7 @@ pub use new_job::{
 pub use outcome::{Ack, ERROR_BYTES_MAX, Outcome, SNOOZE_MAX, ack};
 pub use producer::{Producer, ProducerArgs};
 pub use queues::Queues;
-pub use slots::QueueState;
+pub use slots::{QueueState, Slot};
 pub use stager::{Stager, StagerArgs};
 pub use state::State;
 pub use stop::{StopCause, StopSignal};

@@ -12,12 +12,12 @@ use super::completer::Completions;
 use super::engine::{Claim, Engine};
 use super::error::QueueError;
 use super::job::Job;
-use super::job_runtime::JobRuntime;
+use super::job_runtime::{JobCodeError, JobRuntime};
 use super::outcome::Outcome;
 use super::slots::QueueState;
-use super::worker::Workers;
+use super::worker::{Workers, code_error};
 use crate::instance::Lease;
-use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, Flow, Timer};
+use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, Flow, StartChildError, Timer, catch};
 
 /// Jobs in one claim, whatever the limit: bounds the memory of one reply.
 const CLAIM_BATCH_MAX: u32 = 1_000;
@@ -106,6 +106,10 @@ impl Producer {
                 .into_iter()
                 .map(|job: Job| Attempt::new(job, &args.queue, &args.runtime, &args.completions))
                 .collect();
+            if !args.lease.is_held() {
+                // The reply came too late. Dropped, they are handed back; whoever took them over meanwhile keeps them.
+                return Ok(());
+            }
             for attempt in attempts {
                 self.start(attempt).await;
             }
@@ -122,8 +126,17 @@ impl Producer {
             attempt.finish(Outcome::HandedBack);
             return;
         };
-        // A refused child drops its attempt, which then counts as failed.
-        if let Err(error) = self.args.executors.start_child(worker.child(attempt)).await {
+        let duty = attempt.duty();
+        duty.expect_executor();
+        // What a worker says about one job must not take the whole queue down.
+        let child = match catch(async move { worker.child(attempt) }).await {
+            Ok(child) => child,
+            Err(caught) => return duty.decide(code_error(&JobCodeError::from(caught))),
+        };
+        if let Err(error) = self.args.executors.start_child(child).await {
+            if !matches!(error, StartChildError::Start(_)) {
+                duty.decide(Outcome::HandedBack);
+            }
             tracing::warn!(target: "queue", job = id, %error, "no executor was started");
         }
     }

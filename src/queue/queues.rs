@@ -56,9 +56,7 @@ impl Queues {
     /// Asks one job to stop if it runs here.
     pub fn stop_job(&self, job_id: i64, cause: StopCause) {
         for queue in self.iter() {
-            if let Some(signal) = queue.stop_signal(job_id) {
-                signal.stop(cause);
-            }
+            queue.stop_signals_of(job_id).iter().for_each(|signal| signal.stop(cause));
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Invariant: `running` never exceeds the limit by a claim; lowering the limit kills nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +19,20 @@ use crate::supervision::Address;
 /// Mailbox of a producer. Pokes are merged, so few messages ever wait.
 const PRODUCER_MAILBOX_MAX: usize = 64;
 
+/// One claimed job's place in its queue. A job that is claimed again before its former result is known to be stored has
+/// two, because both count until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot {
+    job_id: i64,
+    number: u64,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    slots: BTreeMap<Slot, StopSignal>,
+    last_number: u64,
+}
+
 /// One queue on this instance. Shared by its producer, its executors, the completer and the node.
 #[derive(Debug)]
 pub struct QueueState {
@@ -28,7 +42,7 @@ pub struct QueueState {
     paused: AtomicBool,
     stopping: AtomicBool,
     poked: AtomicBool,
-    running: Mutex<HashMap<i64, StopSignal>>,
+    running: Mutex<Running>,
     count: watch::Sender<usize>,
     address: Address<ProducerMsg>,
 }
@@ -43,7 +57,7 @@ impl QueueState {
             paused: AtomicBool::new(paused),
             stopping: AtomicBool::new(false),
             poked: AtomicBool::new(false),
-            running: Mutex::new(HashMap::new()),
+            running: Mutex::default(),
             count: watch::Sender::new(0),
             address: Address::new("producer", PRODUCER_MAILBOX_MAX),
         }
@@ -91,19 +105,19 @@ impl QueueState {
         if self.is_paused() || self.stopping.load(Ordering::Acquire) {
             return 0;
         }
-        let running = u32::try_from(self.lock().len()).unwrap_or(u32::MAX);
+        let running = u32::try_from(self.running()).unwrap_or(u32::MAX);
         self.limit().saturating_sub(running)
     }
 
     /// Jobs that run or whose result is not stored yet.
     pub fn running(&self) -> usize {
-        self.lock().len()
+        self.lock().slots.len()
     }
 
     /// Their ids, in rising order.
     pub fn running_ids(&self) -> Vec<i64> {
-        let mut ids: Vec<_> = self.lock().keys().copied().collect();
-        ids.sort_unstable();
+        let mut ids: Vec<_> = self.lock().slots.keys().map(|slot| slot.job_id).collect();
+        ids.dedup();
         ids
     }
 
@@ -113,30 +127,34 @@ impl QueueState {
     }
 
     /// Takes a slot for a claimed job.
-    pub(super) fn occupy(&self, job_id: i64, stop: StopSignal) {
+    pub(super) fn occupy(&self, job_id: i64, stop: StopSignal) -> Slot {
         let mut running = self.lock();
-        running.insert(job_id, stop);
-        self.count.send_replace(running.len());
+        running.last_number += 1;
+        let slot = Slot { job_id, number: running.last_number };
+        running.slots.insert(slot, stop);
+        self.count.send_replace(running.slots.len());
+        slot
     }
 
     /// Frees the slot of a job whose result is stored or superseded, and wakes the producer.
-    pub(super) fn free(&self, job_id: i64) {
+    pub(super) fn free(&self, slot: Slot) {
         {
             let mut running = self.lock();
-            running.remove(&job_id);
-            self.count.send_replace(running.len());
+            running.slots.remove(&slot);
+            self.count.send_replace(running.slots.len());
         }
         self.poke();
     }
 
-    /// The stop signal of a job that runs here.
-    pub fn stop_signal(&self, job_id: i64) -> Option<StopSignal> {
-        self.lock().get(&job_id).cloned()
+    /// The stop signals of a job that runs here.
+    pub fn stop_signals_of(&self, job_id: i64) -> Vec<StopSignal> {
+        let (first, last) = (Slot { job_id, number: 0 }, Slot { job_id, number: u64::MAX });
+        self.lock().slots.range(first..=last).map(|(_, stop)| stop.clone()).collect()
     }
 
     /// The stop signals of all jobs that run here.
     pub fn stop_signals(&self) -> Vec<StopSignal> {
-        self.lock().values().cloned().collect()
+        self.lock().slots.values().cloned().collect()
     }
 
     /// Where the producer listens.
@@ -156,7 +174,7 @@ impl QueueState {
         self.poked.store(false, Ordering::Release);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<i64, StopSignal>> {
+    fn lock(&self) -> MutexGuard<'_, Running> {
         // The map is consistent after every single operation, so a panic elsewhere does not spoil it.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -110,7 +110,7 @@ impl<W: Worker> Run for Perform<W> {
         let attempt = context.attempt;
         let context = JobContext { job: Arc::clone(attempt.job()), cancelled: attempt.stop().token().clone() };
         let code = async move { self.0.perform(context).await };
-        attempt.runtime().run(code).await.unwrap_or_else(|error| code_error(&error))
+        attempt.run(code).await.unwrap_or_else(|error| code_error(&error))
     }
 }
 

@@ -118,7 +118,7 @@ impl WorkflowRun {
                 idempotency_key: format!("{}-{position}", begun.run_id),
                 cancelled: cancel.clone(),
             };
-            let StepOutput { value, result } = match attempt.runtime().run((step.run)(given)).await {
+            let StepOutput { value, result } = match attempt.run((step.run)(given)).await {
                 Ok(done) => done.map_err(|error| Stop::Step(Box::new(error)))?,
                 Err(error) => return Err(Stop::Outcome(code_error(&error))),
             };

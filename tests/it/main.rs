@@ -32,4 +32,8 @@ mod postgres_pool;
 mod process_node;
 mod process_outage;
 mod process_run;
+mod queue_claim;
+mod queue_complete;
+mod queue_insert;
+mod queue_services;
 mod tidy;

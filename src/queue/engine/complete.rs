@@ -1,5 +1,6 @@
 //! Writing what attempts came to, many in one statement, each guarded.
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use uuid::Uuid;
 
 use super::Engine;
@@ -7,13 +8,37 @@ use crate::queue::error::QueueError;
 use crate::queue::outcome::Ack;
 use crate::queue::state::State;
 
-/// A write and the producer that must still own the row.
+/// A write and the claim that must still hold for it to count.
+///
+/// The attempt's number and its producer alone do not name a claim: an attempt that was given back is claimed again with
+/// the same number, perhaps by the same producer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GuardedAck {
     /// What to write.
     pub ack: Ack,
     /// Producer that claimed the job.
     pub producer: Uuid,
+    /// When it claimed it, as the claim returned it.
+    pub attempted_at: Option<DateTime<Utc>>,
+}
+
+/// The columns of the guard as arrays.
+struct Guards {
+    ids: Vec<i64>,
+    attempts: Vec<i32>,
+    producers: Vec<String>,
+    claimed: Vec<Option<NaiveDateTime>>,
+}
+
+impl Guards {
+    fn of(acks: &[&GuardedAck]) -> Self {
+        Self {
+            ids: acks.iter().map(|item| item.ack.job_id).collect(),
+            attempts: acks.iter().map(|item| item.ack.attempt).collect(),
+            producers: acks.iter().map(|item| item.producer.to_string()).collect(),
+            claimed: acks.iter().map(|item| item.attempted_at.map(|at| at.naive_utc())).collect(),
+        }
+    }
 }
 
 impl Engine {
@@ -40,15 +65,18 @@ impl Engine {
     }
 
     async fn complete_succeeded(&self, acks: &[&GuardedAck]) -> Result<Vec<i64>, QueueError> {
+        let guards = Guards::of(acks);
         let ids = sqlx::query_scalar!(
             r#"UPDATE oban_jobs j
                SET state = 'completed', completed_at = timezone('UTC', clock_timestamp())
-               FROM unnest($1::bigint[], $2::int[], $3::text[]) AS d (id, attempt, producer)
+               FROM unnest($1::bigint[], $2::int[], $3::text[], $4::timestamp[]) AS d (id, attempt, producer, claimed)
                WHERE j.id = d.id AND j.state = 'executing' AND j.attempt = d.attempt AND j.attempted_by[2] = d.producer
+                 AND j.attempted_at = d.claimed
                RETURNING j.id"#,
-            &acks.iter().map(|item| item.ack.job_id).collect::<Vec<_>>(),
-            &acks.iter().map(|item| item.ack.attempt).collect::<Vec<_>>(),
-            &acks.iter().map(|item| item.producer.to_string()).collect::<Vec<_>>(),
+            &guards.ids,
+            &guards.attempts,
+            &guards.producers,
+            guards.claimed.as_slice() as &[Option<NaiveDateTime>],
         )
         .fetch_all(self.db.pool())
         .await?;
@@ -56,6 +84,7 @@ impl Engine {
     }
 
     async fn complete_others(&self, acks: &[&GuardedAck]) -> Result<Vec<i64>, QueueError> {
+        let guards = Guards::of(acks);
         let delays: Vec<Option<i64>> = acks
             .iter()
             .map(|item| item.ack.delay.map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))
@@ -82,13 +111,16 @@ impl Engine {
                                  CASE WHEN jsonb_typeof(j.meta -> 'snoozed') = 'number'
                                       THEN (j.meta ->> 'snoozed')::numeric ELSE 0 END)
                                ELSE j.meta END
-               FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bool[], $8::bool[])
-                 AS d (id, attempt, producer, state, delay_ms, error, uncount, snoozed)
+               FROM unnest($1::bigint[], $2::int[], $3::text[], $4::timestamp[], $5::text[], $6::bigint[], $7::text[], $8::bool[],
+                           $9::bool[])
+                 AS d (id, attempt, producer, claimed, state, delay_ms, error, uncount, snoozed)
                WHERE j.id = d.id AND j.state = 'executing' AND j.attempt = d.attempt AND j.attempted_by[2] = d.producer
+                 AND j.attempted_at = d.claimed
                RETURNING j.id"#,
-            &acks.iter().map(|item| item.ack.job_id).collect::<Vec<_>>(),
-            &acks.iter().map(|item| item.ack.attempt).collect::<Vec<_>>(),
-            &acks.iter().map(|item| item.producer.to_string()).collect::<Vec<_>>(),
+            &guards.ids,
+            &guards.attempts,
+            &guards.producers,
+            guards.claimed.as_slice() as &[Option<NaiveDateTime>],
             &acks.iter().map(|item| item.ack.state.as_str().to_owned()).collect::<Vec<_>>(),
             delays.as_slice() as &[Option<i64>],
             errors.as_slice() as &[Option<String>],

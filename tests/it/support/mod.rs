@@ -1,6 +1,8 @@
 //! What integration tests share.
 
 pub mod db;
+pub mod node;
 pub mod process;
 pub mod provider;
 pub mod proxy;
+pub mod rows;

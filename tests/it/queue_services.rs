@@ -1,0 +1,258 @@
+//! Staging what is due, taking over what dead instances left, and what a person may do to a job.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use singularity::instance::{Beat, Identity, Presence};
+use singularity::queue::engine::{Changed, Rescued};
+use singularity::queue::{Engine, NewJob, State};
+use uuid::Uuid;
+
+use crate::support::rows::{SHAPES, claim, engine, engine_in, names, row, set_columns, state, with};
+
+const DUE: &str = "scheduled_at = timezone('UTC', now()) - interval '1 second'";
+
+fn job() -> NewJob {
+    NewJob::new("w", json!({}))
+}
+
+async fn due(engine: &Engine, state: &str, seconds_ago: u32) -> i64 {
+    let set = format!("state = '{state}', scheduled_at = timezone('UTC', now()) - interval '{seconds_ago} s'");
+    with(engine, job(), &set).await
+}
+
+#[tokio::test]
+async fn staging_takes_due_jobs_of_its_queues_oldest_first_and_changes_the_state_alone() {
+    for shape in SHAPES {
+        let (_db, engine) = engine_in(shape).await;
+        let (young, old, middle) = (
+            due(&engine, "scheduled", 1).await,
+            due(&engine, "retryable", 3).await,
+            due(&engine, "scheduled", 2).await,
+        );
+        let early =
+            with(&engine, job(), "state = 'scheduled', scheduled_at = timezone('UTC', now()) + interval '1 h'").await;
+        let elsewhere = with(&engine, job().queue("q"), &format!("state = 'scheduled', {DUE}")).await;
+        let suspended = due(&engine, "suspended", 9).await;
+        let mut expected = row(engine.db(), old).await;
+        assert_eq!(engine.stage(&names(&["default", "none"]), 2).await.unwrap(), ["default"]);
+        expected["state"] = json!("available");
+        assert_eq!(row(engine.db(), old).await, expected);
+        let states = [old, middle, young, early, elsewhere, suspended];
+        let wanted = ["available", "available", "scheduled", "scheduled", "scheduled", "suspended"];
+        for (id, wanted) in states.into_iter().zip(wanted) {
+            assert_eq!(state(&engine, id).await.as_str(), wanted, "{shape:?} job {id}");
+        }
+        assert_eq!(engine.stage(&names(&["default"]), 10).await.unwrap(), ["default"]);
+        assert!(engine.stage(&names(&["default"]), 10).await.unwrap().is_empty(), "nothing left");
+    }
+}
+
+#[tokio::test]
+async fn staging_neither_waits_for_a_locked_row_nor_revives_what_its_holder_made_of_it() {
+    let (_db, engine) = engine().await;
+    for change in ["state = 'executing', attempt = 1", "state = 'cancelled'"] {
+        let (held, free) = (due(&engine, "scheduled", 5).await, due(&engine, "retryable", 1).await);
+        let mut holder = engine.db().pool().begin().await.unwrap();
+        let sql = format!("UPDATE oban_jobs SET {change} WHERE id = {held}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *holder).await.unwrap();
+        let staged = tokio::time::timeout(Duration::from_secs(4), engine.stage(&names(&["default"]), 10)).await;
+        assert_eq!(staged.expect("no wait").unwrap(), ["default"]);
+        assert_eq!(state(&engine, free).await, State::Available);
+        holder.commit().await.unwrap();
+        let after = row(engine.db(), held).await;
+        engine.stage(&names(&["default"]), 10).await.unwrap();
+        assert_eq!(row(engine.db(), held).await, after);
+    }
+}
+
+/// Hazard 3 of Oban's staging: chosen while it was due, changed by somebody else before the write.
+#[tokio::test]
+async fn concurrent_staging_claiming_and_cancelling_never_revive_a_job() {
+    let (_db, engine) = engine().await;
+    for _ in 0..20 {
+        let mut due_jobs = Vec::new();
+        for _ in 0..5 {
+            due_jobs.push(due(&engine, "scheduled", 1).await);
+        }
+        let stage = || async { engine.stage(&names(&["default"]), 100).await.map(drop) };
+        let cancel = || async {
+            for id in &due_jobs {
+                engine.cancel(*id).await?;
+            }
+            Ok(())
+        };
+        let (first, cancelled, second) = tokio::join!(stage(), cancel(), stage());
+        first.and(cancelled).and(second).unwrap();
+        for id in due_jobs {
+            assert_eq!(state(&engine, id).await, State::Cancelled, "job {id}");
+        }
+    }
+}
+
+/// What registered instances say: producer of queue `default`.
+fn beat(producer: Uuid) -> Beat {
+    Beat { status: "online", load: 0, queues: json!({"default": {"producer": producer, "limit": 1}}) }
+}
+
+async fn register(presence: &Presence, name: &str, producer: Uuid) -> Identity {
+    let identity = Identity::of_this_process(name).unwrap();
+    presence.register(&identity, &json!({}), &beat(producer), 30_000).await.unwrap();
+    identity
+}
+
+async fn executing(engine: &Engine, instance: &str, producer: Uuid, set: &str) -> i64 {
+    let owner = format!("state = 'executing', attempted_by = ARRAY['{instance}', '{producer}'], {set}");
+    with(engine, job(), &owner).await
+}
+
+#[tokio::test]
+async fn rescue_takes_over_from_the_dead_and_from_earlier_processes_and_from_nobody_else() {
+    for shape in SHAPES {
+        let (_db, engine) = engine_in(shape).await;
+        let presence = Presence::new(engine.db().clone(), None);
+        let (live, dead, earlier) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+        register(&presence, "live", live).await;
+        let gone = register(&presence, "dead", dead).await;
+        presence.leave(&gone).await.unwrap();
+
+        let tries = "attempt = 1, errors = errors || '{\"attempt\": 1}'::jsonb";
+        let orphan = executing(&engine, "dead", dead, tries).await;
+        let before = executing(&engine, "live", earlier, tries).await;
+        let last = executing(&engine, "dead", dead, "attempt = 20").await;
+        let untouched = [
+            executing(&engine, "live", live, tries).await,
+            executing(&engine, "elixir@host", Uuid::now_v7(), tries).await,
+            with(&engine, job(), &format!("attempted_by = ARRAY['dead', '{dead}'], state = 'retryable'")).await,
+        ];
+        let mut rows = Vec::new();
+        for id in untouched {
+            rows.push(row(engine.db(), id).await);
+        }
+        let mut expected = row(engine.db(), orphan).await;
+        expected["state"] = json!("available");
+
+        let rescued = engine.rescue().await.unwrap();
+        let of = |id, instance: &str, discarded| Rescued {
+            id,
+            queue: "default".into(),
+            instance_id: instance.into(),
+            discarded,
+        };
+        assert_eq!(rescued, [of(orphan, "dead", false), of(before, "live", false), of(last, "dead", true)]);
+        assert_eq!(row(engine.db(), orphan).await, expected, "the state alone, as in Oban");
+        assert_eq!(state(&engine, before).await, State::Available);
+        let discarded = row(engine.db(), last).await;
+        assert_eq!((&discarded["state"], discarded["discarded_at"].is_string()), (&json!("discarded"), true));
+        for (id, before) in untouched.into_iter().zip(rows) {
+            assert_eq!(row(engine.db(), id).await, before, "{shape:?}");
+        }
+        assert!(engine.rescue().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn several_rescuers_at_once_rescue_each_job_once() {
+    let (_db, engine) = engine().await;
+    let presence = Presence::new(engine.db().clone(), None);
+    let producer = Uuid::now_v7();
+    let gone = register(&presence, "dead", producer).await;
+    engine.insert_many(vec![job(); 200]).await.unwrap();
+    let owner =
+        format!("UPDATE oban_jobs SET state = 'executing', attempt = 1, attempted_by = ARRAY['dead', '{producer}']");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(owner)).execute(engine.db().pool()).await.unwrap();
+    assert!(engine.rescue().await.unwrap().is_empty(), "its owner is alive");
+    presence.leave(&gone).await.unwrap();
+    let (a, b, c) = tokio::join!(engine.rescue(), engine.rescue(), engine.rescue());
+    let mut all: Vec<i64> = [a, b, c].into_iter().flat_map(|rescued| rescued.unwrap()).map(|job| job.id).collect();
+    all.extend(engine.rescue().await.unwrap().iter().map(|job| job.id));
+    assert_eq!(all.len(), 200);
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 200);
+}
+
+const STATES: [&str; 8] =
+    ["suspended", "scheduled", "available", "executing", "retryable", "completed", "discarded", "cancelled"];
+
+async fn in_state(engine: &Engine, state: &str) -> i64 {
+    let set = format!(
+        "state = '{state}', attempt = 20, completed_at = now(), discarded_at = now(), cancelled_at = now(),
+         scheduled_at = '2020-01-01', errors = errors || '{{\"attempt\": 20}}'::jsonb"
+    );
+    with(engine, job(), &set).await
+}
+
+#[tokio::test]
+async fn cancel_accepts_what_is_not_finished_and_sends_a_kill_for_what_executes() {
+    for shape in SHAPES {
+        let (_db, engine) = engine_in(shape).await;
+        for name in STATES {
+            let id = in_state(&engine, name).await;
+            let mut expected = row(engine.db(), id).await;
+            let was: State = name.parse().unwrap();
+            let changed = engine.cancel(id).await.unwrap();
+            let after = row(engine.db(), id).await;
+            if was.is_terminal() {
+                assert_eq!(changed, Changed::No(was));
+            } else {
+                assert_eq!(changed, Changed::Yes(was));
+                expected["state"] = json!("cancelled");
+                expected["cancelled_at"] = after["cancelled_at"].clone();
+            }
+            assert_eq!(after, expected, "{shape:?} {name}");
+        }
+        assert_eq!(engine.cancel(1_000_000).await.unwrap(), Changed::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn retry_accepts_what_neither_runs_nor_waits_to_and_allows_one_more_attempt() {
+    for shape in SHAPES {
+        let (_db, engine) = engine_in(shape).await;
+        for name in STATES {
+            let id = in_state(&engine, name).await;
+            let mut expected = row(engine.db(), id).await;
+            let was: State = name.parse().unwrap();
+            let changed = engine.retry(id).await.unwrap();
+            let after = row(engine.db(), id).await;
+            if matches!(name, "available" | "executing") {
+                assert_eq!(changed, Changed::No(was));
+            } else {
+                assert_eq!(changed, Changed::Yes(was));
+                (expected["state"], expected["max_attempts"]) = (json!("available"), json!(21));
+                for column in ["completed_at", "cancelled_at", "discarded_at"] {
+                    expected[column] = Value::Null;
+                }
+                assert_ne!(expected["scheduled_at"], after["scheduled_at"]);
+                expected["scheduled_at"] = after["scheduled_at"].clone();
+            }
+            assert_eq!(after, expected, "{shape:?} {name}");
+        }
+        assert_eq!(engine.retry(1_000_000).await.unwrap(), Changed::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn delete_accepts_all_but_what_executes() {
+    let (_db, engine) = engine().await;
+    for name in STATES {
+        let id = in_state(&engine, name).await;
+        let was: State = name.parse().unwrap();
+        let changed = engine.delete(id).await.unwrap();
+        let there = engine.get(id).await.unwrap().is_some();
+        let wanted = if name == "executing" { (Changed::No(was), true) } else { (Changed::Yes(was), false) };
+        assert_eq!((changed, there), wanted, "{name}");
+    }
+    assert_eq!(engine.delete(1_000_000).await.unwrap(), Changed::NotFound);
+}
+
+#[tokio::test]
+async fn a_job_that_was_retried_can_be_claimed_again() {
+    let (_db, engine) = engine().await;
+    let id = in_state(&engine, "discarded").await;
+    engine.retry(id).await.unwrap();
+    let jobs = claim(&engine, Uuid::now_v7(), 1).await;
+    assert_eq!((jobs[0].id, jobs[0].attempt, jobs[0].max_attempts), (id, 21, 21));
+    set_columns(&engine, id, "state = 'completed'").await;
+}

@@ -1,0 +1,329 @@
+//! A node in this process, and a worker that does as its job's arguments say and tells what it did.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use singularity::config::{Config, Period, Queue, SecretRef};
+use singularity::node::{Drained, Node, NodeError, NodeOptions};
+use singularity::queue::{Job, JobContext, NewJob, Outcome, State, Worker, Workers};
+use singularity::supervision::TreeNode;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use super::db::DEADLINE;
+
+/// Name of the fixture worker.
+pub const FIXTURE: &str = "fixture";
+
+/// Waits until `ask` has an answer; fails after [`DEADLINE`].
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("{what} did not happen in time"))
+}
+
+/// A job for the fixture worker.
+pub fn job(args: Value) -> NewJob {
+    NewJob::new(FIXTURE, args)
+}
+
+/// What the fixture worker does and did. Clones are one.
+#[derive(Clone, Default)]
+pub struct Fixture(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    seen: watch::Sender<Seen>,
+    released: watch::Sender<Released>,
+}
+
+/// What happened so far.
+#[derive(Default, Clone)]
+pub struct Seen {
+    /// Job and attempt of every execution that began.
+    pub started: Vec<(i64, i32)>,
+    /// Those that came to their end.
+    pub finished: Vec<(i64, i32)>,
+    /// Those that were dropped before it.
+    pub dropped: Vec<(i64, i32)>,
+    /// Executions under way.
+    pub running: usize,
+    /// The most at any time.
+    pub peak: usize,
+}
+
+#[derive(Default)]
+struct Released {
+    all: bool,
+    ids: HashSet<i64>,
+}
+
+impl Released {
+    fn has(&self, id: i64) -> bool {
+        self.all || self.ids.contains(&id)
+    }
+}
+
+/// One execution; tells when it is dropped early.
+struct Execution {
+    shared: Arc<Shared>,
+    key: (i64, i32),
+    finished: bool,
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        self.shared.seen.send_modify(|seen| {
+            seen.running -= 1;
+            if self.finished { seen.finished.push(self.key) } else { seen.dropped.push(self.key) }
+        });
+    }
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets a job go that holds or spins.
+    pub fn release(&self, id: i64) {
+        self.0.released.send_modify(|released| released.ids.extend([id]));
+    }
+
+    /// Lets all of them go, also later ones.
+    pub fn release_all(&self) {
+        self.0.released.send_modify(|released| released.all = true);
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.0.seen.borrow().clone()
+    }
+
+    /// How often a job was begun.
+    pub fn starts_of(&self, id: i64) -> usize {
+        self.0.seen.borrow().started.iter().filter(|(job, _)| *job == id).count()
+    }
+
+    /// Waits for something to have happened.
+    pub async fn until(&self, what: &str, wanted: impl FnMut(&Seen) -> bool) {
+        let mut seen = self.0.seen.subscribe();
+        let waited = tokio::time::timeout(DEADLINE, seen.wait_for(wanted)).await;
+        waited.unwrap_or_else(|_| panic!("{what} did not happen in time")).unwrap();
+    }
+
+    /// Waits until a job has begun.
+    pub async fn started(&self, id: i64) {
+        self.until(&format!("start of job {id}"), |seen| seen.started.iter().any(|(job, _)| *job == id)).await;
+    }
+
+    /// Waits until no code of a job runs any more.
+    pub async fn ended(&self, id: i64) {
+        let of = |all: &[(i64, i32)]| all.iter().filter(|(job, _)| *job == id).count();
+        let wanted = |seen: &Seen| of(&seen.started) == of(&seen.finished) + of(&seen.dropped);
+        self.until(&format!("end of job {id}"), wanted).await;
+    }
+}
+
+impl Worker for Fixture {
+    fn name(&self) -> &str {
+        FIXTURE
+    }
+
+    fn timeout(&self, job: &Job) -> Option<Duration> {
+        assert!(job.args["timeout"] != "panic", "this worker cannot tell its time");
+        job.args["timeout_ms"].as_u64().map(Duration::from_millis)
+    }
+
+    async fn perform(&self, context: JobContext) -> Outcome {
+        let job = &context.job;
+        let key = (job.id, job.attempt);
+        self.0.seen.send_modify(|seen| {
+            seen.started.push(key);
+            seen.running += 1;
+            seen.peak = seen.peak.max(seen.running);
+        });
+        let mut execution = Execution { shared: Arc::clone(&self.0), key, finished: false };
+        let outcome = act(&self.0, &context).await;
+        execution.finished = true;
+        outcome
+    }
+}
+
+async fn act(shared: &Shared, context: &JobContext) -> Outcome {
+    let (id, args) = (context.job.id, &context.job.args);
+    let millis = |key: &str| args[key].as_u64().map(Duration::from_millis);
+    match args["do"].as_str().unwrap_or("ok") {
+        "ok" => Outcome::Completed,
+        "error" => Outcome::Failed { error: "** (Fixture) no luck".into(), retry_in: millis("retry_ms") },
+        // The first attempt fails, the second succeeds.
+        "error_once" if context.job.attempt > 1 => Outcome::Completed,
+        "error_once" => Outcome::Failed { error: "** (Fixture) first".into(), retry_in: Some(Duration::ZERO) },
+        "cancel" => Outcome::Cancelled("** (Fixture) not wanted".into()),
+        "discard" => Outcome::Discarded("** (Fixture) hopeless".into()),
+        // Once, then it succeeds.
+        "snooze" if context.job.meta.get("snoozed").is_some() => Outcome::Completed,
+        "snooze" => Outcome::Snoozed(millis("for_ms").unwrap_or_default()),
+        "panic" => panic!("fixture job {id} panics"),
+        "hang" => std::future::pending().await,
+        "hold" => {
+            let mut released = shared.released.subscribe();
+            drop(released.wait_for(|released| released.has(id)).await);
+            Outcome::Completed
+        }
+        // Notices that it shall stop, and ends by itself.
+        "heed" => {
+            context.cancelled.cancelled().await;
+            Outcome::Failed { error: "** (Fixture) stopped".into(), retry_in: None }
+        }
+        // Never reaches an await until it is released.
+        "spin" => {
+            while !shared.released.borrow().has(id) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Outcome::Completed
+        }
+        other => panic!("the fixture cannot {other:?}"),
+    }
+}
+
+/// A running node with a job runtime of its own.
+pub struct TestNode {
+    node: Option<Node>,
+    jobs: Option<Runtime>,
+    _dir: TempDir,
+}
+
+/// What tests change most, at a pace that tests can wait for.
+pub fn fast(config: &mut Config) {
+    config.queues.insert("default".into(), Queue { limit: 10, paused: false, poll_interval: Period::from_millis(500) });
+    config.services.stager.interval = Period::from_millis(30);
+    config.services.lifeline.interval = Period::from_millis(50);
+    config.instance.heartbeat = Period::from_millis(200);
+    config.instance.stale_after = Period::from_secs(10);
+    config.runtime.shutdown_grace = Period::from_secs(10);
+}
+
+impl TestNode {
+    /// Starts `id` on the database at `url`, with [`fast`] settings, then `change`d.
+    pub async fn try_start(
+        url: &SecretString,
+        id: &str,
+        workers: Workers,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, NodeError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("url");
+        std::fs::write(&path, url.expose_secret()).unwrap();
+        let mut config = Config::default();
+        fast(&mut config);
+        config.database.url = SecretRef::File(path);
+        change(&mut config);
+        let jobs = Builder::new_multi_thread().worker_threads(2).thread_name("jobs").enable_all().build().unwrap();
+        let options = NodeOptions {
+            config: Arc::new(config),
+            base_dir: dir.path().into(),
+            instance_id: id.into(),
+            workers,
+            job_runtime: jobs.handle().clone(),
+            guardian: singularity::node::Guardian::Nobody,
+        };
+        match Box::pin(Node::start(options)).await {
+            Ok(node) => Ok(Self { node: Some(node), jobs: Some(jobs), _dir: dir }),
+            Err(error) => {
+                jobs.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    /// As [`TestNode::try_start`] with the fixture as its worker.
+    pub async fn start(url: &SecretString, id: &str, fixture: &Fixture, change: impl FnOnce(&mut Config)) -> Self {
+        Self::try_start(url, id, workers(fixture), change).await.unwrap()
+    }
+
+    /// Stops it in order.
+    pub async fn shutdown(mut self) -> Drained {
+        let node = self.node.take().unwrap();
+        tokio::time::timeout(3 * DEADLINE, Box::pin(node.shutdown(std::future::pending()))).await.expect("an end")
+    }
+
+    /// The state of a job.
+    pub async fn state(&self, id: i64) -> State {
+        self.engine().get(id).await.unwrap().unwrap().state
+    }
+
+    /// Inserts a job for the fixture.
+    pub async fn insert(&self, args: Value) -> i64 {
+        self.engine().insert(job(args)).await.unwrap().id
+    }
+
+    /// Waits until a job is in this state, and returns it.
+    pub async fn reaches(&self, id: i64, state: State) -> Job {
+        reaches(self.engine(), id, state).await
+    }
+}
+
+/// Waits until a job is in this state, and returns it. A database that is away is waited for.
+pub async fn reaches(engine: &singularity::queue::Engine, id: i64, state: State) -> Job {
+    until(&format!("job {id} {state}"), || async {
+        engine.get(id).await.ok().flatten().filter(|job| job.state == state)
+    })
+    .await
+}
+
+impl Deref for TestNode {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        self.node.as_ref().unwrap()
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        drop(self.node.take());
+        if let Some(jobs) = self.jobs.take() {
+            jobs.shutdown_background();
+        }
+    }
+}
+
+/// A registry with the fixture alone.
+pub fn workers(fixture: &Fixture) -> Workers {
+    let mut workers = Workers::default();
+    workers.register(fixture.clone());
+    workers
+}
+
+/// Restarts of all children together.
+pub fn restarts(tree: &TreeNode) -> u64 {
+    tree.restarts_total + tree.children.iter().map(restarts).sum::<u64>()
+}
+
+/// Sends a payload on a channel as any other program would.
+pub async fn notify(database: &singularity::postgres::Database, channel: &str, payload: Value) {
+    sqlx::query("SELECT pg_notify($1, $2)")
+        .bind(database.channel(channel))
+        .bind(payload.to_string())
+        .execute(database.pool())
+        .await
+        .unwrap();
+}
+
+/// A signal for every instance.
+pub async fn signal(database: &singularity::postgres::Database, mut payload: Value) {
+    payload["ident"] = json!("any");
+    notify(database, "signal", payload).await;
+}
