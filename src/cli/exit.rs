@@ -126,7 +126,11 @@ impl From<NodeError> for Failure {
 }
 
 fn of_database(error: &DbError) -> Exit {
-    if error.is_unavailable() { Exit::Unavailable } else { Exit::Failed }
+    match error {
+        DbError::InvalidUrl { .. } | DbError::InvalidSchema { .. } => Exit::Config,
+        DbError::Unavailable { .. } | DbError::Refused { .. } | DbError::UnsupportedServer { .. } => Exit::Unavailable,
+        DbError::Statement { .. } | DbError::Closed | DbError::Stopped { .. } | DbError::Payload { .. } => Exit::Failed,
+    }
 }
 
 fn of_instance(error: &InstanceError) -> Exit {

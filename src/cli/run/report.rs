@@ -129,7 +129,8 @@ impl Report {
             let sum = if row.stored { &mut cost_before } else { &mut cost };
             *sum = sum.saturating_add(row.cost_nanousd.unwrap_or(0));
         }
-        let mut text = format!("{} requests: {completed} completed", seen.len());
+        let mut text =
+            format!("{} {}: {completed} completed", seen.len(), if seen.len() == 1 { "request" } else { "requests" });
         for (count, what) in [(stored, "answered before"), (failed, "not completed")] {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));
