@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::args::Global;
 use super::exit::Failure;
 use crate::config::{self, Config, Loaded, Source};
-use crate::node::Storage;
+use crate::node::{Guardian, NodeError, Storage};
 use crate::postgres::migrate;
 
 /// A loaded configuration.
@@ -45,8 +45,8 @@ impl Context {
     ///
     /// # Errors
     /// As a node's start.
-    pub(super) async fn storage(&self) -> Result<Storage, Failure> {
-        Ok(Storage::open(&self.config, &self.base_dir(), "singularity-cli").await?)
+    pub(super) async fn storage(&self) -> Result<Storage, NodeError> {
+        Storage::open(&self.config, &self.base_dir(), "singularity-cli", Guardian::ThisProgram).await
     }
 
     /// As [`Context::storage`], with tables that are up to date.

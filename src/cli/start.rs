@@ -8,7 +8,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output;
 use super::signals::Stops;
-use crate::node::{Node, NodeOptions};
+use crate::node::{Guardian, Node, NodeOptions};
 use crate::queue::Workers;
 
 /// Arguments of `start`.
@@ -33,6 +33,7 @@ pub(super) fn options(context: &Context, instance_id: String, job_runtime: Handl
         instance_id,
         workers: Workers::default(),
         job_runtime,
+        guardian: Guardian::ThisProgram,
     }
 }
 

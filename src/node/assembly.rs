@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::error::NodeError;
 use super::notices::{Notices, NoticesArgs};
-use super::storage::Storage;
+use super::storage::{Guardian, Storage};
 use crate::config::Config;
 use crate::instance::{Beat, Control, Identity, Lease, Presence, Registry, RegistryArgs};
 use crate::llm::Gateway;
@@ -39,6 +39,26 @@ pub struct NodeOptions {
     pub workers: Workers,
     /// Runtime that job code runs on. The node's own actors run on the runtime that starts it.
     pub job_runtime: Handle,
+    /// Who looks after the embedded server, where it is used.
+    pub guardian: Guardian,
+}
+
+impl NodeOptions {
+    /// A node with this configuration whose jobs run on the runtime of the caller; no workers beside the built-in ones,
+    /// an instance id of its own, paths from the present folder.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config: Arc::new(config),
+            base_dir: PathBuf::from("."),
+            instance_id: "auto".into(),
+            workers: Workers::default(),
+            job_runtime: Handle::current(),
+            guardian: Guardian::Nobody,
+        }
+    }
 }
 
 /// A running node. Stop it with [`Node::shutdown`]; dropping it abandons its jobs to others.
@@ -62,7 +82,8 @@ impl Node {
     /// [`NodeError`]; what was started is stopped again.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
         let identity = Arc::new(Identity::of_this_process(&options.instance_id)?);
-        let storage = Storage::open(&options.config, &options.base_dir, &identity.instance_id).await?;
+        let storage =
+            Storage::open(&options.config, &options.base_dir, &identity.instance_id, options.guardian).await?;
         match Self::start_on(options, identity, storage.clone()).await {
             Ok(node) => Ok(node),
             Err(error) => {

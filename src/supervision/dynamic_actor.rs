@@ -77,7 +77,7 @@ impl ractor::Actor for DynamicActor {
     ) -> Result<Brood, ActorProcessingErr> {
         let (cell, probe) = (myself.get_cell(), self.body.life.probe.clone());
         self.body.cell.set(cell.clone()).ok();
-        probe.attach(cell.clone(), "DynamicSupervisor", None);
+        probe.attach(self.body.life.attached(cell.clone()), "DynamicSupervisor", None);
         probe.supervises(None, spec.intensity);
         drop(probe.take_children());
         let brood = Brood::new(system, myself, probe, &spec);
@@ -297,8 +297,8 @@ impl Body for DynamicBody {
         if let Some(cell) = self.cell.get() {
             self.shared.link.unplug(cell);
         }
-        self.life.down.cancel();
         self.life.probe.detach(self.life.incarnation);
+        self.life.down.cancel();
     }
 }
 

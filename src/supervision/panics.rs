@@ -1,8 +1,8 @@
 //! Catching panics of actor code together with where they happened.
 //!
 //! `catch_unwind` gives the text only; the place is known to the panic hook. One hook for the process notes it in a
-//! thread-local, which is read right after the unwind, in the same poll. Panics outside of supervised code go to the
-//! hook that was there before.
+//! thread-local, which is read right after the unwind, in the same poll. Panics outside of supervised code go to the hook
+//! that was there before.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -114,13 +114,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_caught_panic_knows_its_text_and_place() {
-        let result: Result<(), _> = catch(async {
+        let caught: Caught = catch(async {
             tokio::task::yield_now().await;
-            panic!("number {}", 7)
+            assert_eq!(std::hint::black_box(7), 8, "number {}", 7);
         })
-        .await;
-        let caught = result.unwrap_err();
-        assert_eq!(caught.text, "number 7");
+        .await
+        .unwrap_err();
+        assert!(caught.text.contains("number 7"), "{}", caught.text);
         assert!(caught.location.unwrap().contains("panics.rs:"));
     }
 }

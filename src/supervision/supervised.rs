@@ -106,7 +106,11 @@ impl<A: Actor> ractor::Actor for Wrapper<A> {
     async fn pre_start(&self, myself: ActorRef<Signal>, args: A::Args) -> Result<(), ActorProcessingErr> {
         let holding = &*self.holding;
         let cell = myself.get_cell();
-        holding.life.probe.attach(cell.clone(), short_name::<A>(), Some(holding.mailbox.clone()));
+        holding.life.probe.attach(
+            holding.life.attached(cell.clone()),
+            short_name::<A>(),
+            Some(holding.mailbox.clone()),
+        );
         holding.mailbox.open(cell.clone());
         let (address, mailbox, life) = (holding.address.clone(), holding.mailbox.clone(), holding.life.clone());
         let ctx = Ctx::new(address, mailbox, life, cell, Handle::current());
@@ -234,10 +238,13 @@ impl<A: Actor> Body for Holding<A> {
     fn release(&self) {
         self.address.unplug(&self.mailbox);
         self.mailbox.close();
-        self.life.down.cancel();
+        {
+            // Dropped under the lock: whoever comes second must not start the next incarnation before that is done.
+            let mut actor = lock(&self.actor);
+            drop(actor.take());
+        }
         self.life.probe.detach(self.life.incarnation);
-        let actor = lock(&self.actor).take();
-        drop(actor);
+        self.life.down.cancel();
     }
 }
 

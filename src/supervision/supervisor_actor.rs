@@ -92,7 +92,7 @@ impl ractor::Actor for SupervisorActor {
     ) -> Result<Tree, ActorProcessingErr> {
         let (cell, probe) = (myself.get_cell(), self.body.life.probe.clone());
         self.body.cell.set(cell.clone()).ok();
-        probe.attach(cell.clone(), "Supervisor", None);
+        probe.attach(self.body.life.attached(cell.clone()), "Supervisor", None);
         probe.supervises(Some(spec.strategy), spec.intensity);
         let mut tree = Tree::new(system, myself, probe, &spec);
         match tree.drive(Event::Boot).await {
@@ -287,8 +287,8 @@ impl Body for SupervisorBody {
         if let (Some(link), Some(cell)) = (&self.link, self.cell.get()) {
             link.unplug(cell);
         }
-        self.life.down.cancel();
         self.life.probe.detach(self.life.incarnation);
+        self.life.down.cancel();
     }
 }
 

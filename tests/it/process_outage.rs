@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection};
 use crate::support::process::{Place, until};
 
 /// Long enough for several heartbeats, polls and attempts to reconnect, and shorter than the lease.
-const OUTAGE: Duration = Duration::from_secs(6);
+const OUTAGE: Duration = Duration::from_secs(10);
 const JOBS: i64 = 40;
 
 /// Restarts anywhere in the tree.

@@ -30,7 +30,7 @@ pub(super) async fn checks(context: &Context) -> Vec<Check> {
         Ok(Source::Embedded) => checks.extend(binaries(context).await),
         Err(error) => return vec![Check::error("database", &error)],
     }
-    let storage = match Storage::open(&context.config, &context.base_dir(), "singularity-doctor").await {
+    let storage = match context.storage().await {
         Ok(storage) => storage,
         Err(error) => {
             checks.push(Check::error("database", &error));

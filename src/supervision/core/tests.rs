@@ -3,6 +3,6 @@
 
 mod dynamic;
 mod requests;
-mod sim;
+pub(super) mod sim;
 mod strategies;
 mod zombies;

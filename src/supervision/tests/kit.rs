@@ -96,6 +96,13 @@ pub(super) struct Worker {
 #[error("told to fail")]
 struct ToldToFail(#[source] std::io::Error);
 
+/// Even a sleep of nothing would take a millisecond of real time.
+async fn pause(span: Duration) {
+    if !span.is_zero() {
+        tokio::time::sleep(span).await;
+    }
+}
+
 fn take_one(counter: &AtomicUsize) -> bool {
     counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
@@ -106,7 +113,7 @@ impl Actor for Worker {
 
     async fn init(_: &Ctx<Do>, script: Script) -> Result<Self, ActorError> {
         script.journal.note(format!("start {}", script.name));
-        tokio::time::sleep(script.init_takes).await;
+        pause(script.init_takes).await;
         if take_one(&script.failing) {
             return Err(ActorError::msg("init fails"));
         }
@@ -131,7 +138,7 @@ impl Actor for Worker {
 
     async fn stopped(&mut self, _: &Ctx<Do>, reason: &ExitReason) {
         self.script.journal.note(format!("stop {}", self.script.name));
-        tokio::time::sleep(self.script.stop_takes).await;
+        pause(self.script.stop_takes).await;
         assert!(!self.script.stop_panics, "stopped panics");
         if *reason != ExitReason::Shutdown {
             self.script.journal.note(format!("{} was {}", self.script.name, reason));
@@ -205,7 +212,7 @@ impl Kit {
 
     /// Kills the actor at `path`, as a crash outside of our control would.
     pub(super) fn kill(&self, path: &str) {
-        self.system.probe(path).and_then(|probe| probe.cell()).expect("it runs").kill();
+        self.system.probe(path).and_then(|probe| probe.attached()).expect("it runs").cell.kill();
     }
 }
 

@@ -153,7 +153,7 @@ async fn random_crashes_never_hang_leak_or_run_a_child_twice() {
 }
 
 fn kill_if_up(kit: &Kit, path: &str) {
-    if let Some(cell) = kit.system.probe(path).and_then(|probe| probe.cell()) {
-        cell.kill();
+    if let Some(actor) = kit.system.probe(path).and_then(|probe| probe.attached()) {
+        actor.cell.kill();
     }
 }

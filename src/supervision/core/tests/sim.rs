@@ -18,6 +18,12 @@ pub(crate) struct Sim {
     pub(crate) running: HashMap<String, (Key, Incarnation)>,
     pub(crate) ids: HashMap<Key, String>,
     pub(crate) retries: VecDeque<(Key, u64, Duration)>,
+    /// Zombies that are not gone yet.
+    pub(crate) zombies: VecDeque<Key>,
+    /// Stops (false) and starts (true), in order; cleared by whoever looks.
+    pub(crate) batch: Vec<(bool, Key)>,
+    /// When restarts were counted.
+    pub(crate) counted: Vec<Duration>,
     pub(crate) replies: Vec<Result<Option<Key>, RequestError>>,
     pub(crate) exit: Option<ExitReason>,
 }
@@ -69,6 +75,9 @@ impl Sim {
             running: HashMap::new(),
             ids,
             retries: VecDeque::new(),
+            zombies: VecDeque::new(),
+            batch: Vec::new(),
+            counted: Vec::new(),
             replies: Vec::new(),
             exit: None,
         }
@@ -131,6 +140,7 @@ impl Sim {
                 let id = name(self, key);
                 assert!(!self.running.contains_key(&id), "two incarnations of {id}");
                 self.trace.push(format!("start {id}"));
+                self.batch.push((true, key));
                 if let Some(left) = self.failing.get_mut(id.as_str())
                     && *left > 0
                 {
@@ -146,6 +156,7 @@ impl Sim {
             Effect::Stop { key, shutdown, .. } => {
                 let id = name(self, key);
                 self.trace.push(format!("stop {id}"));
+                self.batch.push((false, key));
                 self.running.remove(&id).expect("only running children are stopped");
                 let usual = if shutdown == Shutdown::BrutalKill { ExitReason::Killed } else { ExitReason::Shutdown };
                 let (reason, gone) = self.stubborn.get(id.as_str()).cloned().unwrap_or((usual, true));
@@ -189,13 +200,20 @@ impl Sim {
                     Report::StartError { key, .. } => format!("start_error {}", name(self, key)),
                     Report::ShutdownError { key, .. } => format!("shutdown_error {}", name(self, key)),
                     Report::MaxIntensity { key, .. } => format!("max_intensity {}", name(self, key)),
-                    Report::Zombie { key } => format!("zombie {}", name(self, key)),
+                    Report::Zombie { key } => {
+                        self.zombies.push_back(key);
+                        format!("zombie {}", name(self, key))
+                    }
                     Report::ZombieGone { key } => format!("zombie_gone {}", name(self, key)),
                 };
                 self.trace.push(text);
                 None
             }
-            Effect::Mark { .. } | Effect::Counted => None,
+            Effect::Counted => {
+                self.counted.push(self.now);
+                None
+            }
+            Effect::Mark { .. } => None,
         }
     }
 }
