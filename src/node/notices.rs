@@ -71,6 +71,7 @@ impl Actor for Notices {
             }
         }
         let (ended, probe) = (Ended(ctx.address().clone()), Arc::clone(ctx.probe()));
+        #[expect(clippy::disallowed_methods, reason = "the actor aborts it when it is dropped")]
         let task = tokio::spawn(async move {
             let _ended = ended;
             let channels = [notifier::INSERT, notifier::SIGNAL, CONTROL_CHANNEL];

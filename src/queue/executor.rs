@@ -82,6 +82,10 @@ impl<R: Run> Actor for Executor<R> {
         let (attempt, timeout, run) = args.0.ok_or_else(|| ActorError::msg("an executor starts once"))?;
         let stop = attempt.stop().clone();
         let (address, probe) = (ctx.address().clone(), Arc::clone(ctx.probe()));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the executor awaits it when it stops and aborts it when it is dropped"
+        )]
         let task = tokio::spawn(async move {
             let outcome = drive(RunContext { attempt: &attempt, probe: &probe }, timeout, run).await;
             attempt.duty().decide(outcome);

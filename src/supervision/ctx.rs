@@ -62,6 +62,7 @@ impl<M: Send + 'static> Ctx<M> {
     #[must_use = "dropping the timer cancels it"]
     pub fn send_after(&self, after: Duration, msg: M) -> Timer {
         let shared = self.shared.clone();
+        #[expect(clippy::disallowed_methods, reason = "the timer aborts it, and it ends with the incarnation")]
         let task = self.shared.runtime.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(after) => {

@@ -64,8 +64,8 @@ impl Life {
 
 /// What an incarnation holds and must let go of when it is gone, however it went.
 pub(super) trait Body: Send + Sync {
-    /// Refuses messages, takes addresses away, drops state, and last says so to the probe. May be called more than once,
-    /// also at the same time: each call returns only when the state is dropped.
+    /// Refuses messages, takes addresses away, drops state, and last says so to the probe. May be called more than
+    /// once, also at the same time: each call returns only when the state is dropped.
     fn release(&self);
 }
 

@@ -1,6 +1,7 @@
 //! Integration tests in one binary: linking is the slow part of a test build.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

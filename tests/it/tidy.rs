@@ -3,6 +3,7 @@
 
 mod code;
 mod codes;
+mod documents;
 mod layers;
 mod source;
 mod text;
@@ -79,6 +80,11 @@ fn every_code_lies_in_the_range_of_its_module() {
 #[test]
 fn every_code_that_a_text_names_exists() {
     assert_none(codes::named(&all()));
+}
+
+#[test]
+fn files_and_tests_that_a_document_names_exist() {
+    assert_none(documents::named(&all()));
 }
 
 /// A clone without one of these does not build, or builds something else.
