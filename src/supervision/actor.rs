@@ -1,5 +1,6 @@
 //! The trait of supervised actors: OTP's `gen_server`, with messages and results typed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -61,18 +62,20 @@ pub enum Flow {
 /// Made by `?` from every error type; from a [`Coded`] one by [`ActorError::coded`], which keeps the code.
 pub struct ActorError {
     code: Option<&'static str>,
+    hint: Option<String>,
     source: Arc<dyn std::error::Error + Send + Sync>,
 }
 
 impl ActorError {
     /// An error that is only a text.
     pub fn msg(text: impl Into<String>) -> Self {
-        Self { code: None, source: Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(text.into())) }
+        let source = Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(text.into()));
+        Self { code: None, hint: None, source }
     }
 
-    /// An error that keeps its code.
+    /// An error that keeps its code and its hint.
     pub fn coded(error: impl Coded + Send + Sync + 'static) -> Self {
-        Self { code: Some(error.code()), source: Arc::new(error) }
+        Self { code: Some(error.code()), hint: error.hint(), source: Arc::new(error) }
     }
 
     /// The error itself.
@@ -80,15 +83,15 @@ impl ActorError {
         &*self.source
     }
 
-    /// Its text, causes and code.
+    /// Its text, causes, code and hint.
     pub fn info(&self) -> ErrorInfo {
-        ErrorInfo { code: self.code.map(str::to_owned), ..ErrorInfo::of(&*self.source) }
+        ErrorInfo { code: self.code.map(Cow::Borrowed), hint: self.hint.clone(), ..ErrorInfo::of(&*self.source) }
     }
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for ActorError {
     fn from(error: E) -> Self {
-        Self { code: None, source: Arc::new(error) }
+        Self { code: None, hint: None, source: Arc::new(error) }
     }
 }
 

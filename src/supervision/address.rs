@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::error::{CallError, CastError};
 use super::lock::{read, write};
-use super::mailbox::{Mailbox, Signal};
+use super::mailbox::Mailbox;
 
 /// Where to send messages for an actor, whichever incarnation runs now. Cheap to clone.
 ///
@@ -61,12 +61,11 @@ impl<M: Send + 'static> Address<M> {
     /// What the actor tells about itself; see [`Actor::status`](super::Actor::status). Answered between messages, not
     /// subject to the mailbox limit.
     ///
-    /// Errors: `Down`, `Dropped`, `Timeout`.
+    /// Errors: `Down`, `Dropped`, `Timeout`; `Full` when too many such questions wait already.
     pub async fn status(&self, timeout: Duration) -> Result<serde_json::Value, CallError> {
         let mailbox = self.mailbox().ok_or(CallError::Down)?;
-        let cell = mailbox.cell().ok_or(CallError::Down)?;
         let (sender, answer) = oneshot::channel();
-        cell.send_message(Signal::Status(sender)).map_err(|_| CallError::Down)?;
+        mailbox.ask_status(sender)?;
         wait(answer, timeout).await
     }
 

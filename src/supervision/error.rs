@@ -1,5 +1,6 @@
 //! What can go wrong when actors are started, asked and addressed. Names are OTP's where OTP has the case.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -185,6 +186,8 @@ impl Coded for StartError {
         match self {
             Self::InvalidSpec(_) => INVALID_SPEC,
             Self::Child { source, .. } => source.code(),
+            // The code of what really went wrong, when that had one.
+            Self::Init(ErrorInfo { code: Some(Cow::Borrowed(code)), .. }) => code,
             Self::Init(_) => "E0902",
             Self::Panic(_) => "E0903",
             Self::Timeout(_) => "E0904",
@@ -197,6 +200,7 @@ impl Coded for StartError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Child { source, .. } => source.hint(),
+            Self::Init(error) => error.hint.clone(),
             Self::Timeout(_) => Some("raise start_timeout, or do slow work after init".into()),
             _ => None,
         }

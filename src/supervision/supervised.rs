@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use ractor::{ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::child::StartCtx;
@@ -12,7 +13,7 @@ use super::error::StartError;
 use super::life::{ActorHandle, Body, Life, release};
 use super::lock::lock;
 use super::mailbox::{Mailbox, Signal};
-use super::panics::{Caught, catch};
+use super::panics::{Caught, catch, catch_sync};
 use super::probe::millis;
 use super::{Actor, Address, Ctx, Flow};
 
@@ -122,7 +123,11 @@ impl<A: Actor> ractor::Actor for Wrapper<A> {
                 Ok(())
             }
             Ok(Err(error)) => Err(Box::new(StartError::Init(error.info()))),
-            Err(caught) => Err(Box::new(StartError::Panic(Box::new(holding.crash("init", caught))))),
+            Err(caught) => {
+                let crash = Box::new(holding.crash("init", caught));
+                holding.report_crash("init", &ExitReason::Panic(crash.clone()));
+                Err(Box::new(StartError::Panic(crash)))
+            }
         }
     }
 
@@ -186,8 +191,9 @@ impl<A: Actor> Holding<A> {
         }
     }
 
-    fn tell_status(&self, reply: tokio::sync::oneshot::Sender<serde_json::Value>) -> Result<(), ActorProcessingErr> {
-        let status = super::panics::catch_sync(|| lock(&self.actor).as_ref().map(A::status));
+    fn tell_status(&self, reply: oneshot::Sender<serde_json::Value>) -> Result<(), ActorProcessingErr> {
+        self.mailbox.status_told();
+        let status = catch_sync(|| lock(&self.actor).as_ref().map(A::status));
         match status {
             Ok(status) => {
                 // Whoever asked may have given up.
@@ -200,7 +206,13 @@ impl<A: Actor> Holding<A> {
 
     /// Notes how this life ended and writes the crash report.
     fn failed(&self, doing: &'static str, reason: ExitReason) -> ActorProcessingErr {
-        let (probe, mailbox) = (&self.life.probe, self.mailbox.depth());
+        self.report_crash(doing, &reason);
+        self.life.set_exit(reason.clone());
+        Box::new(Failed(reason))
+    }
+
+    fn report_crash(&self, doing: &'static str, reason: &ExitReason) {
+        let probe = &self.life.probe;
         tracing::error!(
             target: "sup.crash",
             initial_call = short_name::<A>(),
@@ -210,11 +222,9 @@ impl<A: Actor> Holding<A> {
             reason = %reason,
             location = reason.location(),
             ancestors = ?probe.path.ancestors(),
-            message_queue_len = mailbox,
+            message_queue_len = self.mailbox.depth(),
             "actor crashed"
         );
-        self.life.set_exit(reason.clone());
-        Box::new(Failed(reason))
     }
 
     fn crash(&self, doing: &'static str, caught: Caught) -> CrashInfo {

@@ -1,6 +1,6 @@
 //! Addresses, mailboxes, calls and timers.
 
-use super::kit::{Do, Kit, ms, root, until};
+use super::kit::{Do, Kit, Script, ms, root, scripted, until};
 use crate::supervision::*;
 
 #[tokio::test(start_paused = true)]
@@ -148,4 +148,18 @@ async fn an_actor_may_write_to_itself_from_init_and_stop_itself() {
         node.labels.into_iter().collect::<Vec<_>>(),
         [("fixed".into(), "yes".into()), ("got".into(), "first".into())]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_dropped_before_the_cleanup_and_nothing_more_is_taken() {
+    let kit = Kit::new();
+    let (child, address) = scripted(Script { stop_takes: ms(10_000), ..kit.script("x") });
+    let _running = kit.start(root(Strategy::OneForOne).child(child)).await;
+    let began = tokio::time::Instant::now();
+    address.cast(Do::Stop(ExitReason::Normal)).unwrap();
+    assert_eq!(address.call(Do::Ping, ms(60_000)).await, Err(CallError::Dropped));
+    assert!(matches!(address.cast(Do::Fail), Err(CastError::Down(Do::Fail))));
+    assert!(began.elapsed() < ms(1000));
+    kit.runs("/x", 2).await;
+    assert_eq!(began.elapsed().as_secs(), 10);
 }

@@ -1,7 +1,7 @@
 //! A worker that does what it is told, a journal of what happened, and waiting for conditions.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,8 +63,8 @@ pub(super) enum Do {
     Fail,
     Stop(ExitReason),
     Sleep(Duration),
-    /// Hogs the thread: no await point.
-    Spin(Duration),
+    /// Hogs the thread until released: no await point.
+    Hog(Arc<AtomicBool>),
     Later(Duration),
     Ping(Reply<u64>),
     Keep(Reply<u64>),
@@ -127,7 +127,11 @@ impl Actor for Worker {
             Do::Fail => return Err(ToldToFail(std::io::Error::other("because")).into()),
             Do::Stop(reason) => return Ok(Flow::Stop(reason)),
             Do::Sleep(span) => tokio::time::sleep(span).await,
-            Do::Spin(span) => std::thread::sleep(span),
+            Do::Hog(released) => {
+                while !released.load(Ordering::SeqCst) {
+                    std::thread::sleep(ms(1));
+                }
+            }
             Do::Later(span) => self.timers.push(ctx.send_after(span, Do::Note("later"))),
             Do::Ping(reply) => reply.send(ctx.incarnation().0),
             Do::Keep(reply) => self.kept.push(reply),
