@@ -149,9 +149,15 @@ async fn drive<R: Run>(context: RunContext<'_>, timeout: Option<Duration>, run: 
             None => std::future::pending().await,
         }
     };
+    // What ended well in spite of a stop counts; anything else after one most likely is the stop.
+    let ended = |outcome| match (outcome, attempt.stop().cause()) {
+        (Outcome::Completed, _) => Outcome::Completed,
+        (_, Some(cause)) => stopped(cause, worker),
+        (outcome, None) => outcome,
+    };
     let cause = tokio::select! {
         biased;
-        outcome = &mut run => return outcome,
+        outcome = &mut run => return ended(outcome),
         cause = attempt.stop().requested() => cause,
         () = limit => {
             let millis = timeout.unwrap_or_default().as_millis();
@@ -162,8 +168,7 @@ async fn drive<R: Run>(context: RunContext<'_>, timeout: Option<Duration>, run: 
     tokio::select! {
         biased;
         () = attempt.stop().fenced() => stopped(cause, worker),
-        // What ended well in spite of the stop counts; an error at this moment most likely is the stop.
-        outcome = &mut run => if outcome == Outcome::Completed { outcome } else { stopped(cause, worker) },
+        outcome = &mut run => ended(outcome),
         () = tokio::time::sleep(CANCEL_GRACE) => stopped(cause, worker),
     }
 }

@@ -106,7 +106,7 @@ impl Producer {
                 .into_iter()
                 .map(|job: Job| Attempt::new(job, &args.queue, &args.runtime, &args.completions))
                 .collect();
-            if !args.lease.is_held() {
+            if !args.lease.is_held() || args.queue.is_stopping() {
                 // The reply came too late. Dropped, they are handed back; whoever took them over meanwhile keeps them.
                 return Ok(());
             }

@@ -100,9 +100,14 @@ impl QueueState {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Whether claiming has ended for good.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
     /// How many jobs may be claimed now.
     pub fn demand(&self) -> u32 {
-        if self.is_paused() || self.stopping.load(Ordering::Acquire) {
+        if self.is_paused() || self.is_stopping() {
             return 0;
         }
         let running = u32::try_from(self.running()).unwrap_or(u32::MAX);

@@ -11,6 +11,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 /// Longest wait for anything that a test waits for.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Longest wait for a database to be dropped.
+const DROP_WAIT: Duration = Duration::from_millis(500);
+
 /// A database that lives as long as this value, also when the test panics.
 pub struct TestDb {
     name: String,
@@ -81,19 +84,19 @@ impl Drop for TestDb {
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         let url = self.admin_url.clone();
+        let (done, wait) = std::sync::mpsc::channel();
         // A runtime of its own, because the test's may be ending. Best effort: what stays harms no other test.
-        let dropper = std::thread::spawn(move || -> Result<(), String> {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-            runtime
-                .block_on(async {
-                    let mut connection = PgConnection::connect(url.expose_secret()).await?;
-                    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await
-                })
-                .map(drop)
-                .map_err(|error: sqlx::Error| error.to_string())
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let dropped: Result<_, sqlx::Error> = runtime.block_on(async {
+                let mut connection = PgConnection::connect(url.expose_secret()).await?;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await
+            });
+            done.send(dropped.map(drop)).map_err(std::io::Error::other)
         });
-        if let Err(error) = dropper.join().unwrap_or_else(|_| Err("panic".into())) {
+        // The server waits for connections that are being made, and some may be of this thread's runtime, which stands
+        // still meanwhile: then it is dropped when they are gone.
+        if let Ok(Err(error)) = wait.recv_timeout(DROP_WAIT) {
             eprintln!("database {} was not dropped: {error}", self.name);
         }
     }

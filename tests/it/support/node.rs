@@ -259,6 +259,12 @@ impl TestNode {
         tokio::time::timeout(3 * DEADLINE, Box::pin(node.shutdown(std::future::pending()))).await.expect("an end")
     }
 
+    /// Stops it in order, in a hurry.
+    pub async fn shutdown_forced(mut self) -> Drained {
+        let node = self.node.take().unwrap();
+        tokio::time::timeout(3 * DEADLINE, Box::pin(node.shutdown(std::future::ready(())))).await.expect("an end")
+    }
+
     /// The state of a job.
     pub async fn state(&self, id: i64) -> State {
         self.engine().get(id).await.unwrap().unwrap().state
