@@ -8,8 +8,9 @@ use super::exit::EXIT_CODES;
 
 /// Oban's queues in Rust, under OTP supervision: prompts in, answers and costs out.
 #[derive(Debug, Parser)]
-#[command(name = "singularity", version, after_help = EXIT_CODES, propagate_version = true, arg_required_else_help = true)]
-pub struct Cli {
+#[command(name = "singularity", version, propagate_version = true)]
+#[command(after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(super) struct Cli {
     /// Options of every command.
     #[command(flatten)]
     pub global: Global,
@@ -18,20 +19,23 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Heading of the options that every command has, so that they do not stand between its own.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
-pub struct Global {
+pub(super) struct Global {
     /// Configuration file; without it actors.toml in this folder, else the built-in defaults
-    #[arg(long, global = true, value_name = "FILE", env = "SINGULARITY_CONFIG")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE", env = "SINGULARITY_CONFIG")]
     pub config: Option<PathBuf>,
     /// Overrides one value of the configuration, for example queues.default.limit=20
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
 }
 
 /// Commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Runs every request of a file and prints answers and costs
     Run(super::run::RunArgs),
     /// Starts a node and runs it until it is told to stop

@@ -14,7 +14,7 @@ use crate::llm::Gateway;
 
 /// The configuration.
 #[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
+pub(super) enum ConfigCommand {
     /// Reports every problem of the configuration at once: `config check`
     Check,
     /// Every effective value with its origin, as TOML that can be loaded again: `config print`
@@ -23,7 +23,7 @@ pub enum ConfigCommand {
 
 /// How to print it.
 #[derive(Debug, Args)]
-pub struct PrintArgs {
+pub(super) struct PrintArgs {
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -41,7 +41,7 @@ struct Listing<'a> {
 ///
 /// # Errors
 /// Exit 78 for models and providers that cannot work.
-pub async fn run(command: ConfigCommand, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(command: ConfigCommand, context: &Context) -> Result<(), Failure> {
     match command {
         ConfigCommand::Check => check(context),
         ConfigCommand::Print(args) => print(&args, context),

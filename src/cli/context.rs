@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::args::Global;
 use super::exit::Failure;
 use crate::config::{self, Config, Loaded, Source};
-use crate::node::Storage;
+use crate::node::{Guardian, NodeError, Storage};
 use crate::postgres::migrate;
 
 /// A loaded configuration.
 #[derive(Debug)]
-pub struct Context {
+pub(super) struct Context {
     /// The configuration with the origin of each value.
     pub loaded: Loaded,
     /// The effective values.
@@ -23,7 +23,7 @@ impl Context {
     ///
     /// # Errors
     /// Every problem of the configuration at once.
-    pub fn load(global: &Global) -> Result<Self, Failure> {
+    pub(super) fn load(global: &Global) -> Result<Self, Failure> {
         let source = Source {
             path: global.config.clone(),
             search_dir: PathBuf::from("."),
@@ -36,7 +36,7 @@ impl Context {
     }
 
     /// Where relative paths of the configuration start.
-    pub fn base_dir(&self) -> PathBuf {
+    pub(super) fn base_dir(&self) -> PathBuf {
         self.loaded.base_dir.clone()
     }
 
@@ -45,15 +45,15 @@ impl Context {
     ///
     /// # Errors
     /// As a node's start.
-    pub async fn storage(&self) -> Result<Storage, Failure> {
-        Ok(Storage::open(&self.config, &self.base_dir(), "singularity-cli").await?)
+    pub(super) async fn storage(&self) -> Result<Storage, NodeError> {
+        Storage::open(&self.config, &self.base_dir(), "singularity-cli", Guardian::ThisProgram).await
     }
 
     /// As [`Context::storage`], with tables that are up to date.
     ///
     /// # Errors
     /// As a node's start.
-    pub async fn migrated(&self) -> Result<Storage, Failure> {
+    pub(super) async fn migrated(&self) -> Result<Storage, Failure> {
         let storage = self.storage().await?;
         match migrate::up(storage.db()).await {
             Ok(_) => Ok(storage),
@@ -69,7 +69,10 @@ impl Context {
     ///
     /// # Errors
     /// Those of [`Context::migrated`] and of `work`.
-    pub async fn with_tables<T>(&self, work: impl AsyncFnOnce(&Storage) -> Result<T, Failure>) -> Result<T, Failure> {
+    pub(super) async fn with_tables<T>(
+        &self,
+        work: impl AsyncFnOnce(&Storage) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let storage = self.migrated().await?;
         let result = work(&storage).await;
         storage.close().await;
@@ -80,7 +83,10 @@ impl Context {
     ///
     /// # Errors
     /// Those of [`Context::storage`] and of `work`.
-    pub async fn with_database<T>(&self, work: impl AsyncFnOnce(&Storage) -> Result<T, Failure>) -> Result<T, Failure> {
+    pub(super) async fn with_database<T>(
+        &self,
+        work: impl AsyncFnOnce(&Storage) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let storage = self.storage().await?;
         let result = work(&storage).await;
         storage.close().await;

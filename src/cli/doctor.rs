@@ -13,7 +13,7 @@ use super::{config, output};
 
 /// How to say it.
 #[derive(Debug, Args)]
-pub struct DoctorArgs {
+pub(super) struct DoctorArgs {
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -74,7 +74,7 @@ struct Report {
 ///
 /// # Errors
 /// Exit 1 when anything failed.
-pub async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failure> {
     // A configuration with problems was refused before, with all of them.
     let mut checks = vec![Check::ok("configuration", format!("{} is valid", config::source(context)))];
     checks.extend(database::checks(context).await);
@@ -95,8 +95,8 @@ fn print(check: &Check) {
         Status::Warn => "WARN",
         Status::Fail => "FAIL",
     };
-    output::line(format!("{status:<4}  {:<16}  {}", check.check, check.message));
+    output::line(format!("{status:<4}  {:<17}  {}", check.check, check.message));
     if let Some(fix) = &check.fix {
-        output::line(format!("      {:<16}  try: {fix}", ""));
+        output::line(format!("      {:<17}  try: {fix}", ""));
     }
 }

@@ -9,12 +9,10 @@ use crate::node::NodeError;
 use crate::postgres::DbError;
 use crate::queue::QueueError;
 
-/// What the process exits with. Documented in `--help`.
+/// What the process exits with when a command did not succeed; 0 is success. Documented in `--help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
-    /// Done.
-    Ok = 0,
+pub(super) enum Exit {
     /// The operation failed, for example a job that was waited for was discarded.
     Failed = 1,
     /// Wrong arguments.
@@ -36,7 +34,7 @@ pub enum Exit {
 }
 
 /// Text for `--help`.
-pub const EXIT_CODES: &str = "Exit codes:
+pub(super) const EXIT_CODES: &str = "Exit codes:
   0    done
   1    the operation failed, or a job that was waited for did
   2    wrong arguments or input
@@ -50,7 +48,7 @@ pub const EXIT_CODES: &str = "Exit codes:
 
 /// A command that did not succeed: how the process exits, and what is said on stderr.
 #[derive(Debug)]
-pub struct Failure {
+pub(super) struct Failure {
     /// Exit code.
     pub exit: Exit,
     /// `error[E0401]: text`, or nothing when everything was said already.
@@ -61,24 +59,24 @@ pub struct Failure {
 
 impl Failure {
     /// Everything was said already.
-    pub fn silent(exit: Exit) -> Self {
+    pub(super) fn silent(exit: Exit) -> Self {
         Self { exit, message: None, hint: None }
     }
 
     /// A failure with a text of the command's own.
-    pub fn new(exit: Exit, code: &str, text: impl fmt::Display) -> Self {
+    pub(super) fn new(exit: Exit, code: &str, text: impl fmt::Display) -> Self {
         Self { exit, message: Some(format!("error[{code}]: {text}")), hint: None }
     }
 
     /// Adds what to try.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// A failure from any error of the crate.
-    pub fn coded(exit: Exit, error: &(impl Coded + ?Sized)) -> Self {
+    pub(super) fn coded(exit: Exit, error: &(impl Coded + ?Sized)) -> Self {
         Self { exit, message: Some(format!("error[{}]: {error}", error.code())), hint: error.hint() }
     }
 }
@@ -128,7 +126,11 @@ impl From<NodeError> for Failure {
 }
 
 fn of_database(error: &DbError) -> Exit {
-    if error.is_unavailable() { Exit::Unavailable } else { Exit::Failed }
+    match error {
+        DbError::InvalidUrl { .. } | DbError::InvalidSchema { .. } => Exit::Config,
+        DbError::Unavailable { .. } | DbError::Refused { .. } | DbError::UnsupportedServer { .. } => Exit::Unavailable,
+        DbError::Statement { .. } | DbError::Closed | DbError::Stopped { .. } | DbError::Payload { .. } => Exit::Failed,
+    }
 }
 
 fn of_instance(error: &InstanceError) -> Exit {

@@ -10,14 +10,14 @@ use crate::instance::InstanceRow;
 
 /// Instances.
 #[derive(Debug, Subcommand)]
-pub enum InstanceCommand {
+pub(super) enum InstanceCommand {
     /// Instances that are there, with their load and last heartbeat: `instance list`
     List(ListArgs),
 }
 
 /// Which ones.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     /// Also those that are offline
     #[arg(long)]
     all: bool,
@@ -35,7 +35,7 @@ struct Listing {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn run(command: InstanceCommand, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(command: InstanceCommand, context: &Context) -> Result<(), Failure> {
     let InstanceCommand::List(args) = command;
     let mut instances = context.with_tables(async |storage| live::instances(storage).await).await?;
     let offline = instances.iter().filter(|row| !live::is_live(row)).count();

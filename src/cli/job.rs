@@ -8,12 +8,13 @@ mod wait;
 
 use clap::Subcommand;
 
+use super::codes;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 
 /// Jobs.
 #[derive(Debug, Subcommand)]
-pub enum JobCommand {
+pub(super) enum JobCommand {
     /// Stores a job: `job enqueue llm_request --args '{"prompt": "hello"}'`
     Enqueue(enqueue::EnqueueArgs),
     /// The newest jobs: `job list`
@@ -35,7 +36,7 @@ pub enum JobCommand {
 /// # Errors
 /// Exit 2 for bad arguments, 3 where there is no such job, 4 where its state does not allow it, and those of the
 /// database. Waiting: 1 when a job failed, 5 when the time is over.
-pub async fn run(command: JobCommand, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(command: JobCommand, context: &Context) -> Result<(), Failure> {
     match command {
         JobCommand::Enqueue(args) => enqueue::run(args, context).await,
         JobCommand::List(args) => list::run(args, context).await,
@@ -54,7 +55,8 @@ fn not_found(ids: &[i64]) -> Failure {
         [id] => format!("there is no job {id}"),
         ids => format!("there are no jobs {}", ids.join(", ")),
     };
-    Failure::new(Exit::NotFound, "E0821", text).hint("see `singularity job list`; finished jobs may have been deleted")
+    Failure::new(Exit::NotFound, codes::NO_JOB, text)
+        .hint("see `singularity job list`; finished jobs may have been deleted")
 }
 
 /// Ids in the order given, each once.

@@ -114,7 +114,9 @@ mod tests {
         for (rows, part) in cases {
             let said = obstacle(&rows, "w", "default");
             match part {
-                Some(part) => assert!(said.as_deref().is_some_and(|said| said.contains(part)), "{said:?} lacks {part:?}"),
+                Some(part) => {
+                    assert!(said.as_deref().is_some_and(|said| said.contains(part)), "{said:?} lacks {part:?}")
+                }
                 None => assert_eq!(said, None),
             }
         }

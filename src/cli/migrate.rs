@@ -13,7 +13,7 @@ use crate::postgres::pgmq::Installation;
 
 /// Migrations.
 #[derive(Debug, Subcommand)]
-pub enum MigrateCommand {
+pub(super) enum MigrateCommand {
     /// Brings the tables up to date; safe to repeat: `migrate up`
     Up(MigrateArgs),
     /// Shows what is applied and what is pending, and changes nothing: `migrate status`
@@ -22,7 +22,7 @@ pub enum MigrateCommand {
 
 /// How to say it.
 #[derive(Debug, Args)]
-pub struct MigrateArgs {
+pub(super) struct MigrateArgs {
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -71,7 +71,7 @@ struct Queue {
 ///
 /// # Errors
 /// Exit 1 when the tables must not be touched or a migration failed, and those of the database.
-pub async fn run(command: MigrateCommand, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(command: MigrateCommand, context: &Context) -> Result<(), Failure> {
     let schema = &context.config.database.schema;
     match command {
         MigrateCommand::Up(args) => {
@@ -131,7 +131,9 @@ fn show_status(status: &Status) {
 
 fn describe_pgmq(pgmq: Option<&Installation>) -> String {
     match pgmq {
-        Some(pgmq) => format!("pgmq: {} {}", pgmq.kind.as_str(), pgmq.version.as_deref().unwrap_or("of unknown version")),
+        Some(pgmq) => {
+            format!("pgmq: {} {}", pgmq.kind.as_str(), pgmq.version.as_deref().unwrap_or("of unknown version"))
+        }
         None => "pgmq: not there".to_owned(),
     }
 }

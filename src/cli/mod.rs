@@ -1,6 +1,7 @@
 //! The command line: one file a verb. `output` is the only place that prints, `exit` knows all exit codes.
 
 mod args;
+mod codes;
 mod config;
 mod context;
 mod doctor;
@@ -65,7 +66,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Run(_) => run::LOG_FILTER,
         _ => QUIET,
     };
-    logs::init(&context.config.log, filter).map_err(|error| Failure::new(Exit::Config, "E0802", error))?;
+    logs::init(&context.config.log, filter).map_err(|error| Failure::new(Exit::Config, codes::LOG, error))?;
     let control = runtime("control", CONTROL_THREADS)?;
     let jobs = match &cli.command {
         Command::Start(_) | Command::Run(_) => Some(runtime("jobs", context.config.runtime.job_threads)?),
@@ -100,9 +101,7 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, Failure> {
     if threads > 0 {
         builder.worker_threads(threads);
     }
-    builder
-        .thread_name(name)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, "E0803", format!("threads of the {name} runtime cannot be started: {error}")))
+    builder.thread_name(name).enable_all().build().map_err(|error| {
+        Failure::new(Exit::Failed, codes::THREADS, format!("threads of the {name} runtime cannot be started: {error}"))
+    })
 }

@@ -1,22 +1,24 @@
 //! The only place that prints. Data goes to stdout, everything else to stderr.
 //!
-//! A closed pipe (`singularity job list | head`) ends the output quietly. Money, durations and times have one form each.
+//! A closed pipe (`singularity job list | head`) ends the output quietly. Money, durations and times have one form
+//! each.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use super::codes;
 use super::exit::{Exit, Failure};
 
 /// Prints one line of data.
-pub fn line(text: impl AsRef<str>) {
+pub(super) fn line(text: impl AsRef<str>) {
     quiet(writeln!(io::stdout().lock(), "{}", text.as_ref()));
 }
 
 /// Prints one line for the person, apart from the data.
-pub fn note(text: impl AsRef<str>) {
+pub(super) fn note(text: impl AsRef<str>) {
     quiet(writeln!(io::stderr().lock(), "{}", text.as_ref()));
 }
 
@@ -24,20 +26,20 @@ pub fn note(text: impl AsRef<str>) {
 ///
 /// # Errors
 /// The value cannot be written as JSON.
-pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     line(to_json(value)?);
     Ok(())
 }
 
 fn to_json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, "E0801", error))
+    serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, codes::NOT_JSON, error))
 }
 
 /// Prints one JSON document: `schema`, a stable name with a version, and the fields of `body` beside it.
 ///
 /// # Errors
 /// The value cannot be written as JSON.
-pub fn document(schema: &'static str, body: &impl Serialize) -> Result<(), Failure> {
+pub(super) fn document(schema: &'static str, body: &impl Serialize) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Document<'a, T> {
         schema: &'static str,
@@ -48,7 +50,7 @@ pub fn document(schema: &'static str, body: &impl Serialize) -> Result<(), Failu
 }
 
 /// Prints names and values, one pair a line; the values begin in one column, and so do their further lines.
-pub fn pairs(pairs: &[(String, String)]) {
+pub(super) fn pairs(pairs: &[(String, String)]) {
     let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     for (name, value) in pairs {
         let mut lines = value.lines();
@@ -60,19 +62,23 @@ pub fn pairs(pairs: &[(String, String)]) {
 }
 
 /// Prints a table with a head line; numbers and all else are given as text.
-pub fn table(head: &[&str], rows: Vec<Vec<String>>) {
+pub(super) fn table(head: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head.iter().copied());
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(head.iter().copied());
     for row in rows {
         table.add_row(row);
     }
     for text in table.lines() {
-        line(text.trim_end());
+        // Without the padding of the first column.
+        line(text.strip_prefix(' ').unwrap_or(&text).trim_end());
     }
 }
 
 /// Prints why a command failed.
-pub fn failure(failure: &Failure) {
+pub(super) fn failure(failure: &Failure) {
     if let Some(message) = &failure.message {
         note(message);
     }
@@ -81,13 +87,8 @@ pub fn failure(failure: &Failure) {
     }
 }
 
-/// Whether a person watches stderr.
-pub fn is_interactive() -> bool {
-    io::stderr().is_terminal()
-}
-
 /// Dollars with six decimals; unknown is `?`.
-pub fn dollars(nanousd: Option<i64>) -> String {
+pub(super) fn dollars(nanousd: Option<i64>) -> String {
     let Some(nanousd) = nanousd else { return "?".into() };
     // Rounded half away from zero to the sixth decimal, in integers.
     let micro = (nanousd.unsigned_abs() + 500) / 1_000;
@@ -96,7 +97,7 @@ pub fn dollars(nanousd: Option<i64>) -> String {
 }
 
 /// Milliseconds for people: `850ms`, `12.3s`, `5m 10s`, `2h 3m`, `4d 2h`.
-pub fn millis(ms: i64) -> String {
+pub(super) fn millis(ms: i64) -> String {
     let ms = ms.max(0);
     match ms {
         0..1_000 => format!("{ms}ms"),
@@ -108,13 +109,13 @@ pub fn millis(ms: i64) -> String {
 }
 
 /// A moment relative to `now`: `12.3s ago`, `in 5m 0s`.
-pub fn relative(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+pub(super) fn relative(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let ms = (now - at).num_milliseconds();
     if ms >= 0 { format!("{} ago", millis(ms)) } else { format!("in {}", millis(-ms)) }
 }
 
 /// The first characters of a text on one line.
-pub fn shortened(text: &str, chars_max: usize) -> String {
+pub(super) fn shortened(text: &str, chars_max: usize) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.chars().count() <= chars_max {
         return line;
@@ -144,7 +145,14 @@ mod tests {
 
     #[test]
     fn durations_have_at_most_two_units() {
-        let cases = [(0, "0ms"), (999, "999ms"), (12_345, "12.3s"), (310_000, "5m 10s"), (7_380_000, "2h 3m"), (353_000_000, "4d 2h")];
+        let cases = [
+            (0, "0ms"),
+            (999, "999ms"),
+            (12_345, "12.3s"),
+            (310_000, "5m 10s"),
+            (7_380_000, "2h 3m"),
+            (353_000_000, "4d 2h"),
+        ];
         for (ms, text) in cases {
             assert_eq!(millis(ms), text);
         }

@@ -13,14 +13,14 @@ use crate::queue::engine::QueueCounts;
 
 /// Queues.
 #[derive(Debug, Subcommand)]
-pub enum QueueCommand {
+pub(super) enum QueueCommand {
     /// Unfinished jobs of each queue, and the instances that work on it: `queue list`
     List(ListArgs),
 }
 
 /// How to list them.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -53,7 +53,7 @@ struct Share {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn run(command: QueueCommand, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(command: QueueCommand, context: &Context) -> Result<(), Failure> {
     let QueueCommand::List(args) = command;
     let configured: Vec<&str> = context.config.queues.keys().map(String::as_str).collect();
     let queues = context
@@ -76,7 +76,8 @@ pub async fn run(command: QueueCommand, context: &Context) -> Result<(), Failure
 
 /// Queues that have unfinished jobs, that somebody works on, or that the configuration names.
 fn joined(counts: Vec<QueueCounts>, instances: &[crate::instance::InstanceRow], configured: &[&str]) -> Vec<Line> {
-    let empty = |queue: &str| QueueCounts { queue: queue.into(), available: 0, scheduled: 0, executing: 0, retryable: 0 };
+    let empty =
+        |queue: &str| QueueCounts { queue: queue.into(), available: 0, scheduled: 0, executing: 0, retryable: 0 };
     let line = |counts| Line { counts, instances: Vec::new() };
     let mut queues: BTreeMap<String, Line> =
         counts.into_iter().map(|counts| (counts.queue.clone(), line(counts))).collect();
@@ -113,6 +114,10 @@ fn rows(line: &Line) -> Vec<Vec<String>> {
         None => vec!["-".to_owned(), String::new(), String::new(), String::new()],
     };
     let first = [of_queue.clone(), of_instance(line.instances.first())].concat();
-    let further = line.instances.iter().skip(1).map(|share| [vec![String::new(); of_queue.len()], of_instance(Some(share))].concat());
+    let further = line
+        .instances
+        .iter()
+        .skip(1)
+        .map(|share| [vec![String::new(); of_queue.len()], of_instance(Some(share))].concat());
     std::iter::once(first).chain(further).collect()
 }

@@ -12,13 +12,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::runtime::Handle;
 
 use self::input::Input;
+use super::codes;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output;
 use super::signals::Stops;
 use super::start;
+use crate::error::Coded;
 use crate::node::Node;
-use crate::queue::QueueError;
+use crate::queue::{QueueError, State};
 use crate::workflow::{Batch, BatchRequest, EnqueuedBatch, Requests, RequestsError, Store};
 
 /// What `run` logs unless it is verbose: finished and failed jobs are in its table.
@@ -30,9 +32,9 @@ const LOOK_MAX: usize = 10_000;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
-pub struct RunArgs {
-    /// JSON Lines, one request a line with `prompt` or `messages` and optional `id`, `task_type`, `complexity`, `model`,
-    /// `max_tokens`, `temperature`; `-` reads standard input
+pub(super) struct RunArgs {
+    /// JSON Lines, one request a line with `prompt` or `messages` and optional `id`, `task_type`, `complexity`,
+    /// `model`, `max_tokens`, `temperature`; `-` reads standard input
     #[arg(value_name = "FILE|-")]
     pub file: PathBuf,
     /// One JSON object a line instead of a table
@@ -64,7 +66,8 @@ pub(super) async fn run(args: RunArgs, context: &Context, job_runtime: Handle) -
     }
     if !input.bad.is_empty() && !args.skip_bad {
         let text = format!("{} of {} lines cannot be used; nothing was enqueued", input.bad.len(), input.lines());
-        return Err(Failure::new(Exit::Usage, "E0810", text).hint("mend these lines, or leave them out with --skip-bad"));
+        return Err(Failure::new(Exit::Usage, codes::BAD_LINES, text)
+            .hint("mend these lines, or leave them out with --skip-bad"));
     }
     let mut stops = Stops::listen()?;
     let started = Instant::now();
@@ -106,7 +109,7 @@ async fn work(
         Waited::Done => true,
         Waited::Interrupted => false,
         Waited::GaveUp(reason) => {
-            return Err(Failure::new(Exit::GaveUp, "E0805", format!("the supervision tree gave up: {reason}")));
+            return Err(Failure::new(Exit::GaveUp, codes::GAVE_UP, format!("the supervision tree gave up: {reason}")));
         }
     };
     let report = report::Report::collect(input, &enqueued, &before, node.engine(), &store).await?;
@@ -140,8 +143,9 @@ fn refused(args: &RunArgs, input: &Input, error: RequestsError) -> Failure {
         for conflict in conflicts {
             let line = input.requests.get(conflict.index).map_or(0, |item| item.line);
             output::note(format!(
-                "{}:{line}: error[E0605]: id {:?} was used for another request before, in job {}",
+                "{}:{line}: error[{}]: id {:?} was used for another request before, in job {}",
                 args.file.display(),
+                error.code(),
                 conflict.id,
                 conflict.job_id
             ));
@@ -187,6 +191,7 @@ async fn wait(
     stops: &mut Stops,
 ) -> Result<Waited, QueueError> {
     let total = bar.length().unwrap_or_default();
+    let mut said = false;
     while !waiting.is_empty() {
         let pause = async {
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -201,9 +206,18 @@ async fn wait(
         };
         match states {
             Ok(states) => {
-                bar.set_message("");
+                let parked =
+                    states.iter().filter(|(_, state)| matches!(state, State::Scheduled | State::Retryable)).count();
                 let unfinished: BTreeSet<i64> =
                     states.into_iter().filter(|(_, state)| !state.is_terminal()).map(|(id, _)| id).collect();
+                let idle = parked > 0 && parked == unfinished.len();
+                bar.set_message(if idle { format!("{parked} wait for another attempt") } else { String::new() });
+                if idle && !std::mem::replace(&mut said, true) {
+                    output::note(format!(
+                        "{parked} requests wait for another attempt, because their provider failed or asked to wait; \
+                         `singularity job list` shows when and why"
+                    ));
+                }
                 for id in ids {
                     if !unfinished.contains(&id) {
                         waiting.remove(&id);

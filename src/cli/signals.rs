@@ -2,11 +2,12 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::codes;
 use super::exit::{Exit, Failure};
 
 /// SIGTERM and SIGINT, in the order in which they arrive.
 #[derive(Debug)]
-pub struct Stops {
+pub(super) struct Stops {
     term: Signal,
     int: Signal,
 }
@@ -16,8 +17,8 @@ impl Stops {
     ///
     /// # Errors
     /// The system allows no handler.
-    pub fn listen() -> Result<Self, Failure> {
-        let problem = |error| Failure::new(Exit::Failed, "E0804", format!("signals cannot be handled: {error}"));
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let problem = |error| Failure::new(Exit::Failed, codes::SIGNALS, format!("signals cannot be handled: {error}"));
         Ok(Self {
             term: signal(SignalKind::terminate()).map_err(problem)?,
             int: signal(SignalKind::interrupt()).map_err(problem)?,
@@ -25,7 +26,7 @@ impl Stops {
     }
 
     /// Resolves at the next signal. Cancel safe.
-    pub async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}

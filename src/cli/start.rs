@@ -3,16 +3,17 @@
 use clap::Args;
 use tokio::runtime::Handle;
 
+use super::codes;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output;
 use super::signals::Stops;
-use crate::node::{Node, NodeOptions};
+use crate::node::{Guardian, Node, NodeOptions};
 use crate::queue::Workers;
 
 /// Arguments of `start`.
 #[derive(Debug, Args)]
-pub struct StartArgs {
+pub(super) struct StartArgs {
     /// Name of this instance; without it INSTANCE_ID, else [instance] id of the configuration
     #[arg(long, value_name = "ID")]
     pub instance_id: Option<String>,
@@ -32,6 +33,7 @@ pub(super) fn options(context: &Context, instance_id: String, job_runtime: Handl
         instance_id,
         workers: Workers::default(),
         job_runtime,
+        guardian: Guardian::ThisProgram,
     }
 }
 
@@ -49,7 +51,7 @@ pub(super) async fn run(args: StartArgs, context: &Context, job_runtime: Handle)
         reason = node.gave_up() => {
             Box::pin(node.shutdown(std::future::ready(()))).await;
             let text = format!("the supervision tree gave up: {reason}");
-            return Err(Failure::new(Exit::GaveUp, "E0805", text).hint("see the log lines of target sup.report above"));
+            return Err(Failure::new(Exit::GaveUp, codes::GAVE_UP, text).hint("see the log lines of target sup.report above"));
         }
     }
     output::note("stopping: no more claims; running jobs may finish (a second signal hands them back at once)");

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use termtree::Tree;
 
+use super::codes;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::{live, output};
@@ -25,7 +26,7 @@ const REASON_CHARS_MAX: usize = 100;
 
 /// Whose tree, and how much of it.
 #[derive(Debug, Args)]
-pub struct TreeArgs {
+pub(super) struct TreeArgs {
     /// Only this instance; without it all that are online
     #[arg(long, value_name = "ID")]
     instance: Option<String>,
@@ -84,7 +85,7 @@ struct Mailbox {
 ///
 /// # Errors
 /// Exit 3 when no such instance is online, 5 when one does not answer, and those of the database.
-pub async fn run(args: TreeArgs, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(args: TreeArgs, context: &Context) -> Result<(), Failure> {
     let (answered, silent) = context.with_tables(async |storage| ask(storage, args.instance.as_deref()).await).await?;
     let mut shown = Vec::with_capacity(answered.len());
     for (row, mut tree) in answered {
@@ -132,7 +133,7 @@ async fn ask(storage: &Storage, wanted: Option<&str>) -> Result<Asked, Failure> 
         }
     }
     let failure = (!silent.is_empty()).then(|| {
-        Failure::new(Exit::TimedOut, "E0704", silent.join("\n"))
+        Failure::new(Exit::TimedOut, InstanceError::NO_ANSWER, silent.join("\n"))
             .hint("see `singularity instance list` for its heartbeats, and its log")
     });
     Ok((answered, failure))
@@ -142,7 +143,7 @@ fn choose(rows: Vec<InstanceRow>, wanted: Option<&str>) -> Result<Vec<InstanceRo
     let Some(wanted) = wanted else {
         let online: Vec<_> = rows.into_iter().filter(live::is_live).collect();
         if online.is_empty() {
-            let failure = Failure::new(Exit::NotFound, "E0825", "no instance is online");
+            let failure = Failure::new(Exit::NotFound, codes::NOBODY_ONLINE, "no instance is online");
             return Err(failure.hint("start one with `singularity start`"));
         }
         return Ok(online);
@@ -153,7 +154,9 @@ fn choose(rows: Vec<InstanceRow>, wanted: Option<&str>) -> Result<Vec<InstanceRo
     };
     match rows.into_iter().find(|row| row.instance_id == wanted) {
         Some(row) if live::is_live(&row) => Ok(vec![row]),
-        Some(row) => Err(not_online(format!("{}, last heartbeat {} ago", row.status, output::millis(row.heartbeat_age_ms)))),
+        Some(row) => {
+            Err(not_online(format!("{}, last heartbeat {} ago", row.status, output::millis(row.heartbeat_age_ms))))
+        }
         None => Err(not_online("unknown".into())),
     }
 }
@@ -170,7 +173,8 @@ fn prune(tree: &mut Value, depth: usize) {
 fn print(answered: &Answered) -> Result<(), Failure> {
     let view = View::deserialize(&answered.tree).map_err(|error| {
         let text = format!("the answer of instance \"{}\" cannot be read: {error}", answered.instance_id);
-        Failure::new(Exit::Failed, "E0826", text).hint("use --json, or the program version of that instance")
+        Failure::new(Exit::Failed, codes::STRANGE_ANSWER, text)
+            .hint("use --json, or the program version of that instance")
     })?;
     output::line(format!("{} {}", answered.instance_id, answered.status));
     output::line(branch(&view, Utc::now()).to_string().trim_end());
@@ -182,10 +186,13 @@ fn branch(view: &View, now: DateTime<Utc>) -> Tree<String> {
 }
 
 fn describe(view: &View, now: DateTime<Utc>) -> String {
-    let mut parts = vec![view.id.clone()];
+    // An executor is named by its job's id alone.
+    let is_job = view.labels.contains_key("attempt") && view.id.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts = vec![if is_job { format!("job {}", view.id) } else { view.id.clone() }];
     match view.kind.as_str() {
         "worker" => {}
-        kind => parts.push(format!("({})", view.strategy.as_deref().unwrap_or(kind).replace("dynamic_supervisor", "dynamic"))),
+        kind => parts
+            .push(format!("({})", view.strategy.as_deref().unwrap_or(kind).replace("dynamic_supervisor", "dynamic"))),
     }
     parts.push(view.state.clone());
     parts.extend(view.labels.iter().map(|(name, value)| format!("{name} {value}")));
@@ -218,7 +225,7 @@ mod tests {
             "restarts_in_window": 1, "restart_limit": 3, "uptime_ms": 61_000, "labels": {}, "later": true,
             "children": [
                 { "id": "default", "kind": "dynamic_supervisor", "state": "running", "restart_limit": 0, "children": [
-                    { "id": "job 7", "kind": "worker", "state": "running", "uptime_ms": 850,
+                    { "id": "7", "kind": "worker", "state": "running", "uptime_ms": 850,
                       "labels": { "worker": "llm_request", "attempt": "1/5", "step": "call_llm" }, "mailbox": mail },
                 ] },
             ],
@@ -242,7 +249,8 @@ mod tests {
     fn a_failure_is_told_on_the_line() {
         let now = Utc::now();
         let last_exit = Some(Exited { reason: "panic: boom\nat x".into(), at: now - chrono::TimeDelta::seconds(5) });
-        let view = View { id: "stager".into(), kind: "worker".into(), state: "running".into(), last_exit, ..View::default() };
+        let view =
+            View { id: "stager".into(), kind: "worker".into(), state: "running".into(), last_exit, ..View::default() };
         assert_eq!(describe(&view, now), "stager  running  last failure 5.0s ago: panic: boom at x");
     }
 

@@ -1,7 +1,7 @@
 //! The text of a configuration file: where a span is, and what of its line may be shown.
 //!
-//! A line may hold a secret that was pasted where a reference belongs, under any key and also in a line that is not TOML.
-//! So a line is shown whole only when its value is known to be none; otherwise what follows the `=` is left out.
+//! A line may hold a secret that was pasted where a reference belongs, under any key and also in a line that is not
+//! TOML. So a line is shown whole only when its value is known to be none; otherwise what follows the `=` is left out.
 
 use std::ops::Range;
 use std::path::Path;

@@ -199,7 +199,8 @@ fn each(items: &[Raw], check: impl Fn(&Raw) -> Result<ValueKind, Flaw>) -> Resul
     if flaws.is_empty() { Ok(ValueKind::Array(values)) } else { Err(flaws) }
 }
 
-/// A value for a message: escaped, shortened, and without what stands between `://` and `@`, where URLs carry passwords.
+/// A value for a message: escaped, shortened, and without what stands between `://` and `@`, where URLs carry
+/// passwords.
 pub(super) fn shown(text: &str) -> String {
     let mut safe = String::new();
     let text = match (text.find("://"), text.rfind('@')) {

@@ -1,7 +1,8 @@
 //! Loading: the shipped file, then a file, then the environment, then overrides; all problems at once.
 //!
-//! The shipped `actors.toml` is the compiled default, so what a person reads there is what runs. Its queues are replaced
-//! by a file that names any; its providers, models and task types are added to (`schema.rs` says which table does what).
+//! The shipped `actors.toml` is the compiled default, so what a person reads there is what runs. Its queues are
+//! replaced by a file that names any; its providers, models and task types are added to (`schema.rs` says which table
+//! does what).
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Configuration: `actors.toml`, its layers and its checks.
 //!
-//! `model.rs` is the result as types; `schema.rs` the same keys as data, with ranges; `load.rs` the order of the layers.
-//! A configuration that loads is valid: whoever gets a [`Config`] from [`load`] need not check it again.
+//! `model.rs` is the result as types; `schema.rs` the same keys as data, with ranges; `load.rs` the order of the
+//! layers. A configuration that loads is valid: whoever gets a [`Config`] from [`load`] need not check it again.
 
 mod check;
 mod document;

@@ -56,7 +56,7 @@ pub struct Instance {
     /// Time between heartbeats; 100 ms to 1 minute. Default 5 s.
     pub heartbeat: Period,
     /// Without a heartbeat for this long an instance counts as dead and its jobs are taken over; it stops its own jobs
-    /// before that. At least three heartbeats, at most a day. Default 30 s.
+    /// before that. At least three heartbeats and 10 s, at most a day. Default 30 s.
     pub stale_after: Period,
 }
 
@@ -64,8 +64,8 @@ pub struct Instance {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Database {
-    /// `env:NAME` or `file:PATH`. When the default `env:DATABASE_URL` is not set, the embedded server is used; any other
-    /// reference that cannot be read is an error.
+    /// `env:NAME` or `file:PATH`. When the default `env:DATABASE_URL` is not set, the embedded server is used; any
+    /// other reference that cannot be read is an error.
     pub url: SecretRef,
     /// PostgreSQL schema of the Oban tables and ours: an identifier of `[a-z_][a-z0-9_]*`, at most 30 characters.
     pub schema: String,

@@ -42,7 +42,7 @@ impl fmt::Display for Origin {
             Self::File { path, line: 0 } => write!(f, "{}", path.display()),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Environment { name } => write!(f, "environment variable {name}"),
-            Self::Override { key } => write!(f, "--override {key}"),
+            Self::Override { key } => write!(f, "--set {key}"),
             Self::Default => write!(f, "default"),
         }
     }

@@ -1,7 +1,7 @@
 //! The effective configuration as a list: key, value, and the layer that the value comes from.
 //!
-//! Secrets are references everywhere in the configuration, so nothing has to be left out. The text form is TOML and loads
-//! as the same configuration.
+//! Secrets are references everywhere in the configuration, so nothing has to be left out. The text form is TOML and
+//! loads as the same configuration.
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,7 @@
 //! What is wrong with a configuration: every problem with its code, its place and a way out.
 //!
-//! A person who edits a file wants all mistakes at once, so loading returns a list. Nothing here ever holds the value of
-//! a secret: excerpts are masked before they get here (`document.rs`), messages about secrets name no value.
+//! A person who edits a file wants all mistakes at once, so loading returns a list. Nothing here ever holds the value
+//! of a secret: excerpts are masked before they get here (`document.rs`), messages about secrets name no value.
 
 use std::fmt;
 
@@ -135,7 +135,8 @@ impl Problems {
         });
     }
 
-    /// Whether something is already known to be wrong with `key` or below it: what follows from that is not reported again.
+    /// Whether something is already known to be wrong with `key` or below it: what follows from that is not reported
+    /// again.
     pub(super) fn touch(&self, key: &str) -> bool {
         self.0.iter().any(|problem| is_at_or_below(&problem.key, key))
     }

@@ -1,7 +1,7 @@
 //! The keys of `actors.toml` as data: names, types, ranges, and how a file meets the shipped one.
 //!
-//! It repeats the shape of `model.rs` because serde stops at its first error and knows no ranges; a test compares the two
-//! key by key. With it, a file, environment variables and overrides go through the same checks.
+//! It repeats the shape of `model.rs` because serde stops at its first error and knows no ranges; a test compares the
+//! two key by key. With it, a file, environment variables and overrides go through the same checks.
 
 use super::kind::{Kind, Rule};
 use super::period::Period;
@@ -102,6 +102,10 @@ const POLL_MIN: Period = Period::from_millis(10);
 /// Shortest limit of a statement or an attempt, and shortest heartbeat: below it, ordinary delays count as failures.
 const LIMIT_MIN: Period = Period::from_millis(100);
 
+/// An instance stops its jobs between the end of its lease and the moment in which others take them over; 10 s leave 3
+/// s for that.
+const STALE_AFTER_MIN: Period = Period::from_secs(10);
+
 const QUEUE: Node = table(&[
     ("limit", integer(1, 10_000)),
     ("paused", Node::Leaf(Kind::Bool)),
@@ -167,7 +171,7 @@ pub(super) static ROOT: Node = table(&[
             ("id", text(rules::instance_id)),
             ("capabilities", Node::Leaf(Kind::Texts(rules::name))),
             ("heartbeat", period(LIMIT_MIN, MINUTE)),
-            ("stale_after", period(LIMIT_MIN, DAY)),
+            ("stale_after", period(STALE_AFTER_MIN, DAY)),
         ]),
     ),
     (

@@ -63,7 +63,9 @@ impl Control {
 
     /// The child that answers for `instance_id`.
     pub fn child(db: Database, instance_id: Arc<str>, address: &Address<ControlMsg>, answer: Answer) -> ChildSpec {
-        ChildSpec::actor::<Self>("control", address, move || (db.clone(), Arc::clone(&instance_id), Arc::clone(&answer)))
+        ChildSpec::actor::<Self>("control", address, move || {
+            (db.clone(), Arc::clone(&instance_id), Arc::clone(&answer))
+        })
     }
 
     async fn answer_all(&self) -> Result<(), DbError> {
@@ -116,7 +118,9 @@ impl Actor for Control {
         }
         if matches!(msg, ControlMsg::Poll) {
             self.polls = self.polls.wrapping_add(1);
-            if self.polls.is_multiple_of(CLEAN_EVERY_POLLS) && let Err(error) = self.clean().await {
+            if self.polls.is_multiple_of(CLEAN_EVERY_POLLS)
+                && let Err(error) = self.clean().await
+            {
                 tracing::debug!(target: "instance", %error, "old questions stay");
             }
             self.timer = ctx.send_after(POLL, ControlMsg::Poll);
@@ -163,9 +167,12 @@ pub async fn ask(
     .await?;
     let answered = async {
         loop {
-            let answer = sqlx::query_scalar!("SELECT answer FROM control_requests WHERE id = $1 AND answered_at IS NOT NULL", id)
-                .fetch_optional(db.pool())
-                .await?;
+            let answer = sqlx::query_scalar!(
+                "SELECT answer FROM control_requests WHERE id = $1 AND answered_at IS NOT NULL",
+                id
+            )
+            .fetch_optional(db.pool())
+            .await?;
             if let Some(answer) = answer {
                 return Ok::<_, InstanceError>(answer.unwrap_or(Value::Null));
             }

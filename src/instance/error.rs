@@ -49,6 +49,9 @@ impl From<sqlx::Error> for InstanceError {
 }
 
 impl InstanceError {
+    /// Code of [`Self::NoAnswer`], and of answers that tell nothing.
+    pub const NO_ANSWER: &str = "E0704";
+
     /// Whether the database is away, so that the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Db(error) if error.is_unavailable())
@@ -61,7 +64,7 @@ impl Coded for InstanceError {
             Self::BadId(_) => "E0701",
             Self::InUse { .. } => "E0702",
             Self::NotOnline { .. } => "E0703",
-            Self::NoAnswer { .. } => "E0704",
+            Self::NoAnswer { .. } => Self::NO_ANSWER,
             Self::Db(error) => error.code(),
         }
     }
@@ -69,7 +72,9 @@ impl Coded for InstanceError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::BadId(_) => Some("choose another id with --instance-id or INSTANCE_ID".into()),
-            Self::InUse { .. } => Some("stop that process, or choose another id with --instance-id or INSTANCE_ID".into()),
+            Self::InUse { .. } => {
+                Some("stop that process, or choose another id with --instance-id or INSTANCE_ID".into())
+            }
             Self::NotOnline { .. } => Some("see `singularity instance list`".into()),
             Self::NoAnswer { .. } => Some("see `singularity instance list` for its last heartbeat, and its log".into()),
             Self::Db(error) => error.hint(),

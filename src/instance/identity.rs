@@ -33,7 +33,10 @@ impl Identity {
         let (hostname, pid) = (hostname(), std::process::id());
         let instance_id = if id == "auto" { format!("{hostname}:{pid}") } else { id.to_owned() };
         let chars = instance_id.chars().count();
-        if chars == 0 || chars > INSTANCE_ID_CHARS_MAX || instance_id.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        if chars == 0
+            || chars > INSTANCE_ID_CHARS_MAX
+            || instance_id.chars().any(|c| c.is_whitespace() || c.is_control())
+        {
             return Err(InstanceError::BadId(instance_id));
         }
         Ok(Self { instance_id, incarnation: Uuid::now_v7(), hostname, pid, host_key: host_key() })
@@ -43,7 +46,9 @@ impl Identity {
 /// Host name as the kernel knows it.
 fn hostname() -> String {
     let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let name = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_else(|| "localhost".into());
+    let name = read("/proc/sys/kernel/hostname")
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_else(|| "localhost".into());
     // Leaves room for the process id within the limit of an instance id.
     name.chars().filter(|c| !c.is_whitespace()).take(48).collect()
 }

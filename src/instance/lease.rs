@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Share of `stale_after` for which a stored heartbeat lets an instance work. The rest is for stopping jobs.
+/// Share of `stale_after` for which a stored heartbeat lets an instance work. The rest is for stopping jobs: 3 s of the
+/// smallest `stale_after` that a configuration may set, 10 s.
 const LEASE_SHARE: f64 = 0.7;
 
 /// The lease. Cheap to clone; all clones are one lease.

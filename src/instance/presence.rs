@@ -118,6 +118,7 @@ impl Presence {
     /// [`InstanceError::InUse`], [`InstanceError::Db`].
     pub async fn refuse_taken(&self, identity: &Identity) -> Result<(), InstanceError> {
         self.mark_dead().await?;
+        self.forget_old().await?;
         match self.get(&identity.instance_id).await? {
             Some(row) if row.status != "offline" => Err(self.in_use(identity).await?),
             _ => Ok(()),
@@ -179,7 +180,8 @@ impl Presence {
         Ok(())
     }
 
-    /// Marks instances offline whose heartbeat is stale or whose process is gone from this machine; returns their names.
+    /// Marks instances offline whose heartbeat is stale or whose process is gone from this machine; returns their
+    /// names.
     ///
     /// # Errors
     /// [`DbError`].
@@ -203,6 +205,22 @@ impl Presence {
         .fetch_all(self.db.pool())
         .await?;
         Ok(dead)
+    }
+
+    /// Forgets instances that have been offline for a week and left no job: every process without a name of its own
+    /// leaves a row.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn forget_old(&self) -> Result<(), DbError> {
+        sqlx::query!(
+            "DELETE FROM instance_registry r
+             WHERE r.status = 'offline' AND r.last_heartbeat < clock_timestamp() - interval '7 days'
+               AND NOT EXISTS (SELECT FROM oban_jobs j WHERE j.state = 'executing' AND j.attempted_by[1] = r.instance_id)"
+        )
+        .execute(self.db.pool())
+        .await?;
+        Ok(())
     }
 
     /// All instances, online ones first.

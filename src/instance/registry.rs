@@ -1,7 +1,8 @@
 //! Keeps this process in `instance_registry`: registers it, beats, and stops its jobs when it could not.
 //!
-//! Self-fence: at the moment at which the [`Lease`] runs out because heartbeats failed, or the registry says that others already counted
-//! this instance as dead, running jobs are stopped and nothing is claimed until a heartbeat is stored again.
+//! Self-fence: at the moment at which the [`Lease`] runs out because heartbeats failed, or when the registry says that
+//! others already counted this instance as dead, running jobs are stopped and nothing is claimed until a heartbeat is
+//! stored again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -85,7 +86,9 @@ impl Registry {
             }
             Ok(Ok(BeatAnswer::Replaced)) => {
                 self.fence("another process has taken this instance's id");
-                return Err(ActorError::msg("another process has taken this instance's id; give each its own INSTANCE_ID"));
+                return Err(ActorError::msg(
+                    "another process has taken this instance's id; give each its own INSTANCE_ID",
+                ));
             }
             Ok(Err(error)) => self.missed(&error.to_string()),
             Err(_) => self.missed("the database did not answer in time"),
@@ -134,7 +137,8 @@ impl Actor for Registry {
     async fn init(ctx: &Ctx<RegistryMsg>, args: RegistryArgs) -> Result<Self, ActorError> {
         let begun = Instant::now();
         let stale_after_ms = i64::try_from(args.stale_after.as_millis()).unwrap_or(i64::MAX);
-        let registered = args.presence.register(&args.identity, &args.capabilities, &(args.beat)(), stale_after_ms).await;
+        let registered =
+            args.presence.register(&args.identity, &args.capabilities, &(args.beat)(), stale_after_ms).await;
         let mut failing = false;
         match registered {
             Ok(()) => args.lease.renew(begun),

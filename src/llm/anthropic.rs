@@ -1,7 +1,7 @@
 //! Anthropic's messages: request JSON, and events → draft. Pure.
 //!
-//! System messages travel outside the conversation, `max_tokens` is required, and the usage of `message_delta` is cumulative:
-//! it replaces what `message_start` said. An error event may follow a status of 200.
+//! System messages travel outside the conversation, `max_tokens` is required, and the usage of `message_delta` is
+//! cumulative: it replaces what `message_start` said. An error event may follow a status of 200.
 
 use serde_json::{Map, Value, json};
 

@@ -1,8 +1,9 @@
 //! Circuit breaker of one endpoint: closed → open → half-open with one probe → closed. Pure: the clock is an argument.
 //!
-//! It keeps a queue from spending attempts and money on an endpoint that is known to be in trouble. It is never a failure of
-//! the job: while it is open because of load or trouble, calls are told when to come back; while it is open because of a key or
-//! money, they get the same class and reason at once. Half-open sends one probe; everybody else waits for its outcome.
+//! It keeps a queue from spending attempts and money on an endpoint that is known to be in trouble. It is never a
+//! failure of the job: while it is open because of load or trouble, calls are told when to come back; while it is open
+//! because of a key or money, they get the same class and reason at once. Half-open sends one probe; everybody else
+//! waits for its outcome.
 
 use std::time::Duration;
 
@@ -187,8 +188,8 @@ impl Breaker {
         opens
     }
 
-    /// Gives leave back without an outcome: the call was dropped, or ended in trouble of another kind. A probe's place is free
-    /// again at once.
+    /// Gives leave back without an outcome: the call was dropped, or ended in trouble of another kind. A probe's place
+    /// is free again at once.
     pub fn abandon(&mut self, permit: Permit) {
         if let State::HalfOpen { cause } = &self.state
             && permit.is_probe
@@ -225,7 +226,8 @@ impl Breaker {
         }
     }
 
-    /// An outcome of a call that began before it opened adds what is new: a longer wait, or a cause that waiting does not cure.
+    /// An outcome of a call that began before it opened adds what is new: a longer wait, or a cause that waiting does
+    /// not cure.
     fn record_late(&mut self, now: Duration, late: Cause, retry_after: Option<Duration>) {
         let State::Open { until, cause } = &mut self.state else { return };
         if let Some(wait) = retry_after {

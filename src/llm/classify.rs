@@ -1,7 +1,7 @@
 //! Status, headers and body of a failed call → class of the error. Pure; the clock is an argument.
 //!
-//! One function serves both wire formats, because their words do not collide. Order of precedence: what concerns our money or
-//! the content (wherever it is said), then the status, then the body's word, then `x-should-retry`.
+//! One function serves both wire formats, because their words do not collide. Order of precedence: what concerns our
+//! money or the content (wherever it is said), then the status, then the body's word, then `x-should-retry`.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use super::text::{excerpt, tidy};
 /// Longest announced wait that is believed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
 
-/// Codes that mean that the account has no money or no quota left. OpenAI sends the first three with a 429, which its own
-/// clients would retry; the others are those of compatible providers.
+/// Codes that mean that the account has no money or no quota left. OpenAI sends the first three with a 429, which its
+/// own clients would retry; the others are those of compatible providers.
 const EXHAUSTED: [&str; 6] = [
     "insufficient_quota",
     "billing_hard_limit_reached",
@@ -94,8 +94,8 @@ impl ErrorBody {
 }
 
 impl Hints {
-    /// Reads `retry-after-ms`, then `retry-after` as seconds, then as an HTTP date (the order of the official clients), then
-    /// OpenAI's reset of a limit that has nothing remaining.
+    /// Reads `retry-after-ms`, then `retry-after` as seconds, then as an HTTP date (the order of the official clients),
+    /// then OpenAI's reset of a limit that has nothing remaining.
     pub(crate) fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let millis = text("retry-after-ms").and_then(|value| seconds(value, 0.001));

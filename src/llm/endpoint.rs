@@ -1,7 +1,7 @@
 //! Where a provider is and how it is addressed: URL, key, headers, client.
 //!
-//! A key is read at each call and lives as long as the call, so that a rotated one is used at once and a missing one is an error
-//! of the call. No error or debug output contains it.
+//! A key is read at each call and lives as long as the call, so that a rotated one is used at once and a missing one is
+//! an error of the call. No error or debug output contains it.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -50,8 +50,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// `base_url` is the root of the API; the provider's own when absent. On the provider's own host a missing key reference
-    /// means the usual environment variable.
+    /// `base_url` is the root of the API; the provider's own when absent. On the provider's own host a missing key
+    /// reference means the usual environment variable.
     ///
     /// # Errors
     /// What is wrong with the address, as a sentence.

@@ -1,7 +1,7 @@
 //! Why there is no answer, and what a job should do about it.
 //!
-//! The class is what everybody acts on: the breaker, the job, the learner. It says whose trouble it is, not which status
-//! came; `classify` makes it from status, headers and body.
+//! The class is what everybody acts on: the breaker, the job, the learner. It says whose trouble it is, not which
+//! status came; `classify` makes it from status, headers and body.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! The one door to all models: names → providers, breakers, prices.
 //!
-//! Built once from the frozen configuration and shared; calls need no lock but the breakers', which is never held across an
-//! await. Which model serves a request is decided elsewhere: here a name is called or not called.
+//! Built once from the frozen configuration and shared; calls need no lock but the breakers', which is never held
+//! across an await. Which model serves a request is decided elsewhere: here a name is called or not called.
 //!
-//! There are two breakers on the way of a call, because trouble has two scopes: money and rejected keys concern every model of a
-//! provider, everything else the one model.
+//! There are two breakers on the way of a call, because trouble has two scopes: money and rejected keys concern every
+//! model of a provider, everything else the one model.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -120,8 +120,8 @@ fn lock(breaker: &Mutex<Breaker>) -> MutexGuard<'_, Breaker> {
 }
 
 impl Gateway {
-    /// Builds all providers and models. No key is read and no connection made: a missing key is an error of the call that
-    /// needs it.
+    /// Builds all providers and models. No key is read and no connection made: a missing key is an error of the call
+    /// that needs it.
     ///
     /// # Errors
     /// Every problem of `[providers]` and `[models]` at once.
@@ -190,14 +190,14 @@ impl Gateway {
         self.providers.iter().map(status).collect()
     }
 
-    /// Asks a model. A connection that fails before anything of an answer came is tried once more in place; everything else
-    /// is the job's to repeat, see [`LlmError::advice`].
+    /// Asks a model. A connection that fails before anything of an answer came is tried once more in place; everything
+    /// else is the job's to repeat, see [`LlmError::advice`].
     ///
-    /// `attempt` numbers the calls for one request, from 1. It must differ from call to call, snoozed ones included, which
-    /// spend no attempt of the job: a simulated model draws the fate of a call from it.
+    /// `attempt` numbers the calls for one request, from 1. It must differ from call to call, snoozed ones included,
+    /// which spend no attempt of the job: a simulated model draws the fate of a call from it.
     ///
-    /// Cancel safety: dropping the future closes the connection and frees a breaker's probe. What the provider bills for the
-    /// part that it produced is recorded nowhere.
+    /// Cancel safety: dropping the future closes the connection and frees a breaker's probe. What the provider bills
+    /// for the part that it produced is recorded nowhere.
     ///
     /// # Errors
     /// `E0501` to `E0507`, by class.

@@ -1,7 +1,7 @@
 //! One call to a provider over HTTP: four time limits, one retry in place.
 //!
-//! Always streams on the wire, also though the caller wants one answer: that gives the time to the first token, sees a hanging
-//! server early, and makes dropping the call close the connection.
+//! Always streams on the wire, also though the caller wants one answer: that gives the time to the first token, sees a
+//! hanging server early, and makes dropping the call close the connection.
 
 use std::time::Duration;
 
@@ -43,11 +43,11 @@ struct Exchange<'a> {
 
 /// Asks the model called `model` at the provider.
 ///
-/// A call of which nothing came back is tried once more in place: whether the provider has billed it is unknown, and most
-/// such losses are connections that went stale.
+/// A call of which nothing came back is tried once more in place: whether the provider has billed it is unknown, and
+/// most such losses are connections that went stale.
 ///
-/// Cancel safety: dropping the future closes the connection; the provider may bill what it has produced until then, and that is
-/// recorded nowhere.
+/// Cancel safety: dropping the future closes the connection; the provider may bill what it has produced until then, and
+/// that is recorded nowhere.
 pub(crate) async fn call(
     endpoint: &Endpoint,
     model: &str,

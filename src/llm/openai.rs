@@ -1,7 +1,7 @@
 //! OpenAI's chat completions, spoken by many compatible servers: request JSON, and events → draft. Pure.
 //!
-//! The stream is data-only events; usage comes last, in a chunk without choices, then the literal `[DONE]`. Compatible servers
-//! leave out each of these at times, so a finish reason completes an answer as well.
+//! The stream is data-only events; usage comes last, in a chunk without choices, then the literal `[DONE]`. Compatible
+//! servers leave out each of these at times, so a finish reason completes an answer as well.
 
 use serde_json::{Map, Value, json};
 
@@ -20,8 +20,8 @@ pub(crate) const HOST: &str = "api.openai.com";
 
 const DONE: &str = "[DONE]";
 
-/// The body of a request. `max_tokens` is deprecated at OpenAI, whose newer models refuse it, and the only name that all
-/// compatible servers know.
+/// The body of a request. `max_tokens` is deprecated at OpenAI, whose newer models refuse it, and the only name that
+/// all compatible servers know.
 pub(crate) fn body(model: &str, request: &ChatRequest, max_tokens: u32, own_host: bool) -> Value {
     let messages: Vec<Value> =
         request.messages.iter().map(|m| json!({"role": m.role.as_str(), "content": m.content})).collect();

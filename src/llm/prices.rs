@@ -1,7 +1,7 @@
 //! What a call costs, in integers.
 //!
-//! A price is whole pico-dollars a token (every list price of the large providers is), a call is summed up in `i128`, and
-//! one rounding at the end gives nano-dollars. A model without a price has no cost: `None`, never 0.
+//! A price is whole pico-dollars a token (every list price of the large providers is), a call is summed up in `i128`,
+//! and one rounding at the end gives nano-dollars. A model without a price has no cost: `None`, never 0.
 
 use std::collections::BTreeMap;
 
@@ -150,8 +150,8 @@ impl ModelPrice {
         self.rates
     }
 
-    /// The price of `[models.NAME.price]`. An hour in the cache costs twice the input price, as at the only provider that
-    /// offers it.
+    /// The price of `[models.NAME.price]`. An hour in the cache costs twice the input price, as at the only provider
+    /// that offers it.
     ///
     /// # Errors
     /// `E0521` when an amount is negative, not finite, too large or finer than a pico-dollar a token.
@@ -208,8 +208,8 @@ impl PriceTable {
         &self.version
     }
 
-    /// The price of a model by the provider's name for it. A trailing date of eight digits (`-20251101`) names a snapshot at
-    /// its model's price and is ignored when the full name is not listed.
+    /// The price of a model by the provider's name for it. A trailing date of eight digits (`-20251101`) names a
+    /// snapshot at its model's price and is ignored when the full name is not listed.
     pub fn get(&self, model: &str) -> Option<&ModelPrice> {
         self.models.get(model).or_else(|| {
             let (stem, date) = model.rsplit_once('-')?;

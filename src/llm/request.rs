@@ -1,7 +1,7 @@
 //! What is asked of a model, in no provider's format.
 //!
-//! A request is stored as job arguments and read back later, possibly by a newer build, so every field but the messages is
-//! optional and the limits are checked again before each call.
+//! A request is stored as job arguments and read back later, possibly by a newer build, so every field but the messages
+//! is optional and the limits are checked again before each call.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,8 +61,8 @@ pub struct ChatRequest {
     /// 0 to 2; the provider's default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// Sent as `Idempotency-Key`, so that a provider that knows the header answers a repeated call from its memory. Visible
-    /// ASCII of at most [`IDEMPOTENCY_KEY_BYTES_MAX`] bytes.
+    /// Sent as `Idempotency-Key`, so that a provider that knows the header answers a repeated call from its memory.
+    /// Visible ASCII of at most [`IDEMPOTENCY_KEY_BYTES_MAX`] bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
 }

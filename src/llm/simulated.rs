@@ -1,8 +1,8 @@
 //! A provider without network: made-up answers, so that a newcomer without a key sees real flow.
 //!
-//! Every draw comes from a hash of (seed, model, request), and those about the fate of a call also from the number of the call,
-//! so that a failed request can succeed later and a test can know in advance what will happen. The hash is SHA-256, not a
-//! random number generator, because generators may change their sequences between versions.
+//! Every draw comes from a hash of (seed, model, request), and those about the fate of a call also from the number of
+//! the call, so that a failed request can succeed later and a test can know in advance what will happen. The hash is
+//! SHA-256, not a random number generator, because generators may change their sequences between versions.
 
 use std::time::Duration;
 

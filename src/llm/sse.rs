@@ -58,8 +58,8 @@ impl Decoder {
         self.extend_line(bytes)
     }
 
-    /// Ends the stream: what is pending counts as if its blank line had come. The standard drops it, but some servers end
-    /// their last event with the connection. The caller must check that the event is whole.
+    /// Ends the stream: what is pending counts as if its blank line had come. The standard drops it, but some servers
+    /// end their last event with the connection. The caller must check that the event is whole.
     pub(crate) fn finish(mut self) -> Option<Event> {
         let mut events = Vec::new();
         // An event that is too large ends like one that was cut: it is not there.

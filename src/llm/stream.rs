@@ -1,5 +1,5 @@
-//! Bytes of a body with status 200 → reply or failure, for either format and for servers that ignore `stream: true`. Pure: the
-//! time since the request is an argument.
+//! Bytes of a body with status 200 → reply or failure, for either format and for servers that ignore `stream: true`.
+//! Pure: the time since the request is an argument.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use super::sse::{Decoder, EVENT_BYTES_MAX};
 use super::text::excerpt;
 use super::{anthropic, openai};
 
-/// Largest body that is read in all. A stream of 128,000 tokens at 400 bytes an event is about 50 MB; none of it is kept but
-/// the text.
+/// Largest body that is read in all. A stream of 128,000 tokens at 400 bytes an event is about 50 MB; none of it is
+/// kept but the text.
 pub(crate) const BODY_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Largest answer in one JSON object.
 const JSON_BYTES_MAX: usize = 8 * 1024 * 1024;

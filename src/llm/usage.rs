@@ -146,8 +146,8 @@ mod tests {
     #[test]
     fn anthropic_counts_cached_input_beside() {
         let usage = Usage::from_anthropic(&json!({
-            "input_tokens": 300, "output_tokens": 50, "cache_read_input_tokens": 600, "cache_creation_input_tokens": 100,
-            "cache_creation": {"ephemeral_5m_input_tokens": 40, "ephemeral_1h_input_tokens": 60},
+            "input_tokens": 300, "output_tokens": 50, "cache_read_input_tokens": 600,
+            "cache_creation_input_tokens": 100, "cache_creation": {"ephemeral_5m_input_tokens": 40, "ephemeral_1h_input_tokens": 60},
             "output_tokens_details": {"thinking_tokens": 20}
         }))
         .unwrap();

@@ -10,18 +10,16 @@ use tokio::runtime::Handle;
 
 use super::error::NodeError;
 use super::notices::{Notices, NoticesArgs};
-use super::storage::Storage;
+use super::storage::{Guardian, Storage};
 use crate::config::Config;
 use crate::instance::{Beat, Control, Identity, Lease, Presence, Registry, RegistryArgs};
 use crate::llm::Gateway;
 use crate::postgres::migrate;
 use crate::queue::{
-    Completer, Completions, Engine, JobRuntime, Lifeline, LifelineArgs, Producer, ProducerArgs, QueueState, Queues, Stager,
-    StagerArgs, StopCause, Workers,
+    Completer, Completions, Engine, JobRuntime, Lifeline, LifelineArgs, Producer, ProducerArgs, QueueState, Queues,
+    Stager, StagerArgs, StopCause, Workers,
 };
-use crate::supervision::{
-    DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System,
-};
+use crate::supervision::{DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
 
 /// Executors of one queue: its largest limit, and as many that have reported and are about to end. The limit itself is
@@ -41,6 +39,26 @@ pub struct NodeOptions {
     pub workers: Workers,
     /// Runtime that job code runs on. The node's own actors run on the runtime that starts it.
     pub job_runtime: Handle,
+    /// Who looks after the embedded server, where it is used.
+    pub guardian: Guardian,
+}
+
+impl NodeOptions {
+    /// A node with this configuration whose jobs run on the runtime of the caller; no workers beside the built-in ones,
+    /// an instance id of its own, paths from the present folder.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config: Arc::new(config),
+            base_dir: PathBuf::from("."),
+            instance_id: "auto".into(),
+            workers: Workers::default(),
+            job_runtime: Handle::current(),
+            guardian: Guardian::Nobody,
+        }
+    }
 }
 
 /// A running node. Stop it with [`Node::shutdown`]; dropping it abandons its jobs to others.
@@ -64,7 +82,8 @@ impl Node {
     /// [`NodeError`]; what was started is stopped again.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
         let identity = Arc::new(Identity::of_this_process(&options.instance_id)?);
-        let storage = Storage::open(&options.config, &options.base_dir, &identity.instance_id).await?;
+        let storage =
+            Storage::open(&options.config, &options.base_dir, &identity.instance_id, options.guardian).await?;
         match Self::start_on(options, identity, storage.clone()).await {
             Ok(node) => Ok(node),
             Err(error) => {
@@ -92,7 +111,8 @@ impl Node {
         workers.register_executable(WorkflowWorker::new(definition, store));
         workers.extend(options.workers);
 
-        let queues = Queues::new(config.queues.iter().map(|(name, queue)| QueueState::new(name, queue.limit, queue.paused)));
+        let queues =
+            Queues::new(config.queues.iter().map(|(name, queue)| QueueState::new(name, queue.limit, queue.paused)));
         let draining = Arc::new(AtomicBool::new(false));
         let system = System::new(&identity.instance_id);
         let parts = Parts {
@@ -174,7 +194,9 @@ impl Parts {
         };
         let system = self.system.clone();
         let answer = Arc::new(move |action: &str, _body: &Value| match action {
-            "tree" => serde_json::to_value(system.snapshot()).unwrap_or_else(|error| json!({ "error": error.to_string() })),
+            "tree" => {
+                serde_json::to_value(system.snapshot()).unwrap_or_else(|error| json!({ "error": error.to_string() }))
+            }
             other => json!({ "error": format!("this version knows no action {other:?}") }),
         });
         let instance = SupervisorSpec::new("instance", Strategy::OneForOne)
@@ -198,7 +220,8 @@ impl Parts {
         for queue in self.queues.iter() {
             let handle = DynamicHandle::new();
             executors = executors.child(DynamicSupervisorSpec::new(queue.name(), EXECUTORS_MAX).into_child(&handle));
-            let poll = self.config.queues.get(queue.name()).map_or(Duration::from_secs(1), |queue| queue.poll_interval.get());
+            let poll =
+                self.config.queues.get(queue.name()).map_or(Duration::from_secs(1), |queue| queue.poll_interval.get());
             producers = producers.child(Producer::child(ProducerArgs {
                 queue: Arc::clone(queue),
                 engine: self.engine.clone(),

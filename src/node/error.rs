@@ -2,10 +2,10 @@
 
 use crate::error::Coded;
 use crate::instance::InstanceError;
+use crate::postgres::DbError;
 #[cfg(feature = "embedded-postgres")]
 use crate::postgres::embedded::EmbeddedError;
 use crate::postgres::migrate::MigrateError;
-use crate::postgres::DbError;
 use crate::supervision::StartError;
 
 /// Why a node does not start, or a command does not reach its database.
@@ -44,6 +44,7 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    #[cfg(feature = "embedded-postgres")]
     pub(super) fn blocking(error: tokio::task::JoinError) -> Self {
         Self::Interrupted(error.to_string())
     }

@@ -14,6 +14,40 @@
 //! ```
 //!
 //! The completer stands before the executors, so that it still stores what they report while they stop.
+//!
+//! A node in a program of one's own, with a worker of one's own:
+//!
+//! ```no_run
+//! use serde_json::json;
+//! use singularity::config::Config;
+//! use singularity::node::{Node, NodeOptions};
+//! use singularity::queue::{JobContext, NewJob, Outcome, Worker};
+//!
+//! struct Greet;
+//!
+//! impl Worker for Greet {
+//!     fn name(&self) -> &str {
+//!         "greet"
+//!     }
+//!
+//!     async fn perform(&self, context: JobContext) -> Outcome {
+//!         match context.job.args["name"].as_str() {
+//!             Some(_name) => Outcome::Completed,
+//!             None => Outcome::Cancelled("args have no name".into()),
+//!         }
+//!     }
+//! }
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut options = NodeOptions::new(Config::shipped()?);
+//! options.workers.register(Greet);
+//! let node = Node::start(options).await?;
+//! node.engine().insert(NewJob::new("greet", json!({"name": "Joe"}))).await?;
+//! // Let running jobs finish for as long as the configured grace.
+//! node.shutdown(std::future::pending()).await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod assembly;
 mod error;
@@ -24,4 +58,4 @@ mod storage;
 pub use assembly::{Node, NodeOptions};
 pub use error::NodeError;
 pub use shutdown::Drained;
-pub use storage::{Source, Storage};
+pub use storage::{Guardian, Source, Storage};

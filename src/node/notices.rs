@@ -1,7 +1,7 @@
 //! Hears what others say on the database's channels and wakes whom it concerns.
 //!
-//! Notices are hints: whenever some may have been lost, every producer looks at the table. While the database is away an
-//! embedded server is started again.
+//! Notices are hints: whenever some may have been lost, every producer looks at the table. While the database is away
+//! an embedded server is started again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -71,6 +71,7 @@ impl Actor for Notices {
             }
         }
         let (ended, probe) = (Ended(ctx.address().clone()), Arc::clone(ctx.probe()));
+        #[expect(clippy::disallowed_methods, reason = "the actor aborts it when it is dropped")]
         let task = tokio::spawn(async move {
             let _ended = ended;
             let channels = [notifier::INSERT, notifier::SIGNAL, CONTROL_CHANNEL];
@@ -142,11 +143,8 @@ impl NoticesArgs {
                 Ok(signal) => self.signal(&signal),
                 Err(error) => self.undecodable(channel, &error.to_string()),
             },
-            CONTROL_CHANNEL => {
-                if payload.contains(&*self.instance_id) {
-                    self.look_at_questions();
-                }
-            }
+            // Answers are told on this channel too; a look too many is harmless.
+            CONTROL_CHANNEL if payload.contains(&*self.instance_id) => self.look_at_questions(),
             _ => {}
         }
     }

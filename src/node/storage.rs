@@ -1,6 +1,7 @@
 //! The database of a node: a server that somebody named, or the embedded one.
 
 use std::path::Path;
+#[cfg(feature = "embedded-postgres")]
 use std::sync::Arc;
 
 use secrecy::SecretString;
@@ -18,6 +19,16 @@ pub struct Storage {
     display_url: String,
     #[cfg(feature = "embedded-postgres")]
     server: Option<Arc<embedded::Server>>,
+}
+
+/// Who stops the embedded server when all of its users were killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Guardian {
+    /// Nobody: the server then runs until its next user leaves. For programs that embed this crate.
+    #[default]
+    Nobody,
+    /// A process of the running program, which must be `singularity` itself: it is started with a hidden argument.
+    ThisProgram,
 }
 
 /// What a configuration says about the database.
@@ -47,12 +58,17 @@ impl Source {
 }
 
 impl Storage {
-    /// Opens the database that `config` names; relative paths start at `base_dir`. Starts the embedded server where none
-    /// is named.
+    /// Opens the database that `config` names; relative paths start at `base_dir`. Starts the embedded server where
+    /// none is named.
     ///
     /// # Errors
     /// [`NodeError`].
-    pub async fn open(config: &Config, base_dir: &Path, application_name: &str) -> Result<Self, NodeError> {
+    pub async fn open(
+        config: &Config,
+        base_dir: &Path,
+        application_name: &str,
+        guardian: Guardian,
+    ) -> Result<Self, NodeError> {
         let options = PoolOptions {
             schema: config.database.schema.parse()?,
             application_name: application_name.to_owned(),
@@ -69,16 +85,27 @@ impl Storage {
                     server: None,
                 })
             }
-            Source::Embedded => Self::open_embedded(config, base_dir, &options).await,
+            Source::Embedded => Self::open_embedded(config, base_dir, &options, guardian).await,
         }
     }
 
     #[cfg(feature = "embedded-postgres")]
-    async fn open_embedded(config: &Config, base_dir: &Path, options: &PoolOptions) -> Result<Self, NodeError> {
+    async fn open_embedded(
+        config: &Config,
+        base_dir: &Path,
+        options: &PoolOptions,
+        guardian: Guardian,
+    ) -> Result<Self, NodeError> {
         let mut wanted = embedded::Options::new(base_dir.join(&config.embedded.data_dir));
         wanted.bin_dir.clone_from(&config.embedded.bin_dir);
         wanted.linger = config.embedded.linger.get();
-        let server = tokio::task::spawn_blocking(move || embedded::Server::acquire(&wanted)).await.map_err(NodeError::blocking)??;
+        wanted.guardian = match guardian {
+            Guardian::Nobody => Some(Vec::new()),
+            Guardian::ThisProgram => None,
+        };
+        let server = tokio::task::spawn_blocking(move || embedded::Server::acquire(&wanted))
+            .await
+            .map_err(NodeError::blocking)??;
         for note in server.notes() {
             tracing::info!(target: "postgres", "{note}");
         }
@@ -88,7 +115,12 @@ impl Storage {
     }
 
     #[cfg(not(feature = "embedded-postgres"))]
-    async fn open_embedded(config: &Config, _base_dir: &Path, _options: &PoolOptions) -> Result<Self, NodeError> {
+    async fn open_embedded(
+        config: &Config,
+        _base_dir: &Path,
+        _options: &PoolOptions,
+        _guardian: Guardian,
+    ) -> Result<Self, NodeError> {
         Err(NodeError::DatabaseUrl {
             reference: config.database.url.to_string(),
             reason: "it is not set, and this build has no embedded server".into(),
@@ -119,9 +151,13 @@ impl Storage {
         #[cfg(feature = "embedded-postgres")]
         if let Some(server) = self.server.clone() {
             match tokio::task::spawn_blocking(move || server.ensure_running()).await {
-                Ok(Ok(restarted)) if restarted.is_new() => tracing::warn!(target: "postgres", "the embedded server was restarted"),
+                Ok(Ok(restarted)) if restarted.is_new() => {
+                    tracing::warn!(target: "postgres", "the embedded server was restarted")
+                }
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::warn!(target: "postgres", %error, "the embedded server could not be restarted"),
+                Ok(Err(error)) => {
+                    tracing::warn!(target: "postgres", %error, "the embedded server could not be restarted")
+                }
                 Err(error) => tracing::warn!(target: "postgres", %error, "the embedded server could not be looked at"),
             }
         }

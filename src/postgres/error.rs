@@ -74,6 +74,13 @@ impl DbError {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// True when the same statement may succeed a moment later: the server is away, or it ended the statement because
+    /// of others (deadlock, serialization, lock or statement time-out) or because it is stopping.
+    pub fn is_transient(&self) -> bool {
+        let of_others = |code: &str| code.starts_with("40") || matches!(code, "55P03" | "57014");
+        self.is_unavailable() || self.sqlstate().is_some_and(|code| of_others(&code))
+    }
+
     /// The five-character error code of the server, where the server answered with one.
     pub fn sqlstate(&self) -> Option<Cow<'_, str>> {
         match self {
@@ -105,8 +112,8 @@ fn sqlstate(error: &sqlx::Error) -> Option<Cow<'_, str>> {
     error.as_database_error()?.code()
 }
 
-/// Class 08 (connection exceptions), 57P01 to 57P03 (stopping, crashed, starting), 57P05 (idle session ended), 53300 (too
-/// many connections).
+/// Class 08 (connection exceptions), 57P01 to 57P03 (stopping, crashed, starting), 57P05 (idle session ended), 53300
+/// (too many connections).
 fn is_away(code: &str) -> bool {
     code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "57P05" | "53300")
 }

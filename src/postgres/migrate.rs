@@ -1,11 +1,11 @@
 //! Brings the schema up to date: Oban's tables, ours, and pgmq.
 //!
-//! Migrations are plain SQL files with unqualified names, applied in order, each in a transaction of its own with its row
-//! in `singularity_migrations`; a released file is never edited. One lock for each database lets any number of instances
-//! start at once: the first applies, the others find it done. Nothing is ever migrated down.
+//! Migrations are plain SQL files with unqualified names, applied in order, each in a transaction of its own with its
+//! row in `singularity_migrations`; a released file is never edited. One lock for each database lets any number of
+//! instances start at once: the first applies, the others find it done. Nothing is ever migrated down.
 //!
-//! Oban's tables follow Oban's own rule: the version is the comment on `oban_jobs`. A table that is there stays as it is,
-//! and one that is newer than we know is refused before anything is touched.
+//! Oban's tables follow Oban's own rule: the version is the comment on `oban_jobs`. A table that is there stays as it
+//! is, and one that is newer than we know is refused before anything is touched.
 
 mod error;
 mod oban;
@@ -96,8 +96,8 @@ impl Status {
 /// Cancel safety: the migration that runs is undone, those before it stay; call again to go on.
 ///
 /// # Errors
-/// `E0301` to `E0304` when the schema must not be touched, `E0305` when a migration failed, `E0306` to `E0308` for pgmq (the
-/// tables are up to date then), and those of [`DbError`].
+/// `E0301` to `E0304` when the schema must not be touched, `E0305` when a migration failed, `E0306` to `E0308` for pgmq
+/// (the tables are up to date then), and those of [`DbError`].
 pub async fn up(database: &Database) -> Result<Report, MigrateError> {
     let schema = database.schema();
     let mut transaction = lock(database).await?;

@@ -1,15 +1,16 @@
 //! LISTEN and NOTIFY on Oban's channels: hints that make things fast, on which nothing depends.
 //!
-//! Notifications get lost: while a connection is down, when a network drops packets without a word, when nobody listens.
-//! So the listener tells not only what arrived but also when something may have been missed ([`Event::Resync`],
-//! [`Event::Down`]); whoever acts on notifications looks at the tables then, and every second anyway.
+//! Notifications get lost: while a connection is down, when a network drops packets without a word, when nobody
+//! listens. So the listener tells not only what arrived but also when something may have been missed
+//! ([`Event::Resync`], [`Event::Down`]); whoever acts on notifications looks at the tables then, and every second
+//! anyway.
 //!
 //! Invariants: the listener's connection is its own, never one of the pool. A silent connection is noticed by a beat.
 //! Payloads come from other programs: they are decoded by [`message`] and may be anything.
 //!
-//! sqlx's own reconnect is not used, because it does not see every way in which a connection dies: each new connection is a
-//! new sqlx listener. The old one's last task (an UNLISTEN) may outlive it on a connection that swallows packets, until the
-//! kernel gives the connection up.
+//! sqlx's own reconnect is not used, because it does not see every way in which a connection dies: each new connection
+//! is a new sqlx listener. The old one's last task (an UNLISTEN) may outlive it on a connection that swallows packets,
+//! until the kernel gives the connection up.
 
 pub mod message;
 
@@ -87,8 +88,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A listener on the channels with these short names, in the schema of `database`. Connects with the first `next`, so
-    /// the first event is `Resync` or `Down`.
+    /// A listener on the channels with these short names, in the schema of `database`. Connects with the first `next`,
+    /// so the first event is `Resync` or `Down`.
     pub fn new(database: &Database, channels: &[&str], options: ListenerOptions) -> Self {
         let mut names: Vec<String> = channels.iter().map(|name| (*name).to_owned()).collect();
         names.sort_unstable();
@@ -107,8 +108,8 @@ impl Listener {
 
     /// Waits for the next event. Never ends and never fails: an outage is an event too.
     ///
-    /// Cancel safety: complete. Dropping the future loses no notification and no progress of a reconnect; both go on with
-    /// the next call, and rest in between.
+    /// Cancel safety: complete. Dropping the future loses no notification and no progress of a reconnect; both go on
+    /// with the next call, and rest in between.
     pub async fn next(&mut self) -> Event {
         let (session, event) = (&mut self.step).await;
         self.step = Box::pin(session.step());
@@ -207,14 +208,14 @@ fn timed_out(what: &str) -> DbError {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("{what} took too long"))).into()
 }
 
-/// Sends payloads on a channel (the full name, from [`Database::channel`]), in one statement. They are delivered when the
-/// transaction of `executor` commits; equal ones of one transaction are merged. Nothing is sent for an empty slice.
+/// Sends payloads on a channel (the full name, from [`Database::channel`]), in one statement. They are delivered when
+/// the transaction of `executor` commits; equal ones of one transaction are merged. Nothing is sent for an empty slice.
 ///
 /// Each payload is written as a plain JSON object, the one form that every version of Oban reads.
 ///
 /// # Errors
-/// `E0228` for more than [`PAYLOADS_MAX`] payloads, one that is no JSON object, or one above [`PAYLOAD_BYTES_MAX`]: nothing is
-/// sent then, and a transaction goes on unharmed. Those of any statement besides.
+/// `E0228` for more than [`PAYLOADS_MAX`] payloads, one that is no JSON object, or one above [`PAYLOAD_BYTES_MAX`]:
+/// nothing is sent then, and a transaction goes on unharmed. Those of any statement besides.
 pub async fn notify<'e>(
     executor: impl PgExecutor<'e>,
     channel: &str,

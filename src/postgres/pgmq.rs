@@ -1,8 +1,8 @@
 //! Finding pgmq, or installing it. Its messages are moved by calling `pgmq.*` in SQL, not through the crate.
 //!
 //! pgmq can be there in three ways that must not be mixed: as an extension (managed hosts), as SQL with a record of its
-//! version (our installer and its relatives), or as bare SQL (Python's installer, psql). Installing over the first or the
-//! last fails half-way or leaves two owners, so we look first and install only where there is nothing or a record.
+//! version (our installer and its relatives), or as bare SQL (Python's installer, psql). Installing over the first or
+//! the last fails half-way or leaves two owners, so we look first and install only where there is nothing or a record.
 
 use std::str::FromStr;
 
@@ -91,8 +91,8 @@ pub async fn find(connection: &mut PgConnection) -> Result<Option<Installation>,
     Ok(has_type.then_some(Installation { kind: Kind::Foreign, version: None, topics: has_topics }))
 }
 
-/// Makes sure that a usable pgmq is there: finds, upgrades or installs it. Safe to repeat and from many instances at once;
-/// one query when nothing is to do.
+/// Makes sure that a usable pgmq is there: finds, upgrades or installs it. Safe to repeat and from many instances at
+/// once; one query when nothing is to do.
 ///
 /// Cancel safety: an installation that is cut off is rolled back.
 ///

@@ -2,7 +2,8 @@
 //!
 //! Connections are not tested before they are handed out (a round trip each time); after a restart of the server each
 //! stale connection costs one failed call, which is why callers that must persist use
-//! [`retry_unavailable`](super::retry_unavailable). The pool itself survives restarts of the server and needs no rebuild.
+//! [`retry_unavailable`](super::retry_unavailable). The pool itself survives restarts of the server and needs no
+//! rebuild.
 //!
 //! Every session has `search_path` set to the configured schema alone, so our own SQL stays unqualified. Use no
 //! transaction-pooling proxy: prepared statements and LISTEN need a session.

@@ -13,15 +13,16 @@ pub const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
 /// Longest wait at all: how much later than the server somebody may come back.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// The wait after failure number `failures` (the first is 0): a limit that doubles from 100 ms to 5 s, of which the first
-/// half is certain and the second is drawn, so that many instances do not return at once.
+/// The wait after failure number `failures` (the first is 0): a limit that doubles from 100 ms to 5 s, of which the
+/// first half is certain and the second is drawn, so that many instances do not return at once.
 pub fn retry_delay(failures: u32, rng: &mut (impl Rng + ?Sized)) -> Duration {
     // Six doublings pass the limit already.
     let limit = RETRY_DELAY_MIN.saturating_mul(1 << failures.min(6)).min(RETRY_DELAY_MAX);
     limit / 2 + (limit / 2).mul_f64(rng.random::<f64>())
 }
 
-/// Runs `operation` until it gives an answer, waiting by [`retry_delay`] while the database is not available.
+/// Runs `operation` until it gives an answer, waiting by [`retry_delay`] while its failures are transient
+/// ([`DbError::is_transient`]).
 ///
 /// `operation` must be safe to repeat: a connection that broke during COMMIT does not tell whether it was done.
 /// `cancel` ends the waiting, and never cuts off an attempt that runs.
@@ -43,7 +44,7 @@ where
     let mut failures = 0;
     loop {
         let error = match operation().await {
-            Err(error) if error.is_unavailable() => error,
+            Err(error) if error.is_transient() => error,
             answer => {
                 if failures > 0 {
                     tracing::info!(failures, "database is back");

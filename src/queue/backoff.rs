@@ -39,7 +39,8 @@ mod tests {
     /// Bounds of the table in Oban's own documentation of the formula.
     #[test]
     fn stays_within_the_published_bounds() {
-        let bounds = [(1, 17, 18), (2, 19, 20), (3, 23, 25), (4, 31, 34), (5, 47, 51), (10, 1039, 1142), (15, 32783, 36061)];
+        let bounds =
+            [(1, 17, 18), (2, 19, 20), (3, 23, 25), (4, 31, 34), (5, 47, 51), (10, 1039, 1142), (15, 32783, 36061)];
         let mut rng = StdRng::seed_from_u64(7);
         for (attempt, low, high) in bounds {
             for _ in 0..200 {

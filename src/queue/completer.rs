@@ -3,8 +3,7 @@
 //! While one write is under way the next batch gathers, so a busy instance writes large batches and an idle one writes
 //! at once. Results wait in a shared list that outlives the actor: a restart, or a database that is away, delays a
 //! result and never drops it. The list is bounded by the limits of the queues, because a slot is freed only when its
-//! result is stored. A result that the database refuses (a trigger or an index of somebody else) waits apart, so that it
-//! holds up no other; it keeps its slot and is tried again.
+//! result is stored.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +48,6 @@ pub struct Completions(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     waiting: Mutex<VecDeque<Completion>>,
-    refused: Mutex<VecDeque<Completion>>,
     poked: AtomicBool,
     address: Address<CompleterMsg>,
 }
@@ -58,7 +56,6 @@ impl Default for Completions {
     fn default() -> Self {
         Self(Arc::new(Shared {
             waiting: Mutex::default(),
-            refused: Mutex::default(),
             poked: AtomicBool::new(false),
             address: Address::new("completer", COMPLETER_MAILBOX_MAX),
         }))
@@ -68,13 +65,13 @@ impl Default for Completions {
 impl Completions {
     /// Adds a result and wakes the completer.
     pub(super) fn push(&self, completion: Completion) {
-        lock(&self.0.waiting).push_back(completion);
+        self.waiting().push_back(completion);
         self.poke();
     }
 
     /// Results that are not stored yet.
     pub fn len(&self) -> usize {
-        lock(&self.0.waiting).len() + lock(&self.0.refused).len()
+        self.waiting().len()
     }
 
     /// Whether everything is stored.
@@ -89,33 +86,26 @@ impl Completions {
         }
     }
 
-    /// The oldest results; they stay in the list until they are stored or refused.
+    /// The oldest results; they stay in the list until [`Completions::stored`].
     fn batch(&self) -> Vec<Completion> {
-        lock(&self.0.waiting).iter().take(COMPLETION_BATCH_MAX).cloned().collect()
+        self.waiting().iter().take(COMPLETION_BATCH_MAX).cloned().collect()
     }
 
     fn stored(&self, count: usize) {
-        lock(&self.0.waiting).drain(..count);
+        self.waiting().drain(..count);
     }
 
-    /// Puts the oldest result apart.
-    fn refuse(&self) {
-        let mut refused = lock(&self.0.refused);
-        refused.extend(lock(&self.0.waiting).pop_front());
+    /// Moves the oldest result to the end.
+    fn postpone(&self) {
+        let mut waiting = self.waiting();
+        if !waiting.is_empty() {
+            waiting.rotate_left(1);
+        }
     }
 
-    fn refused(&self) -> Vec<Completion> {
-        lock(&self.0.refused).iter().cloned().collect()
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Completion>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn stored_refused(&self, slot: Slot) {
-        lock(&self.0.refused).retain(|completion| completion.slot != slot);
-    }
-}
-
-/// The lists are consistent after every single operation.
-fn lock(list: &Mutex<VecDeque<Completion>>) -> MutexGuard<'_, VecDeque<Completion>> {
-    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The actor. One an instance.
@@ -124,6 +114,7 @@ pub struct Completer {
     engine: Engine,
     completions: Completions,
     retry: Option<Timer>,
+    failing: bool,
 }
 
 /// What the completer is told.
@@ -131,8 +122,6 @@ pub struct Completer {
 pub enum CompleterMsg {
     /// Results are waiting.
     Flush,
-    /// What could not be stored is tried again.
-    Retry,
 }
 
 impl Completer {
@@ -150,50 +139,38 @@ impl Completer {
             if batch.is_empty() {
                 return Ok(());
             }
-            match self.store(&batch).await {
-                Ok(()) => self.completions.stored(batch.len()),
+            let acks: Vec<_> = batch.iter().map(|completion| completion.ack.clone()).collect();
+            match self.engine.complete(&acks).await {
+                Ok(accepted) => {
+                    self.completions.stored(batch.len());
+                    let accepted: HashSet<i64> = accepted.into_iter().collect();
+                    batch.iter().for_each(|completion| settle(completion, accepted.contains(&completion.job.id)));
+                }
                 Err(error) if error.is_unavailable() => return Err(error),
-                Err(_) => self.store_singly(&batch).await?,
+                Err(_) => self.flush_one_by_one(batch).await?,
             }
         }
     }
 
-    /// One of `batch`, the oldest results, is refused: finds out which and puts it apart.
-    async fn store_singly(&self, batch: &[Completion]) -> Result<(), QueueError> {
+    /// After the database refused a batch: stores what it accepts, so that one result that it does not accept holds up
+    /// no other. What is refused goes to the end of the list and is tried again.
+    async fn flush_one_by_one(&self, batch: Vec<Completion>) -> Result<(), QueueError> {
+        let mut refused = Ok(());
         for completion in batch {
-            match self.store(std::slice::from_ref(completion)).await {
-                Ok(()) => self.completions.stored(1),
+            let accepted = match self.engine.complete(std::slice::from_ref(&completion.ack)).await {
+                Ok(accepted) => accepted,
                 Err(error) if error.is_unavailable() => return Err(error),
                 Err(error) => {
-                    let job = &completion.job;
-                    tracing::error!(
-                        target: "queue", id = job.id, worker = %job.worker, queue = %job.queue, %error,
-                        "the database refuses this job's result; its slot stays busy until it is stored"
-                    );
-                    self.completions.refuse();
+                    tracing::error!(target: "queue", %error, id = completion.job.id, "a result was refused by the database");
+                    self.completions.postpone();
+                    refused = Err(error);
+                    continue;
                 }
-            }
+            };
+            self.completions.stored(1);
+            settle(&completion, !accepted.is_empty());
         }
-        Ok(())
-    }
-
-    /// Tries the refused ones again. Whether the database is away is for [`Completer::flush`] to say.
-    async fn retry_refused(&self) {
-        for completion in self.completions.refused() {
-            if self.store(std::slice::from_ref(&completion)).await.is_ok() {
-                self.completions.stored_refused(completion.slot);
-            }
-        }
-    }
-
-    async fn store(&self, batch: &[Completion]) -> Result<(), QueueError> {
-        let acks: Vec<_> = batch.iter().map(|completion| completion.ack.clone()).collect();
-        let accepted: HashSet<i64> = self.engine.complete(&acks).await?.into_iter().collect();
-        for completion in batch {
-            log(completion, accepted.contains(&completion.job.id));
-            completion.queue.free(completion.slot);
-        }
-        Ok(())
+        refused
     }
 }
 
@@ -203,22 +180,25 @@ impl Actor for Completer {
 
     async fn init(ctx: &Ctx<CompleterMsg>, (engine, completions): Self::Args) -> Result<Self, ActorError> {
         // What a former incarnation left.
-        let retry = Some(ctx.send_after(Duration::ZERO, CompleterMsg::Retry));
-        Ok(Self { engine, completions, retry })
+        let retry = Some(ctx.send_after(Duration::ZERO, CompleterMsg::Flush));
+        Ok(Self { engine, completions, retry, failing: false })
     }
 
     async fn handle(&mut self, ctx: &Ctx<CompleterMsg>, msg: CompleterMsg) -> Result<Flow, ActorError> {
+        let CompleterMsg::Flush = msg;
         self.completions.0.poked.store(false, Ordering::Release);
-        ctx.probe().set_label("waiting", self.completions.len().to_string());
-        let flushed = self.flush().await;
-        if let Err(error) = &flushed {
-            tracing::warn!(target: "queue", %error, waiting = self.completions.len(), "results wait to be stored");
-        } else if matches!(msg, CompleterMsg::Retry) {
-            self.retry_refused().await;
-        }
-        let waits_for_retry = self.retry.as_ref().is_some_and(|timer| !timer.is_finished());
-        if !self.completions.is_empty() && (flushed.is_err() || !waits_for_retry) {
-            self.retry = Some(ctx.send_after(RETRY_AFTER, CompleterMsg::Retry));
+        match self.flush().await {
+            Ok(()) => {
+                ctx.probe().remove_label("waiting");
+                self.failing = false;
+            }
+            Err(error) => {
+                ctx.probe().set_label("waiting", self.completions.len().to_string());
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(target: "queue", %error, waiting = self.completions.len(), "results wait to be stored");
+                }
+                self.retry = Some(ctx.send_after(RETRY_AFTER, CompleterMsg::Flush));
+            }
         }
         Ok(Flow::Continue)
     }
@@ -226,17 +206,22 @@ impl Actor for Completer {
     async fn stopped(&mut self, _ctx: &Ctx<CompleterMsg>, _reason: &ExitReason) {
         match tokio::time::timeout(FLUSH_LIMIT, self.flush()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(target: "queue", %error, left = self.completions.len(), "results not stored"),
+            Ok(Err(error)) => {
+                tracing::error!(target: "queue", %error, left = self.completions.len(), "results not stored")
+            }
             Err(_) => tracing::error!(target: "queue", left = self.completions.len(), "results not stored in time"),
         }
     }
 
-    fn message_kind(msg: &CompleterMsg) -> &'static str {
-        match msg {
-            CompleterMsg::Flush => "flush",
-            CompleterMsg::Retry => "retry",
-        }
+    fn message_kind(_msg: &CompleterMsg) -> &'static str {
+        "flush"
     }
+}
+
+/// Frees the slot of a stored result.
+fn settle(completion: &Completion, accepted: bool) {
+    log(completion, accepted);
+    completion.queue.free(completion.slot);
 }
 
 /// One line a finished attempt. Never arguments: they may be prompts.
@@ -244,18 +229,20 @@ fn log(completion: &Completion, accepted: bool) {
     let job = &completion.job;
     let ack = &completion.ack.ack;
     let duration_ms = u64::try_from(completion.duration.as_millis()).unwrap_or(u64::MAX);
+    let waited = job.attempted_at.unwrap_or(job.scheduled_at) - job.scheduled_at;
+    let queue_time_ms = waited.num_milliseconds().max(0);
     if !accepted {
         tracing::warn!(
-            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, state = %ack.state,
-            "job superseded: it was cancelled, rescued or retried elsewhere, and what this attempt came to does not count"
+            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt,
+            state = %ack.state, "job superseded: it was cancelled, rescued or retried elsewhere, and what this attempt came to does not count"
         );
         return;
     }
     let error = ack.error.as_deref().map(|error| error.lines().next().unwrap_or_default());
     match ack.state {
         State::Completed => tracing::info!(
-            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, duration_ms,
-            "job completed"
+            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, queue_time_ms,
+            duration_ms, "job completed"
         ),
         State::Discarded | State::Retryable => tracing::warn!(
             target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, duration_ms,

@@ -66,13 +66,11 @@ impl<R: Run> Executor<R> {
         let (id, worker) = (attempt.job().id.to_string(), attempt.job().worker.clone());
         let number = format!("{}/{}", attempt.job().attempt, attempt.job().max_attempts);
         let args = Mutex::new(Some((attempt, timeout, run)));
-        ChildSpec::actor::<Self>(id, &address, move || {
-            ExecutorArgs(args.lock().map_or(None, |mut args| args.take()))
-        })
-        .restart(Restart::Temporary)
-        .shutdown(Shutdown::Timeout(SHUTDOWN))
-        .label("worker", worker)
-        .label("attempt", number)
+        ChildSpec::actor::<Self>(id, &address, move || ExecutorArgs(args.lock().map_or(None, |mut args| args.take())))
+            .restart(Restart::Temporary)
+            .shutdown(Shutdown::Timeout(SHUTDOWN))
+            .label("worker", worker)
+            .label("attempt", number)
     }
 }
 
@@ -84,6 +82,10 @@ impl<R: Run> Actor for Executor<R> {
         let (attempt, timeout, run) = args.0.ok_or_else(|| ActorError::msg("an executor starts once"))?;
         let stop = attempt.stop().clone();
         let (address, probe) = (ctx.address().clone(), Arc::clone(ctx.probe()));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the executor awaits it when it stops and aborts it when it is dropped"
+        )]
         let task = tokio::spawn(async move {
             let outcome = drive(RunContext { attempt: &attempt, probe: &probe }, timeout, run).await;
             attempt.duty().decide(outcome);

@@ -48,6 +48,7 @@ impl JobRuntime {
         &self,
         code: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, JobCodeError> {
+        #[expect(clippy::disallowed_methods, reason = "aborted when the caller drops this future")]
         let mut task = AbortOnDrop(self.0.spawn(catch(code)));
         match (&mut task.0).await {
             Ok(result) => result.map_err(JobCodeError::from),

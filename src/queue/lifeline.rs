@@ -54,8 +54,8 @@ impl Lifeline {
         let rescued = self.args.engine.rescue().await?;
         for job in &rescued {
             tracing::warn!(
-                target: "queue", id = job.id, queue = %job.queue, instance = %job.instance_id, discarded = job.discarded,
-                "job rescued"
+                target: "queue", id = job.id, queue = %job.queue, instance = %job.instance_id,
+                discarded = job.discarded, "job rescued"
             );
             if let Some(queue) = self.args.queues.get(&job.queue) {
                 queue.poke();

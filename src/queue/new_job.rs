@@ -139,7 +139,8 @@ fn stored_tags(tags: &[String]) -> Vec<String> {
 
 fn name(field: &'static str, value: &str) -> Result<(), QueueError> {
     let chars = value.chars().count();
-    // A quote or control character in a queue's name breaks notifications of Oban for Python, and with them its listeners.
+    // A quote or control character in a queue's name breaks notifications of Oban for Python, and with them its
+    // listeners.
     if chars == 0 || chars > NAME_CHARS_MAX || value.chars().any(|c| c.is_control() || c == '"') {
         return Err(invalid(field, value, "1 to 127 characters without quotes and control characters"));
     }

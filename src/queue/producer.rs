@@ -1,7 +1,8 @@
 //! Claims jobs of one queue by demand and starts an executor for each.
 //!
 //! Woken by notices, by slots that become free and, because notices can be lost, by its own poll. Demand is the limit
-//! less what runs and what waits to be stored. The database being away is a state: the producer waits for its next poll.
+//! less what runs and what waits to be stored. The database being away is a state: the producer waits for its next
+//! poll.
 
 use std::sync::Arc;
 use std::time::Duration;

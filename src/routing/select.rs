@@ -70,7 +70,9 @@ impl Coded for RoutingError {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::UnknownModel { .. } => "name one of these, leave the model out, or add it to [models] in actors.toml".into(),
+            Self::UnknownModel { .. } => {
+                "name one of these, leave the model out, or add it to [models] in actors.toml".into()
+            }
             Self::NoModel(_) => "add it to [routing.models] in actors.toml".into(),
         })
     }
@@ -105,7 +107,9 @@ mod tests {
 
     fn config() -> Config {
         let mut config = Config::default();
-        for (complexity, name) in [(Complexity::Simple, "flash"), (Complexity::Medium, "sonnet"), (Complexity::Complex, "opus")] {
+        for (complexity, name) in
+            [(Complexity::Simple, "flash"), (Complexity::Medium, "sonnet"), (Complexity::Complex, "opus")]
+        {
             config.models.insert(name.into(), Model::default());
             config.routing.models.insert(complexity, name.into());
         }

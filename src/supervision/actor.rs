@@ -1,5 +1,6 @@
 //! The trait of supervised actors: OTP's `gen_server`, with messages and results typed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -8,16 +9,16 @@ use super::Ctx;
 use super::core::{ErrorInfo, ExitReason};
 use crate::error::Coded;
 
-/// A long-lived actor. It lives under a supervisor, handles one message at a time, and is dropped when it ends; the next
-/// incarnation is built anew from its `Args`.
+/// A long-lived actor. It lives under a supervisor, handles one message at a time, and is dropped when it ends; the
+/// next incarnation is built anew from its `Args`.
 pub trait Actor: Sized + Send + 'static {
     /// What it is told and asked.
     type Msg: Send + 'static;
     /// What an incarnation is built from; must not carry state from one incarnation to the next.
     type Args: Send + 'static;
 
-    /// Builds the actor. Runs inside the supervisor's start: the next sibling starts only after it returned, and an error
-    /// or a panic fails the start. Messages sent meanwhile wait.
+    /// Builds the actor. Runs inside the supervisor's start: the next sibling starts only after it returned, and an
+    /// error or a panic fails the start. Messages sent meanwhile wait.
     ///
     /// Do not call the own supervisor from here: it is waiting.
     fn init(ctx: &Ctx<Self::Msg>, args: Self::Args) -> impl Future<Output = Result<Self, ActorError>> + Send;
@@ -28,8 +29,8 @@ pub trait Actor: Sized + Send + 'static {
     fn handle(&mut self, ctx: &Ctx<Self::Msg>, msg: Self::Msg)
     -> impl Future<Output = Result<Flow, ActorError>> + Send;
 
-    /// Cleans up at an orderly end: its supervisor stopped it, or it stopped itself. Never runs after a kill, an error or
-    /// a panic. Messages that still waited are already dropped. Must finish within the child's shutdown time.
+    /// Cleans up at an orderly end: its supervisor stopped it, or it stopped itself. Never runs after a kill, an error
+    /// or a panic. Messages that still waited are already dropped. Must finish within the child's shutdown time.
     fn stopped(&mut self, ctx: &Ctx<Self::Msg>, reason: &ExitReason) -> impl Future<Output = ()> + Send {
         let _ = (ctx, reason);
         async {}
@@ -61,18 +62,20 @@ pub enum Flow {
 /// Made by `?` from every error type; from a [`Coded`] one by [`ActorError::coded`], which keeps the code.
 pub struct ActorError {
     code: Option<&'static str>,
+    hint: Option<String>,
     source: Arc<dyn std::error::Error + Send + Sync>,
 }
 
 impl ActorError {
     /// An error that is only a text.
     pub fn msg(text: impl Into<String>) -> Self {
-        Self { code: None, source: Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(text.into())) }
+        let source = Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(text.into()));
+        Self { code: None, hint: None, source }
     }
 
-    /// An error that keeps its code.
+    /// An error that keeps its code and its hint.
     pub fn coded(error: impl Coded + Send + Sync + 'static) -> Self {
-        Self { code: Some(error.code()), source: Arc::new(error) }
+        Self { code: Some(error.code()), hint: error.hint(), source: Arc::new(error) }
     }
 
     /// The error itself.
@@ -80,15 +83,15 @@ impl ActorError {
         &*self.source
     }
 
-    /// Its text, causes and code.
+    /// Its text, causes, code and hint.
     pub fn info(&self) -> ErrorInfo {
-        ErrorInfo { code: self.code.map(str::to_owned), ..ErrorInfo::of(&*self.source) }
+        ErrorInfo { code: self.code.map(Cow::Borrowed), hint: self.hint.clone(), ..ErrorInfo::of(&*self.source) }
     }
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for ActorError {
     fn from(error: E) -> Self {
-        Self { code: None, source: Arc::new(error) }
+        Self { code: None, hint: None, source: Arc::new(error) }
     }
 }
 

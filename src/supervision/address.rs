@@ -8,12 +8,12 @@ use tokio::sync::oneshot;
 
 use super::error::{CallError, CastError};
 use super::lock::{read, write};
-use super::mailbox::{Mailbox, Signal};
+use super::mailbox::Mailbox;
 
 /// Where to send messages for an actor, whichever incarnation runs now. Cheap to clone.
 ///
-/// An incarnation is reachable from before its `init` runs until it ends. While none is, messages are refused with `Down`;
-/// they are never kept for the next one. Give an address to one child only.
+/// An incarnation is reachable from before its `init` runs until it ends. While none is, messages are refused with
+/// `Down`; they are never kept for the next one. Give an address to one child only.
 pub struct Address<M> {
     shared: Arc<Shared<M>>,
 }
@@ -37,8 +37,8 @@ impl<M: Send + 'static> Address<M> {
 
     /// Puts a message into the mailbox and returns at once.
     ///
-    /// Errors: `Full` above the limit, `Down` when no incarnation runs; both give the message back. A message may still be
-    /// lost afterwards, when the incarnation ends before it handles it.
+    /// Errors: `Full` above the limit, `Down` when no incarnation runs; both give the message back. A message may still
+    /// be lost afterwards, when the incarnation ends before it handles it.
     pub fn cast(&self, message: M) -> Result<(), CastError<M>> {
         match self.mailbox() {
             Some(mailbox) => mailbox.push(message, true),
@@ -61,12 +61,11 @@ impl<M: Send + 'static> Address<M> {
     /// What the actor tells about itself; see [`Actor::status`](super::Actor::status). Answered between messages, not
     /// subject to the mailbox limit.
     ///
-    /// Errors: `Down`, `Dropped`, `Timeout`.
+    /// Errors: `Down`, `Dropped`, `Timeout`; `Full` when too many such questions wait already.
     pub async fn status(&self, timeout: Duration) -> Result<serde_json::Value, CallError> {
         let mailbox = self.mailbox().ok_or(CallError::Down)?;
-        let cell = mailbox.cell().ok_or(CallError::Down)?;
         let (sender, answer) = oneshot::channel();
-        cell.send_message(Signal::Status(sender)).map_err(|_| CallError::Down)?;
+        mailbox.ask_status(sender)?;
         wait(answer, timeout).await
     }
 
@@ -119,7 +118,7 @@ impl<R> Reply<R> {
     /// Answers. An answer nobody waits for any more is dropped.
     pub fn send(self, value: R) {
         // The caller may have given up; that is its right.
-        let _ = self.sender.send(value).is_ok();
+        self.sender.send(value).ok();
     }
 
     /// Whether nobody waits any more.

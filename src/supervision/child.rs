@@ -19,12 +19,12 @@ use super::{Actor, Address, Probe, System, supervised};
 /// OTP's default shutdown time of workers.
 pub const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(5);
 
-/// Starts one incarnation of a child. Called anew for each: it owns only configuration and must not carry state from one
-/// incarnation to the next.
+/// Starts one incarnation of a child. Called anew for each: it owns only configuration and must not carry state from
+/// one incarnation to the next.
 pub type StartFn = Arc<dyn Fn(StartCtx) -> BoxFuture<'static, Result<Started, StartError>> + Send + Sync>;
 
-/// How to start one child and what to do when it ends. Defaults are OTP's: permanent, 5 s shutdown for workers, infinity
-/// for supervisors; no start timeout and no backoff.
+/// How to start one child and what to do when it ends. Defaults are OTP's: permanent, 5 s shutdown for workers,
+/// infinity for supervisors; no start timeout and no backoff.
 #[derive(Clone)]
 pub struct ChildSpec {
     pub(super) rules: ChildRules,
@@ -61,7 +61,8 @@ pub struct StartCtx {
 pub enum Started {
     /// A running actor, made by [`StartCtx::actor`].
     Actor(ActorRun),
-    /// The child chose not to run now, OTP's `ignore`: a temporary or dynamic child is forgotten, any other stays known.
+    /// The child chose not to run now, OTP's `ignore`: a temporary or dynamic child is forgotten, any other stays
+    /// known.
     Ignore,
 }
 

@@ -61,12 +61,12 @@ impl ChildRef {
     ///
     /// Cancel safety: nothing is lost.
     pub async fn ended(&self) -> ExitReason {
-        let _ = self.handle.cell.wait(None).await;
+        self.handle.cell.wait(None).await.ok();
         self.handle.life.exit().unwrap_or(ExitReason::Killed)
     }
 
-    /// Kills the incarnation that the request started, as if it had crashed: no cleanup runs, and its supervisor restarts
-    /// it by its rules.
+    /// Kills the incarnation that the request started, as if it had crashed: no cleanup runs, and its supervisor
+    /// restarts it by its rules.
     pub fn kill(&self) {
         self.handle.cell.kill();
     }

@@ -29,6 +29,7 @@ impl Drop for Owned {
 }
 
 impl Owned {
+    #[expect(clippy::disallowed_methods, reason = "aborted when the owner drops this")]
     pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(future))
     }

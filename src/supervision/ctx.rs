@@ -62,11 +62,12 @@ impl<M: Send + 'static> Ctx<M> {
     #[must_use = "dropping the timer cancels it"]
     pub fn send_after(&self, after: Duration, msg: M) -> Timer {
         let shared = self.shared.clone();
+        #[expect(clippy::disallowed_methods, reason = "the timer aborts it, and it ends with the incarnation")]
         let task = self.shared.runtime.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(after) => {
                     // Refused only when the incarnation is gone; then the message is meaningless.
-                    let _ = shared.mailbox.push(msg, false).is_ok();
+                    shared.mailbox.push(msg, false).ok();
                 }
                 () = shared.life.down.cancelled() => {}
             }
@@ -74,8 +75,8 @@ impl<M: Send + 'static> Ctx<M> {
         Timer { task: task.abort_handle() }
     }
 
-    /// Ends this incarnation in order once the current message is handled: waiting messages are dropped and `stopped` runs.
-    /// The first reason given stands.
+    /// Ends this incarnation in order once the current message is handled: waiting messages are dropped and `stopped`
+    /// runs. The first reason given stands.
     pub fn stop_self(&self, reason: ExitReason) {
         self.shared.life.request_stop(&self.shared.cell, reason);
     }

@@ -91,8 +91,8 @@ impl DynamicHandle {
         self.shared.link.ask(|asker| Command::StartChild(Box::new(spec.dynamic()), asker)).await?
     }
 
-    /// Stops a child, or cancels its pending restart, and forgets it. Returns once it is gone; other requests are served
-    /// meanwhile, unlike in OTP.
+    /// Stops a child, or cancels its pending restart, and forgets it. Returns once it is gone; other requests are
+    /// served meanwhile, unlike in OTP.
     ///
     /// Errors: `NotFound` (also the second time), `Zombie`, `NoProc`, `Busy`.
     pub async fn terminate_child(&self, child: &ChildRef) -> Result<(), ChildError> {

@@ -76,8 +76,8 @@ impl ractor::Actor for DynamicActor {
         (system, spec): Self::Arguments,
     ) -> Result<Brood, ActorProcessingErr> {
         let (cell, probe) = (myself.get_cell(), self.body.life.probe.clone());
-        let _ = self.body.cell.set(cell.clone());
-        probe.attach(cell.clone(), "DynamicSupervisor", None);
+        self.body.cell.set(cell.clone()).ok();
+        probe.attach(self.body.life.attached(cell.clone()), "DynamicSupervisor", None);
         probe.supervises(None, spec.intensity);
         drop(probe.take_children());
         let brood = Brood::new(system, myself, probe, &spec);
@@ -96,12 +96,12 @@ impl ractor::Actor for DynamicActor {
                 let max_children = self.body.shared.max_children.load(Ordering::Relaxed);
                 let (started, ended) = brood.start_child(*spec, max_children).await;
                 // Whoever asked may have given up; the child stays.
-                let _ = asker.send(started).is_ok();
+                asker.send(started).ok();
                 ended
             }
             Command::TerminateChild(child, asker) => brood.terminate(&child, asker).await,
             Command::Count(asker) => {
-                let _ = asker.send(brood.count()).is_ok();
+                asker.send(brood.count()).ok();
                 None
             }
             Command::Retry { key, token } => brood.drive(DynamicEvent::RetryDue { key, token }).await,
@@ -180,7 +180,7 @@ impl Brood {
         // Keys are per incarnation of the supervisor; the probe tells whether it is one of ours.
         let known = self.children.get(key).is_some_and(|entry| Arc::ptr_eq(&entry.probe, child.probe()));
         if !known {
-            let _ = asker.send(Err(ChildError::NotFound)).is_ok();
+            asker.send(Err(ChildError::NotFound)).ok();
             return None;
         }
         self.askers.entry(key).or_default().push(asker);
@@ -259,17 +259,17 @@ impl Brood {
         // Messages to itself are refused only when this supervisor is gone.
         match effect {
             Effect::Stop { key, shutdown, .. } => self.children.stop_beside(key, shutdown, move |reason, gone| {
-                let _ = myself.send_message(Command::Stopped { key, reason, gone }).is_ok();
+                myself.send_message(Command::Stopped { key, reason, gone }).ok();
             }),
             Effect::Retry { key, token, after, jitter } => self.children.later(key, after, jitter, move || {
-                let _ = myself.send_message(Command::Retry { key, token }).is_ok();
+                myself.send_message(Command::Retry { key, token }).ok();
             }),
             Effect::CancelRetry { key } => self.children.cancel(key),
             Effect::Mark { key, state } => {
                 self.children.mark(key, state);
                 if state == ChildState::Zombie {
                     self.children.watch_zombie(key, move || {
-                        let _ = myself.send_message(Command::ZombieGone { key }).is_ok();
+                        myself.send_message(Command::ZombieGone { key }).ok();
                     });
                 }
             }
@@ -282,7 +282,7 @@ impl Brood {
 
     fn answer(&mut self, key: Key, answer: &Result<(), ChildError>) {
         for asker in self.askers.remove(&key).unwrap_or_default() {
-            let _ = asker.send(answer.clone()).is_ok();
+            asker.send(answer.clone()).ok();
         }
     }
 
@@ -297,8 +297,8 @@ impl Body for DynamicBody {
         if let Some(cell) = self.cell.get() {
             self.shared.link.unplug(cell);
         }
-        self.life.down.cancel();
         self.life.probe.detach(self.life.incarnation);
+        self.life.down.cancel();
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can go wrong when actors are started, asked and addressed. Names are OTP's where OTP has the case.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -172,11 +173,21 @@ impl StartError {
     }
 }
 
+// Codes that several of these errors share, because they mean the same.
+const INVALID_SPEC: &str = "E0901";
+const NO_PROC: &str = "E0911";
+const BUSY: &str = "E0912";
+const RUNS_ALREADY: &str = "E0913";
+const FULL: &str = "E0920";
+const DOWN: &str = "E0921";
+
 impl Coded for StartError {
     fn code(&self) -> &'static str {
         match self {
-            Self::InvalidSpec(_) => "E0901",
+            Self::InvalidSpec(_) => INVALID_SPEC,
             Self::Child { source, .. } => source.code(),
+            // The code of what really went wrong, when that had one.
+            Self::Init(ErrorInfo { code: Some(Cow::Borrowed(code)), .. }) => code,
             Self::Init(_) => "E0902",
             Self::Panic(_) => "E0903",
             Self::Timeout(_) => "E0904",
@@ -189,6 +200,7 @@ impl Coded for StartError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Child { source, .. } => source.hint(),
+            Self::Init(error) => error.hint.clone(),
             Self::Timeout(_) => Some("raise start_timeout, or do slow work after init".into()),
             _ => None,
         }
@@ -199,13 +211,13 @@ impl Coded for StartChildError {
     fn code(&self) -> &'static str {
         match self {
             Self::MaxChildren(_) => "E0910",
-            Self::NoProc => "E0911",
-            Self::Busy => "E0912",
-            Self::AlreadyStarted => "E0913",
+            Self::NoProc => NO_PROC,
+            Self::Busy => BUSY,
+            Self::AlreadyStarted => RUNS_ALREADY,
             Self::AlreadyPresent => "E0914",
             Self::Ignored => "E0919",
             Self::Start(error) => error.code(),
-            Self::InvalidSpec(_) => "E0901",
+            Self::InvalidSpec(_) => INVALID_SPEC,
         }
     }
 }
@@ -214,9 +226,9 @@ impl Coded for ChildError {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "E0915",
-            Self::NoProc => "E0911",
-            Self::Busy => "E0912",
-            Self::Running => "E0913",
+            Self::NoProc => NO_PROC,
+            Self::Busy => BUSY,
+            Self::Running => RUNS_ALREADY,
             Self::Restarting => "E0916",
             Self::Zombie => "E0917",
             Self::Start(error) => error.code(),
@@ -228,8 +240,8 @@ impl Coded for ChildError {
 impl Coded for CallError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Full => "E0920",
-            Self::Down => "E0921",
+            Self::Full => FULL,
+            Self::Down => DOWN,
             Self::Dropped => "E0922",
             Self::Timeout => "E0923",
         }
@@ -239,8 +251,8 @@ impl Coded for CallError {
 impl<M> Coded for CastError<M> {
     fn code(&self) -> &'static str {
         match self {
-            Self::Full(_) => "E0920",
-            Self::Down(_) => "E0921",
+            Self::Full(_) => FULL,
+            Self::Down(_) => DOWN,
         }
     }
 }

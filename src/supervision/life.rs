@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::core::{ExitReason, Incarnation, Shutdown};
 use super::lock::lock;
 use super::panics::catch_sync;
-use super::probe::Probe;
+use super::probe::{Attached, Probe};
 
 /// How long a killed actor, or the descendants of a dead supervisor, may take to be gone before they count as zombies.
 /// A kill acts at the next await point, so only code that never awaits needs longer.
@@ -25,7 +25,7 @@ pub(crate) struct Life {
     pub(super) incarnation: Incarnation,
     requested: Mutex<Option<ExitReason>>,
     exit: OnceLock<ExitReason>,
-    /// Cancelled when the actor is gone.
+    /// Cancelled when the actor is gone and has let go of everything.
     pub(super) down: CancellationToken,
 }
 
@@ -46,9 +46,14 @@ impl Life {
         lock(&self.requested).clone().unwrap_or(ExitReason::Shutdown)
     }
 
+    /// This life as its probe knows it.
+    pub(super) fn attached(&self, cell: ActorCell) -> Attached {
+        Attached { cell, down: self.down.clone() }
+    }
+
     /// Notes how it ended; the first note stands.
     pub(super) fn set_exit(&self, reason: ExitReason) {
-        let _ = self.exit.set(reason);
+        self.exit.set(reason).ok();
     }
 
     /// How it ended, if its wrapper had the chance to say so.
@@ -59,7 +64,8 @@ impl Life {
 
 /// What an incarnation holds and must let go of when it is gone, however it went.
 pub(super) trait Body: Send + Sync {
-    /// Drops state, refuses messages, takes addresses away. May be called more than once.
+    /// Refuses messages, takes addresses away, drops state, and last says so to the probe. May be called more than
+    /// once, also at the same time: each call returns only when the state is dropped.
     fn release(&self);
 }
 
@@ -105,10 +111,10 @@ impl ActorHandle {
 
     /// Waits until it and everything below it is gone.
     pub(super) async fn gone(&self) {
-        let _ = self.cell.wait(None).await;
+        self.cell.wait(None).await.ok();
         release(&*self.body);
-        for cell in self.life.probe.living_descendants() {
-            let _ = cell.wait(None).await;
+        for living in self.life.probe.living_descendants() {
+            living.down.cancelled().await;
         }
     }
 
@@ -131,10 +137,10 @@ pub(super) async fn descendants_gone(probe: &Probe) -> bool {
         return true;
     }
     let all = async {
-        for cell in living {
-            // Its supervisor is dead, so it has been killed already unless it was just being linked.
-            cell.kill();
-            let _ = cell.wait(None).await;
+        for actor in living {
+            // ractor kills descendants itself, except those that are already stopping.
+            actor.cell.kill();
+            actor.down.cancelled().await;
         }
     };
     tokio::time::timeout(KILL_WAIT_MAX, all).await.is_ok()

@@ -4,13 +4,15 @@
 //! ractor carries only a wake-up for each. Closing drops what waits, at once, so every pending call is answered.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use ractor::ActorCell;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::error::CastError;
+use super::error::{CallError, CastError};
 use super::lock::lock;
 
 /// What ractor carries to the wrapper.
@@ -19,11 +21,15 @@ pub(crate) enum Signal {
     /// A message waits in the mailbox.
     Wake,
     /// Someone wants to know the actor's status.
-    Status(tokio::sync::oneshot::Sender<serde_json::Value>),
+    Status(oneshot::Sender<serde_json::Value>),
 }
+
+/// Most questions for the status of one actor that wait.
+const STATUS_WAITING_MAX: usize = 64;
 
 pub(crate) struct Mailbox<M> {
     limit: usize,
+    status_waiting: AtomicUsize,
     cell: OnceLock<ActorCell>,
     queue: Mutex<Queue<M>>,
 }
@@ -50,16 +56,27 @@ pub(crate) trait Gauge: Send + Sync {
 impl<M: Send + 'static> Mailbox<M> {
     pub(crate) fn new(limit: usize) -> Self {
         let queue = Queue { waiting: VecDeque::new(), processed: 0, closed: false };
-        Self { limit, cell: OnceLock::new(), queue: Mutex::new(queue) }
+        Self { limit, status_waiting: AtomicUsize::new(0), cell: OnceLock::new(), queue: Mutex::new(queue) }
     }
 
     /// Names the actor to wake. Messages before that are refused.
     pub(crate) fn open(&self, cell: ActorCell) {
-        let _ = self.cell.set(cell);
+        self.cell.set(cell).ok();
     }
 
-    pub(crate) fn cell(&self) -> Option<&ActorCell> {
-        self.cell.get()
+    /// Asks for the actor's status, outside of the queue.
+    pub(crate) fn ask_status(&self, sender: oneshot::Sender<serde_json::Value>) -> Result<(), CallError> {
+        let cell = self.cell.get().ok_or(CallError::Down)?;
+        if self.status_waiting.fetch_add(1, Ordering::Relaxed) >= STATUS_WAITING_MAX {
+            self.status_told();
+            return Err(CallError::Full);
+        }
+        cell.send_message(Signal::Status(sender)).map_err(|_| CallError::Down)
+    }
+
+    /// One question for the status was taken out.
+    pub(crate) fn status_told(&self) {
+        self.status_waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Puts a message in; `limited` ones are refused above the limit.

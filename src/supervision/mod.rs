@@ -1,14 +1,15 @@
 //! The OTP half: supervisors and supervised actors on ractor.
 //!
 //! `core` decides, purely; the rest carries out, and is the only place that names ractor. A [`System`] starts a root
-//! [`SupervisorSpec`]; its children are supervisors and [`Actor`]s, which are reached through [`Address`]es that outlive
-//! restarts. The tree can be read at any time with [`System::snapshot`].
+//! [`SupervisorSpec`]; its children are supervisors and [`Actor`]s, which are reached through [`Address`]es that
+//! outlive restarts. The tree can be read at any time with [`System::snapshot`].
 //!
 //! What BEAM isolates and Rust cannot: stack overflow, exhausted memory, a panic during a panic, `abort`, and code that
-//! never reaches an await point. The last is reported as a zombie; the others take the process down.
+//! never reaches an await point. The last is reported as a zombie, and should run on another runtime, because it holds up
+//! whatever tokio queued behind it on its thread; the others take the process down.
 //!
-//! Invariants: two incarnations of one child never work at once (unless [`OnZombie::Replace`] allows it); no task outlives
-//! its supervisor; every mailbox and buffer has a limit.
+//! Invariants: two incarnations of one child never work at once (unless [`OnZombie::Replace`] allows it); no task
+//! outlives its supervisor; every mailbox and buffer has a limit.
 
 #[cfg(panic = "abort")]
 compile_error!("supervision needs panic = \"unwind\": a crash of one actor must not end the process");

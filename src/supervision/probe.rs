@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ractor::{ActorCell, ActorStatus};
+use ractor::ActorCell;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::core::{ChildId, ExitReason, Incarnation, Intensity, Path, Restart, Strategy};
 use super::lock::lock;
@@ -49,7 +50,15 @@ pub(super) struct Facts {
     pub(super) strategy: Option<Strategy>,
     pub(super) intensity: Option<Intensity>,
     pub(super) restarts: VecDeque<Instant>,
-    cell: Option<ActorCell>,
+    attached: Option<Attached>,
+}
+
+/// The actor of the current life.
+#[derive(Clone)]
+pub(super) struct Attached {
+    pub(super) cell: ActorCell,
+    /// Cancelled once it has let go of everything it held; ractor calls it stopped a moment earlier.
+    pub(super) down: CancellationToken,
 }
 
 /// One end of a child.
@@ -84,7 +93,7 @@ impl Probe {
             strategy: None,
             intensity: None,
             restarts: VecDeque::new(),
-            cell: None,
+            attached: None,
         };
         Arc::new(Self {
             id,
@@ -163,9 +172,9 @@ impl Probe {
     }
 
     /// The actor of the new life exists; its `init` has not run yet.
-    pub(super) fn attach(&self, cell: ActorCell, actor: &'static str, mailbox: Option<Arc<dyn Gauge>>) {
+    pub(super) fn attach(&self, attached: Attached, actor: &'static str, mailbox: Option<Arc<dyn Gauge>>) {
         let mut facts = lock(&self.facts);
-        facts.cell = Some(cell);
+        facts.attached = Some(attached);
         facts.actor = actor;
         facts.mailbox = mailbox;
         facts.started = Some((Utc::now(), Instant::now()));
@@ -210,7 +219,7 @@ impl Probe {
         if facts.incarnation != incarnation {
             return;
         }
-        facts.cell = None;
+        facts.attached = None;
         facts.mailbox = None;
         if matches!(facts.state, NodeState::Starting | NodeState::Running | NodeState::Stopping) {
             facts.state = NodeState::Stopped;
@@ -246,13 +255,29 @@ impl Probe {
         lock(&self.children).values().cloned().collect()
     }
 
-    /// The actors below this node that have not stopped yet.
-    pub(super) fn living_descendants(&self) -> Vec<ActorCell> {
+    /// The actor of the current life.
+    pub(super) fn attached(&self) -> Option<Attached> {
+        lock(&self.facts).attached.clone()
+    }
+
+    /// The probe at `path`, if it is this node's or below it.
+    pub(super) fn find(self: &Arc<Self>, path: &str) -> Option<Arc<Probe>> {
+        if self.path.as_str() == path {
+            return Some(self.clone());
+        }
+        // Ids have no slash, so a node's descendants begin with its path and one.
+        let below = |child: &Arc<Probe>| {
+            path.strip_prefix(child.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.children().iter().filter(|child| below(child)).find_map(|child| child.find(path))
+    }
+
+    /// The actors below this node that have not let go of everything yet.
+    pub(super) fn living_descendants(&self) -> Vec<Attached> {
         let mut living = Vec::new();
         let mut todo = self.children();
         while let Some(probe) = todo.pop() {
-            let cell = lock(&probe.facts).cell.clone();
-            living.extend(cell.filter(|cell| cell.get_status() != ActorStatus::Stopped));
+            living.extend(probe.attached());
             todo.extend(probe.children());
         }
         living

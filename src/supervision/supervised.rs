@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use ractor::{ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::child::StartCtx;
@@ -12,7 +13,7 @@ use super::error::StartError;
 use super::life::{ActorHandle, Body, Life, release};
 use super::lock::lock;
 use super::mailbox::{Mailbox, Signal};
-use super::panics::{Caught, catch};
+use super::panics::{Caught, catch, catch_sync};
 use super::probe::millis;
 use super::{Actor, Address, Ctx, Flow};
 
@@ -106,7 +107,11 @@ impl<A: Actor> ractor::Actor for Wrapper<A> {
     async fn pre_start(&self, myself: ActorRef<Signal>, args: A::Args) -> Result<(), ActorProcessingErr> {
         let holding = &*self.holding;
         let cell = myself.get_cell();
-        holding.life.probe.attach(cell.clone(), short_name::<A>(), Some(holding.mailbox.clone()));
+        holding.life.probe.attach(
+            holding.life.attached(cell.clone()),
+            short_name::<A>(),
+            Some(holding.mailbox.clone()),
+        );
         holding.mailbox.open(cell.clone());
         let (address, mailbox, life) = (holding.address.clone(), holding.mailbox.clone(), holding.life.clone());
         let ctx = Ctx::new(address, mailbox, life, cell, Handle::current());
@@ -118,7 +123,11 @@ impl<A: Actor> ractor::Actor for Wrapper<A> {
                 Ok(())
             }
             Ok(Err(error)) => Err(Box::new(StartError::Init(error.info()))),
-            Err(caught) => Err(Box::new(StartError::Panic(Box::new(holding.crash("init", caught))))),
+            Err(caught) => {
+                let crash = Box::new(holding.crash("init", caught));
+                holding.report_crash("init", &ExitReason::Panic(crash.clone()));
+                Err(Box::new(StartError::Panic(crash)))
+            }
         }
     }
 
@@ -182,12 +191,13 @@ impl<A: Actor> Holding<A> {
         }
     }
 
-    fn tell_status(&self, reply: tokio::sync::oneshot::Sender<serde_json::Value>) -> Result<(), ActorProcessingErr> {
-        let status = super::panics::catch_sync(|| lock(&self.actor).as_ref().map(A::status));
+    fn tell_status(&self, reply: oneshot::Sender<serde_json::Value>) -> Result<(), ActorProcessingErr> {
+        self.mailbox.status_told();
+        let status = catch_sync(|| lock(&self.actor).as_ref().map(A::status));
         match status {
             Ok(status) => {
                 // Whoever asked may have given up.
-                let _ = reply.send(status.unwrap_or_default()).is_ok();
+                reply.send(status.unwrap_or_default()).ok();
                 Ok(())
             }
             Err(caught) => Err(self.failed("status", ExitReason::Panic(Box::new(self.crash("status", caught))))),
@@ -196,7 +206,13 @@ impl<A: Actor> Holding<A> {
 
     /// Notes how this life ended and writes the crash report.
     fn failed(&self, doing: &'static str, reason: ExitReason) -> ActorProcessingErr {
-        let (probe, mailbox) = (&self.life.probe, self.mailbox.depth());
+        self.report_crash(doing, &reason);
+        self.life.set_exit(reason.clone());
+        Box::new(Failed(reason))
+    }
+
+    fn report_crash(&self, doing: &'static str, reason: &ExitReason) {
+        let probe = &self.life.probe;
         tracing::error!(
             target: "sup.crash",
             initial_call = short_name::<A>(),
@@ -206,11 +222,9 @@ impl<A: Actor> Holding<A> {
             reason = %reason,
             location = reason.location(),
             ancestors = ?probe.path.ancestors(),
-            message_queue_len = mailbox,
+            message_queue_len = self.mailbox.depth(),
             "actor crashed"
         );
-        self.life.set_exit(reason.clone());
-        Box::new(Failed(reason))
     }
 
     fn crash(&self, doing: &'static str, caught: Caught) -> CrashInfo {
@@ -234,10 +248,13 @@ impl<A: Actor> Body for Holding<A> {
     fn release(&self) {
         self.address.unplug(&self.mailbox);
         self.mailbox.close();
-        self.life.down.cancel();
+        {
+            // Dropped under the lock: whoever comes second must not start the next incarnation before that is done.
+            let mut actor = lock(&self.actor);
+            drop(actor.take());
+        }
         self.life.probe.detach(self.life.incarnation);
-        let actor = lock(&self.actor).take();
-        drop(actor);
+        self.life.down.cancel();
     }
 }
 

@@ -91,8 +91,8 @@ impl ractor::Actor for SupervisorActor {
         (system, spec): Self::Arguments,
     ) -> Result<Tree, ActorProcessingErr> {
         let (cell, probe) = (myself.get_cell(), self.body.life.probe.clone());
-        let _ = self.body.cell.set(cell.clone());
-        probe.attach(cell.clone(), "Supervisor", None);
+        self.body.cell.set(cell.clone()).ok();
+        probe.attach(self.body.life.attached(cell.clone()), "Supervisor", None);
         probe.supervises(Some(spec.strategy), spec.intensity);
         let mut tree = Tree::new(system, myself, probe, &spec);
         match tree.drive(Event::Boot).await {
@@ -110,11 +110,11 @@ impl ractor::Actor for SupervisorActor {
     async fn handle(&self, _: ActorRef<Command>, command: Command, tree: &mut Tree) -> Result<(), ActorProcessingErr> {
         let event = match command {
             Command::StartChild(spec, asker) => tree.new_child(*spec, asker),
-            Command::TerminateChild(id, asker) => tree.asked(Request::TerminateChild(id), asker),
-            Command::RestartChild(id, asker) => tree.asked(Request::RestartChild(id), asker),
-            Command::DeleteChild(id, asker) => tree.asked(Request::DeleteChild(id), asker),
+            Command::TerminateChild(id, asker) => tree.asked(Request::Terminate(id), asker),
+            Command::RestartChild(id, asker) => tree.asked(Request::Restart(id), asker),
+            Command::DeleteChild(id, asker) => tree.asked(Request::Delete(id), asker),
             Command::Count(asker) => {
-                let _ = asker.send(tree.count()).is_ok();
+                asker.send(tree.count()).ok();
                 return Ok(());
             }
             Command::Retry { key, token } => Event::RetryDue { key, token },
@@ -221,14 +221,14 @@ impl Tree {
         match effect {
             Effect::Retry { key, token, after, jitter } => self.children.later(key, after, jitter, move || {
                 // Refused only when this supervisor is gone.
-                let _ = myself.send_message(Command::Retry { key, token }).is_ok();
+                myself.send_message(Command::Retry { key, token }).ok();
             }),
             Effect::CancelRetry { key } => self.children.cancel(key),
             Effect::Mark { key, state } => {
                 self.children.mark(key, state);
                 if state == ChildState::Zombie {
                     self.children.watch_zombie(key, move || {
-                        let _ = myself.send_message(Command::ZombieGone { key }).is_ok();
+                        myself.send_message(Command::ZombieGone { key }).ok();
                     });
                 }
             }
@@ -248,7 +248,7 @@ impl Tree {
     /// Takes a child in that is asked for, unless its id is taken.
     fn new_child(&mut self, spec: ChildSpec, asker: oneshot::Sender<Answer>) -> Event {
         let rules = spec.rules.clone();
-        let event = self.asked(Request::StartChild(rules, Incarnation(0)), asker);
+        let event = self.asked(Request::Start(rules, Incarnation(0)), asker);
         if self.machine.key_of(spec.id()).is_none() {
             self.children.add(self.machine.next_key(), spec, None);
         }
@@ -265,7 +265,7 @@ impl Tree {
             Err(error) => Err(Refusal { error, start: self.start_error.take() }),
         };
         // Whoever asked may have given up.
-        let _ = asker.send(answer).is_ok();
+        asker.send(answer).ok();
     }
 
     fn count(&self) -> ChildCounts {
@@ -287,8 +287,8 @@ impl Body for SupervisorBody {
         if let (Some(link), Some(cell)) = (&self.link, self.cell.get()) {
             link.unplug(cell);
         }
-        self.life.down.cancel();
         self.life.probe.detach(self.life.incarnation);
+        self.life.down.cancel();
     }
 }
 

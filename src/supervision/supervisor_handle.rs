@@ -10,11 +10,11 @@ use super::error::{ChildError, StartChildError, StartError};
 use super::link::Link;
 use super::supervisor_actor::{Command, Refusal};
 
-/// Reaches a static supervisor; given to [`SupervisorSpec::handle`](super::SupervisorSpec::handle) before it starts, and
-/// survives its restarts. Children added by request do not survive them. Cheap to clone.
+/// Reaches a static supervisor; given to [`SupervisorSpec::handle`](super::SupervisorSpec::handle) before it starts,
+/// and survives its restarts. Children added by request do not survive them. Cheap to clone.
 ///
-/// A supervisor answers between its own undertakings, so a request may wait for as long as children take to stop. Asking
-/// the own supervisor from `init` or `stopped` waits forever.
+/// A supervisor answers between its own undertakings, so a request may wait for as long as children take to stop.
+/// Asking the own supervisor from `init` or `stopped` waits forever.
 ///
 /// Cancel safety: dropping a request's future gives up the answer; the request may still be carried out.
 #[derive(Clone)]
@@ -30,8 +30,8 @@ impl SupervisorHandle {
 
     /// Adds a child at the end and starts it.
     ///
-    /// Errors: `AlreadyStarted`, `AlreadyPresent`, `Start` (nothing is recorded), `Ignored` (recorded unless temporary),
-    /// `InvalidSpec`, `NoProc`, `Busy`.
+    /// Errors: `AlreadyStarted`, `AlreadyPresent`, `Start` (nothing is recorded), `Ignored` (recorded unless
+    /// temporary), `InvalidSpec`, `NoProc`, `Busy`.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildRef, StartChildError> {
         spec.rules.validate(AutoShutdown::AnySignificant)?;
         match self.link.ask(|asker| Command::StartChild(Box::new(spec), asker)).await? {

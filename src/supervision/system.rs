@@ -91,6 +91,12 @@ impl System {
         root.snapshot()
     }
 
+    /// The probe of the node at `path`.
+    pub fn probe(&self, path: &str) -> Option<Arc<Probe>> {
+        let root = lock(&self.shared.root).clone();
+        root.find(path)
+    }
+
     /// What happens to children from now on. A subscriber that lags behind loses the oldest and learns how many.
     pub fn events(&self) -> broadcast::Receiver<SupervisionEvent> {
         self.shared.events.subscribe()
@@ -104,7 +110,7 @@ impl System {
     pub(super) fn emit(&self, event: impl FnOnce() -> SupervisionEvent) {
         if self.shared.events.receiver_count() > 0 {
             // Fails only when the last subscriber just left.
-            let _ = self.shared.events.send(event()).is_ok();
+            self.shared.events.send(event()).ok();
         }
     }
 }
@@ -126,18 +132,21 @@ impl Running {
         let gone = self.handle.cell.wait(Some(super::KILL_WAIT_MAX)).await.is_ok();
         let gone = descendants_gone(&self.handle.life.probe).await && gone;
         if !gone {
-            tracing::error!(target: "sup.report", supervisor = "/", errorContext = "zombie", "killed, but not all ended");
+            tracing::error!(
+                target: "sup.report", supervisor = "/", errorContext = "zombie", "killed, but not all ended"
+            );
         }
         if gone {
             self.wait().await;
         }
     }
 
-    /// Waits until the root has ended, by [`stop`](Self::stop) or by itself, and tells how: `Shutdown` after a meltdown.
+    /// Waits until the root has ended, by [`stop`](Self::stop) or by itself, and tells how: `Shutdown` after a
+    /// meltdown.
     ///
     /// Cancel safety: nothing is lost; may be called again and by several at once.
     pub async fn wait(&self) -> ExitReason {
-        let _ = self.handle.cell.wait(None).await;
+        self.handle.cell.wait(None).await.ok();
         let mut task = self.task.lock().await;
         if let Some(reason) = self.reason.get() {
             return reason.clone();

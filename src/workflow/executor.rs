@@ -65,6 +65,7 @@ impl WorkflowWorker {
 }
 
 impl Executable for WorkflowWorker {
+    #[expect(clippy::misnamed_getters, reason = "an executable's name is the worker that jobs name")]
     fn name(&self) -> &str {
         self.definition.worker
     }
@@ -140,11 +141,9 @@ impl WorkflowRun {
     }
 
     async fn begin(&self, attempt: &Attempt, owner: &Owner, cancel: &CancellationToken) -> Result<Begun, Stop> {
-        let begun = persist(cancel, || {
-            self.store.begin(owner, &self.definition, &attempt.job().args)
-        })
-        .await?
-        .ok_or(Stop::Superseded)?;
+        let begun = persist(cancel, || self.store.begin(owner, &self.definition, &attempt.job().args))
+            .await?
+            .ok_or(Stop::Superseded)?;
         if begun.completed {
             // An earlier attempt stored the result and died before it could say so.
             return Err(Stop::Outcome(Outcome::Completed));
@@ -167,8 +166,7 @@ impl WorkflowRun {
         checkpoints: &[Checkpoint],
         cancel: &CancellationToken,
     ) -> Result<(), Stop> {
-        let owned =
-            persist(cancel, || self.store.checkpoint(owner, run_id, checkpoints)).await?;
+        let owned = persist(cancel, || self.store.checkpoint(owner, run_id, checkpoints)).await?;
         if owned { Ok(()) } else { Err(Stop::Superseded) }
     }
 
@@ -193,9 +191,7 @@ impl WorkflowRun {
         if let Some(result) = &error.result {
             let duration_ms = millis(context.attempt.elapsed());
             let cancel = context.attempt.stop().token();
-            let stored = persist(cancel, || {
-                self.store.fail(owner, &self.definition, result, duration_ms)
-            });
+            let stored = persist(cancel, || self.store.fail(owner, &self.definition, result, duration_ms));
             if let Err(error) = stored.await {
                 tracing::warn!(target: "job", id = owner.job_id, %error, "the attempt's failure was not recorded");
             }

@@ -1,8 +1,8 @@
 //! The `llm_request` workflow: receive → select_model → call_llm → publish_result.
 //!
 //! Only `call_llm` reaches out. Its answer is stored before anything else happens, so a crash after it goes on at
-//! `publish_result` and does not pay twice. (A crash between the provider's answer and its checkpoint is the one moment in
-//! which a call can be repeated; the idempotency key is for providers that know it.)
+//! `publish_result` and does not pay twice. (A crash between the provider's answer and its checkpoint is the one moment
+//! in which a call can be repeated; the idempotency key is for providers that know it.)
 
 use std::sync::Arc;
 

@@ -44,6 +44,9 @@ pub struct LlmRequest {
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidRequest {
+    /// Not an object.
+    #[error("a request is a JSON object")]
+    NoObject,
     /// Not an object of the known fields.
     #[error("{0}")]
     Shape(#[from] serde_json::Error),
@@ -61,7 +64,7 @@ pub enum InvalidRequest {
 impl Coded for InvalidRequest {
     fn code(&self) -> &'static str {
         match self {
-            Self::Shape(_) => "E0601",
+            Self::NoObject | Self::Shape(_) => "E0601",
             Self::PromptOrMessages(_) => "E0602",
             Self::BadId(_) => "E0603",
             Self::Chat(error) => error.code(),
@@ -70,7 +73,7 @@ impl Coded for InvalidRequest {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Shape(_) => Some(
+            Self::NoObject | Self::Shape(_) => Some(
                 "use the fields prompt or messages, id, task_type, complexity (simple, medium, complex), model, max_tokens, \
                  temperature"
                     .into(),
@@ -88,7 +91,11 @@ impl LlmRequest {
     /// # Errors
     /// [`InvalidRequest`], the first problem.
     pub fn parse(value: &Value) -> Result<Self, InvalidRequest> {
-        let request: Self = Self::deserialize(value)?;
+        // A derived struct would also be read from an array.
+        if !value.is_object() {
+            return Err(InvalidRequest::NoObject);
+        }
+        let request = Self::deserialize(value)?;
         match (&request.prompt, &request.messages) {
             (Some(_), Some(_)) => return Err(InvalidRequest::PromptOrMessages("both")),
             (None, None) => return Err(InvalidRequest::PromptOrMessages("neither")),

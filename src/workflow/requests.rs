@@ -71,7 +71,7 @@ pub struct Conflict {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestsError {
     /// Ids that belong to other questions.
-    #[error("{} ids were used for other requests before, the first is {:?} of job {}", .0.len(), .0.first().map(|c| &c.id), .0.first().map_or(0, |c| c.job_id))]
+    #[error("{} ids were used for other requests before{}", .0.len(), first(.0))]
     Conflicts(Vec<Conflict>),
     /// More than [`BATCH_REQUESTS_MAX`].
     #[error("{0} requests in one input; at most {BATCH_REQUESTS_MAX} are allowed")]
@@ -79,6 +79,10 @@ pub enum RequestsError {
     /// The jobs could not be inserted.
     #[error(transparent)]
     Queue(#[from] QueueError),
+}
+
+fn first(conflicts: &[Conflict]) -> String {
+    conflicts.first().map_or_else(String::new, |first| format!(", the first is {:?} of job {}", first.id, first.job_id))
 }
 
 impl From<sqlx::Error> for RequestsError {
@@ -126,7 +130,8 @@ impl Requests {
         Self { engine }
     }
 
-    /// Gives every request of `batch` a job. A request that is known keeps its job; one whose job failed is tried again.
+    /// Gives every request of `batch` a job. A request that is known keeps its job; one whose job failed is tried
+    /// again.
     ///
     /// # Errors
     /// [`RequestsError`]; nothing is enqueued then.
@@ -295,11 +300,12 @@ fn conflicts(batch: &Batch, keys: &[String], jobs: &HashMap<String, Known>) -> V
     conflicts
 }
 
-/// As [`Engine::retry`], for many and in this transaction; the notice travels with it.
+/// As [`Engine::retry`], for many and in this transaction, without a notice.
 async fn retry(tx: &mut PgConnection, job_ids: &[i64]) -> Result<(), RequestsError> {
     if job_ids.is_empty() {
         return Ok(());
     }
+    // The running node finds them with its next poll, at most a second later.
     sqlx::query!(
         "UPDATE oban_jobs
          SET state = 'available', scheduled_at = timezone('UTC', clock_timestamp()),

@@ -1,7 +1,7 @@
 //! Every statement on runs, checkpoints and results.
 //!
-//! Each write first locks the job's row and checks that it still belongs to this attempt (executing, attempt, producer):
-//! whoever takes the job over has to wait for the write or makes it change nothing.
+//! Each write first locks the job's row and checks that it still belongs to this attempt (executing, attempt,
+//! producer): whoever takes the job over has to wait for the write or makes it change nothing.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -10,6 +10,56 @@ use super::definition::Definition;
 use super::result::{JobResult, StoredResult};
 use super::stored::{StoredRun, StoredStep};
 use crate::postgres::{Database, DbError};
+
+/// The one way into `job_results`, as one guarded statement that says whether the attempt owned the job: the first success
+/// of a job stays, a failure is one row an attempt. `$more` are further parts of the statement, and `$argument`s its
+/// parameters from $24 on.
+macro_rules! result_query {
+    ($more:literal, $owner:expr, $definition:expr, $result:expr, $duration_ms:expr, $present:expr $(, $argument:expr)* $(,)?) => {{
+        let (owner, definition, result): (&Owner, &Definition, &JobResult) = ($owner, $definition, $result);
+        sqlx::query_scalar!(
+            r#"WITH owner AS (
+                 SELECT id FROM oban_jobs
+                 WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE
+               ), result AS (
+                 INSERT INTO job_results
+                   (job_id, attempt, instance_id, job_type, workflow_type, duration_ms, started_at, request_id, success,
+                    error_reason, cost_nanousd, prices_version, provider, model_used, simulated, tokens_input,
+                    tokens_output, time_to_first_token_ms, usage, input_summary, result_summary, result)
+                 SELECT owner.id, $2, $4, $5, $6, $7, now() - $7::bigint * interval '1 millisecond', $8, $9, $10, $11, $12,
+                        $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
+                 FROM owner WHERE $23::bool
+                 ON CONFLICT DO NOTHING
+               )"#
+            + $more
+            + r#" SELECT EXISTS (SELECT FROM owner) AS "owned!""#,
+            owner.job_id,
+            owner.attempt,
+            owner.producer,
+            owner.instance_id,
+            definition.worker,
+            definition.name,
+            $duration_ms,
+            result.request_id,
+            result.success,
+            result.error_reason,
+            result.cost_nanousd,
+            result.prices_version,
+            result.provider,
+            result.model_used,
+            result.simulated,
+            result.tokens_input,
+            result.tokens_output,
+            result.time_to_first_token_ms,
+            result.usage,
+            result.input_summary,
+            result.result_summary,
+            result.result,
+            $present,
+            $($argument,)*
+        )
+    }};
+}
 
 /// The attempt that must own the job for a write to count.
 #[derive(Debug, Clone)]
@@ -136,8 +186,8 @@ impl Store {
         Ok(owned)
     }
 
-    /// Stores the last checkpoints, the result and the end of the run, all or nothing; `false` when the attempt no
-    /// longer owns the job.
+    /// Stores the last checkpoints, the result and the end of the run, all or nothing and in one round trip; `false` when
+    /// the attempt no longer owns the job.
     ///
     /// # Errors
     /// [`DbError`].
@@ -150,40 +200,34 @@ impl Store {
         result: Option<&JobResult>,
         duration_ms: i64,
     ) -> Result<bool, DbError> {
-        let mut tx = self.db.pool().begin().await?;
         let columns = Columns::of(checkpoints);
         let output = checkpoints.last().map(|checkpoint| checkpoint.output.clone()).unwrap_or_default();
-        let owned = sqlx::query_scalar!(
-            r#"WITH owner AS (
-                 SELECT id FROM oban_jobs
-                 WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE
-               ), stored AS (
+        let none = JobResult::default();
+        let owned = result_query!(
+            r#", stored AS (
                  INSERT INTO workflow_steps (run_id, position, step, attempt, output, instance_id, duration_ms)
-                 SELECT $4, d.position, d.step, $2, d.output, $5, d.duration_ms
-                 FROM owner, unnest($6::int[], $7::text[], $8::jsonb[], $9::bigint[]) AS d (position, step, output, duration_ms)
+                 SELECT $24, d.position, d.step, $2, d.output, $4, d.duration_ms
+                 FROM owner, unnest($25::int[], $26::text[], $27::jsonb[], $28::bigint[])
+                   AS d (position, step, output, duration_ms)
                  ON CONFLICT (run_id, position) DO NOTHING
                ), ended AS (
-                 UPDATE workflow_runs r SET state = 'completed', output = $10, finished_at = now()
-                 FROM owner WHERE r.id = $4
-               )
-               SELECT EXISTS (SELECT FROM owner) AS "owned!""#,
-            owner.job_id,
-            owner.attempt,
-            owner.producer,
+                 UPDATE workflow_runs r SET state = 'completed', output = $29, finished_at = now()
+                 FROM owner WHERE r.id = $24
+               )"#,
+            owner,
+            definition,
+            result.unwrap_or(&none),
+            duration_ms,
+            result.is_some(),
             run_id,
-            owner.instance_id,
             &columns.positions,
             &columns.steps,
             &columns.outputs,
             &columns.durations_ms,
             output,
         )
-        .fetch_one(&mut *tx)
+        .fetch_one(self.db.pool())
         .await?;
-        if owned && let Some(result) = result {
-            insert_result(&mut tx, owner, definition, result, duration_ms).await?;
-        }
-        tx.commit().await?;
         Ok(owned)
     }
 
@@ -198,20 +242,7 @@ impl Store {
         result: &JobResult,
         duration_ms: i64,
     ) -> Result<(), DbError> {
-        let mut tx = self.db.pool().begin().await?;
-        let owned = sqlx::query_scalar!(
-            "SELECT id FROM oban_jobs
-             WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE",
-            owner.job_id,
-            owner.attempt,
-            owner.producer,
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        if owned.is_some() {
-            insert_result(&mut tx, owner, definition, result, duration_ms).await?;
-        }
-        tx.commit().await?;
+        result_query!("", owner, definition, result, duration_ms, true).fetch_one(self.db.pool()).await?;
         Ok(())
     }
 
@@ -264,49 +295,6 @@ impl Store {
             steps,
         }))
     }
-}
-
-/// The one way into `job_results`: the first success of a job stays, a failure is one row an attempt.
-async fn insert_result(
-    connection: &mut sqlx::PgConnection,
-    owner: &Owner,
-    definition: &Definition,
-    result: &JobResult,
-    duration_ms: i64,
-) -> Result<(), DbError> {
-    sqlx::query!(
-        "INSERT INTO job_results
-           (job_id, attempt, request_id, instance_id, job_type, workflow_type, success, error_reason, duration_ms, started_at,
-            cost_nanousd, prices_version, provider, model_used, simulated, tokens_input, tokens_output,
-            time_to_first_token_ms, usage, input_summary, result_summary, result)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() - $9::bigint * interval '1 millisecond',
-                 $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
-         ON CONFLICT DO NOTHING",
-        owner.job_id,
-        owner.attempt,
-        result.request_id,
-        owner.instance_id,
-        definition.worker,
-        definition.name,
-        result.success,
-        result.error_reason,
-        duration_ms,
-        result.cost_nanousd,
-        result.prices_version,
-        result.provider,
-        result.model_used,
-        result.simulated,
-        result.tokens_input,
-        result.tokens_output,
-        result.time_to_first_token_ms,
-        result.usage,
-        result.input_summary,
-        result.result_summary,
-        result.result,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// Checkpoints as one array a column.

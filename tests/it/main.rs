@@ -1,16 +1,27 @@
 //! Integration tests in one binary: linking is the slow part of a test build.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     unreachable_pub,
     reason = "helpers of tests fail as tests do, and nobody outside can reach them"
 )]
 
 mod support;
 
+mod cli_jobs;
+mod cli_look;
+mod cli_setup;
+mod cli_support;
+mod embedded_create;
+mod embedded_healing;
+mod embedded_sharing;
+mod embedded_support;
+mod embedded_users;
 mod llm_breaker;
 mod llm_outcomes;
 mod llm_setup;
@@ -23,8 +34,10 @@ mod postgres_notifier;
 mod postgres_pgmq;
 mod postgres_pool;
 mod process_node;
+mod process_outage;
 mod process_run;
 mod queue_claim;
 mod queue_complete;
 mod queue_insert;
 mod queue_services;
+mod tidy;

@@ -7,7 +7,9 @@ use singularity::queue::engine::Claim;
 use singularity::queue::{NewJob, State};
 use uuid::Uuid;
 
-use crate::support::rows::{SHAPES, claim, engine, engine_in, ids, names, row, seconds_until, set_columns, state, with};
+use crate::support::rows::{
+    SHAPES, claim, engine, engine_in, ids, names, row, seconds_until, set_columns, state, with,
+};
 
 fn job() -> NewJob {
     NewJob::new("w", json!({}))
@@ -19,7 +21,8 @@ async fn claims_by_priority_then_due_time_then_id_up_to_the_demand() {
     let early = "scheduled_at = timezone('UTC', now()) - interval '1 hour'";
     let last = with(&engine, NewJob { priority: 1, ..job() }, early).await;
     let third = engine.insert(job()).await.unwrap().id;
-    let fourth = with(&engine, job(), &format!("scheduled_at = (SELECT scheduled_at FROM oban_jobs WHERE id = {third})")).await;
+    let fourth =
+        with(&engine, job(), &format!("scheduled_at = (SELECT scheduled_at FROM oban_jobs WHERE id = {third})")).await;
     let second = with(&engine, job(), early).await;
     let first = with(&engine, job(), "scheduled_at = timezone('UTC', now()) - interval '2 hours'").await;
     let producer = Uuid::now_v7();
@@ -62,8 +65,7 @@ async fn jobs_of_other_queues_and_unknown_workers_are_left_to_others() {
     assert_eq!(ids(&claim(&engine, Uuid::now_v7(), 100).await), [mine]);
     assert_eq!(state(&engine, foreign).await, State::Available);
     let workers = names(&["v", "w", "Elixir.Worker"]);
-    let claim =
-        Claim { queue: "q", instance_id: "here", producer: Uuid::now_v7(), workers: &workers, demand: 9 };
+    let claim = Claim { queue: "q", instance_id: "here", producer: Uuid::now_v7(), workers: &workers, demand: 9 };
     assert_eq!(ids(&engine.claim(&claim).await.unwrap()), [elsewhere]);
 }
 
@@ -122,7 +124,12 @@ async fn claims_whose_reply_was_lost_are_handed_back_with_their_attempt_unspent(
     let mut recovered = engine.recover("default", "here", mine, runs).await.unwrap();
     recovered.sort_unstable();
     assert_eq!(recovered, lost);
-    for (id, wanted) in [(lost[0], ("available", 6)), (lost[1], ("available", 0)), (runs[0], ("executing", 1)), (foreign, ("executing", 1))] {
+    for (id, wanted) in [
+        (lost[0], ("available", 6)),
+        (lost[1], ("available", 0)),
+        (runs[0], ("executing", 1)),
+        (foreign, ("executing", 1)),
+    ] {
         let job = engine.get(id).await.unwrap().unwrap();
         assert_eq!((job.state.as_str(), job.attempt), wanted, "job {id}");
     }

@@ -217,7 +217,14 @@ async fn a_batch_stores_what_its_guards_allow_and_says_which() {
     let jobs = claim(&engine, producer, 6).await;
     set_columns(&engine, jobs[1].id, "state = 'cancelled'").await;
     set_columns(&engine, jobs[4].id, "state = 'cancelled'").await;
-    let outcomes = [Outcome::Completed, Outcome::Completed, failed(), Outcome::HandedBack, failed(), Outcome::Discarded("d".into())];
+    let outcomes = [
+        Outcome::Completed,
+        Outcome::Completed,
+        failed(),
+        Outcome::HandedBack,
+        failed(),
+        Outcome::Discarded("d".into()),
+    ];
     let acks: Vec<_> = jobs
         .iter()
         .zip(&outcomes)

@@ -96,18 +96,17 @@ async fn an_explicit_time_means_scheduled_even_in_the_past() {
 async fn ten_thousand_in_one_call_keep_their_order_and_send_one_notice_a_queue() {
     let (_db, engine) = engine().await;
     let mut heard = listener(engine.db()).await;
-    let jobs = (0..INSERT_BATCH_MAX)
-        .map(|n| NewJob::new("w", json!({"n": n})).queue(["even", "odd"][n % 2]))
-        .collect();
+    let jobs = (0..INSERT_BATCH_MAX).map(|n| NewJob::new("w", json!({"n": n})).queue(["even", "odd"][n % 2])).collect();
     let inserted = engine.insert_many(jobs).await.unwrap();
     assert_eq!(inserted.len(), INSERT_BATCH_MAX);
     assert!(inserted.is_sorted_by_key(|one| one.id));
     let ids: Vec<i64> = inserted.iter().map(|one| one.id).collect();
-    let numbers: Vec<i64> = sqlx::query_scalar("SELECT (args ->> 'n')::bigint FROM oban_jobs WHERE id = ANY($1) ORDER BY id")
-        .bind(&ids)
-        .fetch_all(engine.db().pool())
-        .await
-        .unwrap();
+    let numbers: Vec<i64> =
+        sqlx::query_scalar("SELECT (args ->> 'n')::bigint FROM oban_jobs WHERE id = ANY($1) ORDER BY id")
+            .bind(&ids)
+            .fetch_all(engine.db().pool())
+            .await
+            .unwrap();
     assert!(numbers.iter().copied().eq(0..10_000), "ids rise in the order of the input");
 
     engine.insert(job().queue("last")).await.unwrap();
@@ -148,7 +147,10 @@ async fn the_callers_transaction_decides_about_jobs_and_notices() {
     let mut heard = listener(engine.db()).await;
     // A caller that looks elsewhere, where even a table of the same name lies in wait.
     let mut caller = own_connection(&db).await;
-    sqlx::raw_sql("CREATE TABLE public.oban_jobs (id int); CREATE TABLE orders (id int)").execute(&mut caller).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE public.oban_jobs (id int); CREATE TABLE orders (id int)")
+        .execute(&mut caller)
+        .await
+        .unwrap();
 
     let mut lost = caller.begin().await.unwrap();
     engine.insert_many_on(&mut lost, vec![job().queue("lost"), unique().queue("lost")]).await.unwrap();
@@ -157,7 +159,10 @@ async fn the_callers_transaction_decides_about_jobs_and_notices() {
 
     let mut kept = caller.begin().await.unwrap();
     sqlx::query("INSERT INTO orders VALUES (1)").execute(&mut *kept).await.unwrap();
-    let inserted = engine.insert_many_on(&mut kept, vec![job().queue("kept"), NewJob { args: json!({}), ..unique() }.queue("kept")]).await.unwrap();
+    let inserted = engine
+        .insert_many_on(&mut kept, vec![job().queue("kept"), NewJob { args: json!({}), ..unique() }.queue("kept")])
+        .await
+        .unwrap();
     assert_eq!(count(engine.db()).await, 0, "not before the commit");
     // Sent on another connection in the meantime: would arrive behind a notice that did not wait for its commit.
     engine.insert(job().queue("between")).await.unwrap();
@@ -200,7 +205,11 @@ async fn a_unique_insert_waits_for_the_other_transaction_and_follows_its_fate() 
             early = &mut waiting => panic!("did not wait: {early:?}"),
             () = blocked => {}
         }
-        if commits { other.commit().await.unwrap() } else { other.rollback().await.unwrap() }
+        if commits {
+            other.commit().await.unwrap()
+        } else {
+            other.rollback().await.unwrap()
+        }
         let second = waiting.await.unwrap();
         assert_eq!((second.conflict, second.id == first.id), (commits, commits));
         sqlx::query("DELETE FROM oban_jobs").execute(engine.db().pool()).await.unwrap();
@@ -229,7 +238,9 @@ async fn what_makes_a_job_the_same_is_worker_queue_and_arguments_while_it_did_no
     for state in ["discarded", "cancelled"] {
         set_columns(&engine, first, &format!("state = '{state}'")).await;
         assert!(!again(same()).await, "{state}");
-        let sql = format!("DELETE FROM oban_jobs WHERE id > {first} AND args @> '{{\"a\": 1, \"b\": [2]}}' AND state = 'available'");
+        let sql = format!(
+            "DELETE FROM oban_jobs WHERE id > {first} AND args @> '{{\"a\": 1, \"b\": [2]}}' AND state = 'available'"
+        );
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(engine.db().pool()).await.unwrap();
     }
 }

@@ -25,9 +25,13 @@ async fn due(engine: &Engine, state: &str, seconds_ago: u32) -> i64 {
 async fn staging_takes_due_jobs_of_its_queues_oldest_first_and_changes_the_state_alone() {
     for shape in SHAPES {
         let (_db, engine) = engine_in(shape).await;
-        let (young, old, middle) =
-            (due(&engine, "scheduled", 1).await, due(&engine, "retryable", 3).await, due(&engine, "scheduled", 2).await);
-        let early = with(&engine, job(), "state = 'scheduled', scheduled_at = timezone('UTC', now()) + interval '1 h'").await;
+        let (young, old, middle) = (
+            due(&engine, "scheduled", 1).await,
+            due(&engine, "retryable", 3).await,
+            due(&engine, "scheduled", 2).await,
+        );
+        let early =
+            with(&engine, job(), "state = 'scheduled', scheduled_at = timezone('UTC', now()) + interval '1 h'").await;
         let elsewhere = with(&engine, job().queue("q"), &format!("state = 'scheduled', {DUE}")).await;
         let suspended = due(&engine, "suspended", 9).await;
         let mut expected = row(engine.db(), old).await;
@@ -129,7 +133,12 @@ async fn rescue_takes_over_from_the_dead_and_from_earlier_processes_and_from_nob
         expected["state"] = json!("available");
 
         let rescued = engine.rescue().await.unwrap();
-        let of = |id, instance: &str, discarded| Rescued { id, queue: "default".into(), instance_id: instance.into(), discarded };
+        let of = |id, instance: &str, discarded| Rescued {
+            id,
+            queue: "default".into(),
+            instance_id: instance.into(),
+            discarded,
+        };
         assert_eq!(rescued, [of(orphan, "dead", false), of(before, "live", false), of(last, "dead", true)]);
         assert_eq!(row(engine.db(), orphan).await, expected, "the state alone, as in Oban");
         assert_eq!(state(&engine, before).await, State::Available);
@@ -149,7 +158,8 @@ async fn several_rescuers_at_once_rescue_each_job_once() {
     let producer = Uuid::now_v7();
     let gone = register(&presence, "dead", producer).await;
     engine.insert_many(vec![job(); 200]).await.unwrap();
-    let owner = format!("UPDATE oban_jobs SET state = 'executing', attempt = 1, attempted_by = ARRAY['dead', '{producer}']");
+    let owner =
+        format!("UPDATE oban_jobs SET state = 'executing', attempt = 1, attempted_by = ARRAY['dead', '{producer}']");
     sqlx::raw_sql(sqlx::AssertSqlSafe(owner)).execute(engine.db().pool()).await.unwrap();
     assert!(engine.rescue().await.unwrap().is_empty(), "its owner is alive");
     presence.leave(&gone).await.unwrap();

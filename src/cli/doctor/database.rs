@@ -30,7 +30,7 @@ pub(super) async fn checks(context: &Context) -> Vec<Check> {
         Ok(Source::Embedded) => checks.extend(binaries(context).await),
         Err(error) => return vec![Check::error("database", &error)],
     }
-    let storage = match Storage::open(&context.config, &context.base_dir(), "singularity-doctor").await {
+    let storage = match context.storage().await {
         Ok(storage) => storage,
         Err(error) => {
             checks.push(Check::error("database", &error));
@@ -57,7 +57,9 @@ async fn binaries(context: &Context) -> Option<Check> {
     let bin_dir = context.config.embedded.bin_dir.clone();
     let found = tokio::task::spawn_blocking(move || embedded::discover(bin_dir.as_deref(), None)).await;
     Some(match found {
-        Ok(Ok(found)) => Check::ok("postgres_programs", format!("PostgreSQL {} in {}", found.version, found.bin_dir.display())),
+        Ok(Ok(found)) => {
+            Check::ok("postgres_programs", format!("PostgreSQL {} in {}", found.version, found.bin_dir.display()))
+        }
         Ok(Err(error)) => Check::error("postgres_programs", &error),
         Err(error) => Check::fail("postgres_programs", error.to_string(), "run it again"),
     })
@@ -130,7 +132,10 @@ fn pgmq(status: &Status) -> Check {
         }
         Some(pgmq) => Check::fail(
             "pgmq",
-            format!("{} has no topics; 1.11 or newer is needed", pgmq.version.as_deref().unwrap_or("the installed one")),
+            format!(
+                "{} has no topics; 1.11 or newer is needed",
+                pgmq.version.as_deref().unwrap_or("the installed one")
+            ),
             "upgrade it the way it was installed, then singularity migrate up",
         ),
         None => Check::warn("pgmq", "not installed yet", "singularity migrate up"),
@@ -154,7 +159,11 @@ fn skew(before: DateTime<Utc>, server: DateTime<Utc>, after: DateTime<Utc>) -> C
         return Check::ok("clock", format!("within {amount} of the server's"));
     }
     let direction = if difference > TimeDelta::zero() { "behind" } else { "ahead of" };
-    Check::warn("clock", format!("{amount} {direction} the server's"), "synchronise both clocks, for example with chrony")
+    Check::warn(
+        "clock",
+        format!("{amount} {direction} the server's"),
+        "synchronise both clocks, for example with chrony",
+    )
 }
 
 /// LISTEN and NOTIFY, once around.

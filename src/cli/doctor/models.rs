@@ -37,7 +37,9 @@ fn key(provider: &str, reference: &SecretRef, models: &[&str]) -> Check {
             };
             (format!("{provider}: {reference} is not set"), fix)
         }
-        Err(error) => (format!("{provider}: {reference} cannot be read: {error}"), "make it readable for this user".into()),
+        Err(error) => {
+            (format!("{provider}: {reference} cannot be read: {error}"), "make it readable for this user".into())
+        }
     };
     if models.is_empty() {
         return Check::warn("provider_key", format!("{reason}; requests that name its models will fail"), fix);

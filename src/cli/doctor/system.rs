@@ -16,7 +16,11 @@ pub(super) fn file_descriptors(config: &Config) -> Check {
     let needed = FILES_OWN + u64::from(config.database.pool_max) + FILES_PER_JOB * jobs;
     match std::fs::read_to_string(LIMITS) {
         Ok(text) => judge(soft_limit(&text), needed),
-        Err(error) => Check::warn("open_files", format!("{LIMITS} cannot be read: {error}"), format!("see that ulimit -n is at least {needed}")),
+        Err(error) => Check::warn(
+            "open_files",
+            format!("{LIMITS} cannot be read: {error}"),
+            format!("see that ulimit -n is at least {needed}"),
+        ),
     }
 }
 
@@ -49,7 +53,9 @@ mod tests {
 
     #[test]
     fn reads_the_soft_limit() {
-        let text = |soft: &str| format!("Limit  Soft Limit  Hard Limit  Units\nMax open files            {soft}     4096    files\n");
+        let text = |soft: &str| {
+            format!("Limit  Soft Limit  Hard Limit  Units\nMax open files            {soft}     4096    files\n")
+        };
         assert_eq!(soft_limit(&text("1024")), Some(1024));
         assert_eq!(soft_limit(&text("unlimited")), Some(u64::MAX));
         assert_eq!(soft_limit("Max processes 5 5"), None);

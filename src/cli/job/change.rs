@@ -3,6 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
@@ -11,7 +12,7 @@ use crate::queue::{Engine, QueueError, State};
 
 /// Which jobs.
 #[derive(Debug, Args)]
-pub struct ChangeArgs {
+pub(crate) struct ChangeArgs {
     /// Ids of the jobs
     #[arg(required = true, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
     ids: Vec<i64>,
@@ -145,7 +146,7 @@ fn verdict(verb: Verb, changes: &[(i64, Changed)]) -> Result<(), Failure> {
         let jobs: Vec<String> = refused.iter().map(|(id, state)| format!("job {id} is {state}")).collect();
         Failure::new(
             Exit::Conflict,
-            "E0822",
+            codes::STATE_REFUSES,
             format!("{}; {} is allowed for {}", jobs.join(", "), verb.name(), verb.allowed()),
         )
         .hint(verb.way_out(*state))
@@ -154,10 +155,10 @@ fn verdict(verb: Verb, changes: &[(i64, Changed)]) -> Result<(), Failure> {
         (true, None) => Ok(()),
         (true, Some(refusal)) => Err(refusal),
         (false, refusal) => {
-            if let Some(text) = refusal.and_then(|refusal| refusal.message) {
-                output::note(text);
-            }
-            Err(super::not_found(&missing))
+            let mut failure = super::not_found(&missing);
+            let texts = refusal.and_then(|refusal| refusal.message).into_iter().chain(failure.message.take());
+            failure.message = Some(texts.collect::<Vec<_>>().join("\n"));
+            Err(failure)
         }
     }
 }
@@ -172,7 +173,10 @@ mod tests {
         let failure = failure.unwrap_err();
         assert_eq!(failure.exit, Exit::Conflict);
         let text = failure.message.unwrap();
-        assert!(text.contains("job 2 is executing") && text.contains("discarded") && !text.contains("available"), "{text}");
+        assert!(
+            text.contains("job 2 is executing") && text.contains("discarded") && !text.contains("available"),
+            "{text}"
+        );
         assert!(failure.hint.is_some());
     }
 
@@ -181,6 +185,7 @@ mod tests {
         let changes = [(1, Changed::No(State::Completed)), (2, Changed::NotFound), (3, Changed::NotFound)];
         let failure = verdict(Verb::Cancel, &changes).unwrap_err();
         assert_eq!(failure.exit, Exit::NotFound);
-        assert!(failure.message.unwrap().contains("2, 3"));
+        let text = failure.message.unwrap();
+        assert!(text.contains("no jobs 2, 3") && text.contains("job 1 is completed"), "{text}");
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{live, output};
@@ -22,7 +23,7 @@ const ARGS_HINT: &str = r#"write them as one JSON object, for example --args '{"
 
 /// What to store.
 #[derive(Debug, Args)]
-pub struct EnqueueArgs {
+pub(crate) struct EnqueueArgs {
     /// Name of the worker that performs the job, for example llm_request
     worker: String,
     /// Arguments, a JSON object; "-" reads it from stdin
@@ -121,16 +122,25 @@ fn planned(job: &NewJob, json: bool) -> Result<(), Failure> {
     if json {
         return output::document("singularity.job_enqueue.v1", &answer(job, None, None, None));
     }
-    let due = match job.schedule {
-        Schedule::Now => "due now".to_owned(),
-        Schedule::In(delay) => format!("due in {}", output::millis(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))),
-        Schedule::At(at) => format!("due at {}", at.to_rfc3339()),
-    };
     output::line(format!(
-        "would enqueue {} in queue {}, {due}, priority {}, at most {} attempts; nothing was stored",
-        job.worker, job.queue, job.priority, job.max_attempts
+        "would enqueue {} in queue {}, {}, priority {}, at most {} attempts; nothing was stored",
+        job.worker,
+        job.queue,
+        due(job.schedule),
+        job.priority,
+        job.max_attempts
     ));
     Ok(())
+}
+
+fn due(schedule: Schedule) -> String {
+    match schedule {
+        Schedule::Now => "due now".to_owned(),
+        Schedule::In(delay) => {
+            format!("due in {}", output::millis(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))
+        }
+        Schedule::At(at) => format!("due at {}", at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
+    }
 }
 
 async fn stored(storage: &Storage, job: NewJob, json: bool) -> Result<(), Failure> {
@@ -147,12 +157,12 @@ async fn stored(storage: &Storage, job: NewJob, json: bool) -> Result<(), Failur
             &answer(&job, Some((inserted.id, inserted.conflict)), Some(state), scheduled_at),
         )?;
     } else if inserted.conflict {
-        output::line(format!("job {} was there already, {state} in queue {}; nothing was stored", inserted.id, job.queue));
+        output::line(format!(
+            "job {} was there already, {state} in queue {}; nothing was stored",
+            inserted.id, job.queue
+        ));
     } else {
-        let due = match (state, scheduled_at) {
-            (State::Scheduled, Some(at)) => format!(", due {}", output::relative(at, storage.db().server_now().await?)),
-            _ => String::new(),
-        };
+        let due = if job.schedule == Schedule::Now { String::new() } else { format!(", {}", due(job.schedule)) };
         output::line(format!("job {} {state} in queue {}{due}", inserted.id, job.queue));
     }
     if !state.is_terminal()
@@ -186,16 +196,20 @@ fn answer(
 }
 
 fn object(option: &str, text: &str) -> Result<Value, Failure> {
-    let problem = |reason: String| Failure::new(Exit::Usage, "E0820", format!("{option} {reason}")).hint(ARGS_HINT);
+    let problem =
+        |reason: String| Failure::new(Exit::Usage, codes::NOT_AN_OBJECT, format!("{option} {reason}")).hint(ARGS_HINT);
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(other) => Err(problem(format!("is {}; it must be a JSON object", output::shortened(&other.to_string(), 80)))),
+        Ok(other) => {
+            Err(problem(format!("is {}; it must be a JSON object", output::shortened(&other.to_string(), 80))))
+        }
         Err(error) => Err(problem(format!("is no JSON: {error}, in {:?}", output::shortened(text, 80)))),
     }
 }
 
 fn stdin() -> Result<String, Failure> {
-    let problem = |reason: String| Failure::new(Exit::Usage, "E0820", format!("--args -: {reason}")).hint(ARGS_HINT);
+    let problem =
+        |reason: String| Failure::new(Exit::Usage, codes::NOT_AN_OBJECT, format!("--args -: {reason}")).hint(ARGS_HINT);
     let mut text = String::new();
     let read = std::io::stdin().lock().take(ARGS_BYTES_MAX + 1).read_to_string(&mut text);
     read.map_err(|error| problem(format!("stdin cannot be read: {error}")))?;

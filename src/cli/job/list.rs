@@ -15,11 +15,12 @@ const ARGS_CHARS_MAX: usize = 48;
 
 /// Which jobs.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     /// Only those of this queue
     #[arg(long, value_name = "QUEUE")]
     queue: Option<String>,
-    /// Only those in this state: suspended, scheduled, available, executing, retryable, completed, discarded or cancelled
+    /// Only those in this state: suspended, scheduled, available, executing, retryable, completed, discarded or
+    /// cancelled
     #[arg(long, value_name = "STATE")]
     state: Option<State>,
     /// Only those of this worker
@@ -29,7 +30,8 @@ pub struct ListArgs {
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
     /// At most so many, the newest first
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(LIST_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(LIST_MAX)))]
     limit: u32,
     /// One JSON document
     #[arg(long)]

@@ -13,7 +13,7 @@ use crate::workflow::{Store, StoredResult, StoredRun};
 
 /// Which job.
 #[derive(Debug, Args)]
-pub struct ShowArgs {
+pub(crate) struct ShowArgs {
     /// Id of the job
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     id: i64,
@@ -42,7 +42,10 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> Result<(), Failure
         })
         .await?;
     if args.json {
-        return output::document("singularity.job.v1", &Known { job: &job, run: run.as_ref(), result: result.as_ref() });
+        return output::document(
+            "singularity.job.v1",
+            &Known { job: &job, run: run.as_ref(), result: result.as_ref() },
+        );
     }
     let mut lines = columns(&job, now);
     if let Some(run) = &run {
@@ -121,7 +124,10 @@ fn of_result(result: &StoredResult) -> Vec<(String, String)> {
     let outcome = if result.success { "success" } else { "failure" };
     let count = |tokens: Option<i64>| tokens.map_or_else(|| "?".to_owned(), |tokens| tokens.to_string());
     let mut lines = vec![
-        pair("result", format!("{outcome} of attempt {}{mark}, {}", result.attempt, output::millis(result.duration_ms))),
+        pair(
+            "result",
+            format!("{outcome} of attempt {}{mark}, {}", result.attempt, output::millis(result.duration_ms)),
+        ),
         pair("cost", format!("{}{mark}", output::dollars(result.cost_nanousd))),
     ];
     if let Some(model) = &result.model_used {

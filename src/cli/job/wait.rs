@@ -1,21 +1,22 @@
 //! `singularity job wait`: until jobs are finished.
 //!
-//! Looks at the table by itself, because a completion is announced on no channel; a database that is away for a while is
-//! waited for too.
+//! Looks at the table by itself, because a completion is announced on no channel; a database that is away for a while
+//! is waited for too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 use tokio::time::sleep;
 
+use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{live, output};
 use crate::config::Period;
 use crate::node::Storage;
-use crate::queue::{Engine, State};
+use crate::queue::{Engine, Job, State};
 
 /// First pause between two looks, for jobs that take an instant.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
@@ -24,7 +25,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// What to wait for.
 #[derive(Debug, Args)]
-pub struct WaitArgs {
+pub(crate) struct WaitArgs {
     /// Ids of the jobs
     #[arg(required = true, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
     ids: Vec<i64>,
@@ -59,14 +60,17 @@ pub(super) async fn run(args: WaitArgs, context: &Context) -> Result<(), Failure
 
 async fn wait(storage: &Storage, ids: &[i64], timeout: Option<Period>, json: bool) -> Result<(), Failure> {
     let engine = Engine::new(storage.db().clone());
-    let first: BTreeMap<i64, State> = engine.states(ids).await?.into_iter().collect();
-    let unknown: Vec<i64> = ids.iter().copied().filter(|id| !first.contains_key(id)).collect();
+    let jobs = engine.get_many(ids).await?;
+    let unknown: Vec<i64> = ids.iter().copied().filter(|id| jobs.iter().all(|job| job.id != *id)).collect();
     if !unknown.is_empty() {
         return Err(super::not_found(&unknown));
     }
-    let is_open = first.values().any(|state| !state.is_terminal());
-    if is_open && !live::instances(storage).await?.iter().any(live::is_live) {
-        output::note("note: no instance is online; the job waits until one is, start one with `singularity start`");
+    let open: Vec<&Job> = jobs.iter().filter(|job| !job.state.is_terminal()).collect();
+    if !open.is_empty() {
+        let instances = live::instances(storage).await?;
+        let obstacles: BTreeSet<String> =
+            open.iter().filter_map(|job| live::obstacle(&instances, &job.worker, &job.queue)).collect();
+        obstacles.iter().for_each(|obstacle| output::note(format!("note: {obstacle}")));
     }
     let all_finished = until_finished(&engine, ids);
     match timeout {
@@ -115,18 +119,18 @@ async fn until_finished(engine: &Engine, ids: &[i64]) -> Result<(), Failure> {
 }
 
 async fn lines(engine: &Engine, ids: &[i64]) -> Result<Vec<Line>, Failure> {
-    let mut lines = Vec::with_capacity(ids.len());
-    for &id in ids {
-        let job = engine.get(id).await?;
-        lines.push(Line {
-            id,
-            state: job.as_ref().map(|job| job.state),
-            attempt: job.as_ref().map(|job| job.attempt),
-            max_attempts: job.as_ref().map(|job| job.max_attempts),
-            last_error: job.as_ref().and_then(|job| super::last_error(&job.errors)),
-        });
-    }
-    Ok(lines)
+    let jobs: BTreeMap<i64, Job> = engine.get_many(ids).await?.into_iter().map(|job| (job.id, job)).collect();
+    let line = |id: &i64| {
+        let job = jobs.get(id);
+        Line {
+            id: *id,
+            state: job.map(|job| job.state),
+            attempt: job.map(|job| job.attempt),
+            max_attempts: job.map(|job| job.max_attempts),
+            last_error: job.and_then(|job| super::last_error(&job.errors)),
+        }
+    };
+    Ok(ids.iter().map(line).collect())
 }
 
 fn describe(line: &Line) -> String {
@@ -150,8 +154,12 @@ fn verdict(lines: &[Line], finished: bool, timeout: Option<Period>) -> Result<()
             .map(|line| format!("job {} is {}", line.id, line.state.map_or("gone", State::as_str)))
             .collect();
         let limit = timeout.map(|limit| limit.to_string()).unwrap_or_default();
-        return Err(Failure::new(Exit::TimedOut, "E0824", format!("not finished after {limit}: {}", open.join(", ")))
-            .hint("wait longer with --timeout, or see `singularity job show` and `singularity instance list`"));
+        return Err(Failure::new(
+            Exit::TimedOut,
+            codes::JOB_OPEN,
+            format!("not finished after {limit}: {}", open.join(", ")),
+        )
+        .hint("wait longer with --timeout, or see `singularity job show` and `singularity instance list`"));
     }
     if !gone.is_empty() {
         return Err(super::not_found(&gone));
@@ -164,6 +172,8 @@ fn verdict(lines: &[Line], finished: bool, timeout: Option<Period>) -> Result<()
             format!("job {} was {state}: {}", line.id, line.last_error.as_deref().unwrap_or("no error was stored"))
         })
         .collect();
-    Err(Failure::new(Exit::Failed, "E0823", reasons.join("\n"))
-        .hint(format!("see `singularity job show {id}`, or run it again with `singularity job retry {id}`", id = first.id)))
+    Err(Failure::new(Exit::Failed, codes::JOB_FAILED, reasons.join("\n")).hint(format!(
+        "see `singularity job show {id}`, or run it again with `singularity job retry {id}`",
+        id = first.id
+    )))
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::cli::codes;
 use crate::cli::exit::{Exit, Failure};
 use crate::config::Config;
 use crate::error::Coded;
@@ -53,7 +54,7 @@ impl Input {
     /// Reads a file, or standard input for `-`.
     pub(super) fn read(path: &Path, config: &Config) -> Result<Self, Failure> {
         let problem = |error: std::io::Error| {
-            Failure::new(Exit::Usage, "E0811", format!("{} cannot be read: {error}", path.display()))
+            Failure::new(Exit::Usage, codes::UNREADABLE_INPUT, format!("{} cannot be read: {error}", path.display()))
                 .hint("give a JSON Lines file, or - for standard input")
         };
         let mut bytes = Vec::new();
@@ -64,11 +65,16 @@ impl Input {
             file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(problem)?;
         }
         if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(Failure::new(Exit::Usage, "E0812", format!("{} is larger than 1 GiB", path.display())).hint("split it"));
+            return Err(Failure::new(
+                Exit::Usage,
+                codes::LARGE_INPUT,
+                format!("{} is larger than 1 GiB", path.display()),
+            )
+            .hint("split it"));
         }
         let input = Self::parse(&bytes, config);
         if input.lines() == 0 {
-            return Err(Failure::new(Exit::Usage, "E0813", format!("{} has no requests", path.display()))
+            return Err(Failure::new(Exit::Usage, codes::EMPTY_INPUT, format!("{} has no requests", path.display()))
                 .hint("write one JSON object a line, for example {\"prompt\": \"Say hello\"}"));
         }
         Ok(input)
@@ -109,19 +115,26 @@ fn item(
     config: &Config,
     ids: &mut HashMap<String, (usize, String)>,
 ) -> Result<Item, BadLine> {
-    let args: Value = serde_json::from_slice(bytes)
-        .map_err(|error| BadLine { line, code: "E0814", text: format!("it is not JSON: {error}") })?;
+    let args: Value = serde_json::from_slice(bytes).map_err(|error| BadLine {
+        line,
+        code: codes::LINE_NOT_JSON,
+        text: format!("it is not JSON: {error}"),
+    })?;
     let request = LlmRequest::parse(&args).map_err(|error| bad(line, &error))?;
-    let wish =
-        Wish { model: request.model.as_deref(), complexity: request.complexity, task_type: request.task_type.as_deref() };
+    let wish = Wish {
+        model: request.model.as_deref(),
+        complexity: request.complexity,
+        task_type: request.task_type.as_deref(),
+    };
     select(wish, config).map_err(|error| bad(line, &error))?;
     if let Some(id) = &request.id {
         let fingerprint = request.fingerprint();
         if let Some((first, other)) = ids.get(id)
             && *other != fingerprint
         {
-            let text = format!("id {id:?} stands for another request in line {first}; try: give one of them another id");
-            return Err(BadLine { line, code: "E0815", text });
+            let text =
+                format!("id {id:?} stands for another request in line {first}; try: give one of them another id");
+            return Err(BadLine { line, code: codes::LINES_SHARE_ID, text });
         }
         ids.entry(id.clone()).or_insert((line, fingerprint));
     }

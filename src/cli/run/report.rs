@@ -116,7 +116,11 @@ impl Report {
         let (mut completed, mut failed, mut stored, mut simulated, mut unpriced) = (0, 0, 0, 0, 0);
         let (mut tokens_input, mut tokens_output, mut cost, mut cost_before) = (0_i64, 0_i64, 0_i64, 0_i64);
         for row in self.rows.iter().filter(|row| seen.insert(row.job_id)) {
-            if row.outcome == "completed" { completed += 1 } else { failed += 1 }
+            if row.outcome == "completed" {
+                completed += 1
+            } else {
+                failed += 1
+            }
             stored += i32::from(row.stored);
             simulated += i32::from(row.simulated);
             unpriced += i32::from(row.outcome == "completed" && row.cost_nanousd.is_none());
@@ -125,7 +129,8 @@ impl Report {
             let sum = if row.stored { &mut cost_before } else { &mut cost };
             *sum = sum.saturating_add(row.cost_nanousd.unwrap_or(0));
         }
-        let mut text = format!("{} requests: {completed} completed", seen.len());
+        let mut text =
+            format!("{} {}: {completed} completed", seen.len(), if seen.len() == 1 { "request" } else { "requests" });
         for (count, what) in [(stored, "answered before"), (failed, "not completed")] {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));
@@ -163,7 +168,8 @@ fn row(
         (false, None) => "deleted",
     };
     let last_error = || job?.errors.last()?.get("error")?.as_str().map(str::to_owned);
-    let error = if success { None } else { last_error().or_else(|| result.and_then(|result| result.error_reason.clone())) };
+    let error =
+        if success { None } else { last_error().or_else(|| result.and_then(|result| result.error_reason.clone())) };
     Row {
         line,
         id,
@@ -197,7 +203,11 @@ fn cells(row: &Row) -> Vec<String> {
     if let Some(error) = &row.error {
         outcome.push_str(&format!(": {}", shortened(error.lines().next().unwrap_or_default(), ERROR_CHARS_MAX)));
     }
-    let cost = if row.outcome == "completed" { dollars(row.cost_nanousd) } else { row.cost_nanousd.map_or("-".into(), |cost| dollars(Some(cost))) };
+    let cost = if row.outcome == "completed" {
+        dollars(row.cost_nanousd)
+    } else {
+        row.cost_nanousd.map_or("-".into(), |cost| dollars(Some(cost)))
+    };
     vec![
         row.job_id.to_string(),
         row.id.as_deref().map_or_else(|| "-".into(), |id| shortened(id, 24)),

@@ -62,7 +62,7 @@ fn environment_wins_over_the_file_and_overrides_win_over_both() {
     assert_eq!(loaded.config.runtime.job_threads, 6);
     let origin = |key: &str| loaded.origins[key].to_string();
     assert_eq!(origin("queues.default.limit"), "environment variable SINGULARITY__QUEUES__DEFAULT__LIMIT");
-    assert_eq!(origin("runtime.job_threads"), "--override runtime.job_threads");
+    assert_eq!(origin("runtime.job_threads"), "--set runtime.job_threads");
     assert_eq!(origin("log.filter"), format!("{}:6", loaded.path.as_ref().unwrap().display()));
     assert_eq!(origin("runtime.max_restarts"), "default");
 }

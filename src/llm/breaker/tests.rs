@@ -1,3 +1,5 @@
+//! Circuit breakers: when they open, probe and close.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Replies of providers and the classes they fall into.
+
 use super::*;
 use ErrorClass::{Exhausted, Misconfigured, Overloaded, Permanent, Refused, Throttled, Transient};
 

@@ -1,3 +1,5 @@
+//! Price tables and what calls cost by them.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -152,7 +152,7 @@ impl Cluster {
     }
 
     /// Removes what an interrupted creation left. What an orphaned initdb still holds stays for the next time.
-    fn remove_leftovers(&self) {
+    pub(super) fn remove_leftovers(&self) {
         for (folder, prefix) in [(self.home.server(), UNFINISHED), (self.home.path().to_owned(), INITIAL_PASSWORD)] {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 if entry.file_name().to_string_lossy().starts_with(prefix) {

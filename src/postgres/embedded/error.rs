@@ -128,15 +128,14 @@ pub enum EmbeddedError {
         given: String,
     },
     /// A file, folder or process operation failed.
-    #[error("cannot {action} {}", .path.display())]
+    #[error("cannot {action} {}: {reason}", .path.display())]
     Io {
         /// What was tried, such as `read`.
         action: &'static str,
         /// On what.
         path: PathBuf,
         /// Why it failed.
-        #[source]
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -144,7 +143,7 @@ impl EmbeddedError {
     /// Adapter for `map_err`.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |reason| Self::Io { action, path, reason }
     }
 }
 
@@ -200,7 +199,7 @@ impl Coded for EmbeddedError {
             }
             Self::Create { .. } => "check free space and the rights of that folder, then start again".into(),
             Self::Start { path, .. } => format!("read the whole log in {}", path.join("server/log").display()),
-            Self::LockTimeout { .. } => "find the process that holds it with `fuser` or `lsof` and look what it does".into(),
+            Self::LockTimeout { .. } => "see with `fuser` or `lsof` which process holds it, and what it does".into(),
             Self::Stuck { what, .. } if what.contains("zombie") => {
                 "start the container with an init process that reaps children, for example `docker run --init`".into()
             }
@@ -211,7 +210,7 @@ impl Coded for EmbeddedError {
             }
             Self::SocketFolder { .. } => "set a shorter data_dir under [embedded] in actors.toml".into(),
             Self::GuardianArguments { .. } => "leave this command to the node, which starts it by itself".into(),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => "free some disk space".into(),
+            Self::Io { reason, .. } if reason.kind() == io::ErrorKind::StorageFull => "free some disk space".into(),
             Self::Io { .. } => "check that the path exists and that this user may use it".into(),
         })
     }

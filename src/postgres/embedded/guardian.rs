@@ -2,8 +2,8 @@
 //!
 //! It waits on the use lock, which the kernel gives it when no user is left, however they went. After a grace time it
 //! looks again under the start lock: a new user keeps the server, else the server is stopped and the guardian ends.
-//! There is one a folder: the guardian lock is let go under the start lock only, so whoever holds the start lock and finds
-//! it free knows that a guardian is needed.
+//! There is one a folder: the guardian lock is let go under the start lock only, so whoever holds the start lock and
+//! finds it free knows that a guardian is needed.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ use super::settings::Profile;
 /// Hidden first argument of the executable that makes it run [`guardian_main`] with the remaining ones.
 pub const GUARDIAN_ARGUMENT: &str = "__postgres-guardian";
 
-/// Runs the guardian to its end: `args` are the server's folder and the grace time in milliseconds. Blocks for as long as
-/// anybody uses the server.
+/// Runs the guardian to its end: `args` are the server's folder and the grace time in milliseconds. Blocks for as long
+/// as anybody uses the server.
 ///
 /// # Errors
 /// `E0215` for other arguments, and whatever stopping the server can fail with. The caller turns it into an exit code.

@@ -97,7 +97,8 @@ pub(super) fn choose(wanted: &Path) -> Result<(Home, Identity, Vec<String>), Emb
     };
 
     let replacements = replacements(&wanted, identity.user);
-    let taken = replacements.iter().map(|path| Home::at(path.clone())).find(Home::has_cluster);
+    let is_taken = |home: &Home| home.has_cluster() && check_private(home, &identity).is_ok();
+    let taken = replacements.iter().map(|path| Home::at(path.clone())).find(is_taken);
     let (candidates, mut reasons) = match (reason, taken) {
         (None, None) => return Ok((home, identity, Vec::new())),
         (None, Some(taken)) => (vec![taken.path], vec![format!("the cluster for {} was made there", wanted.display())]),

@@ -1,7 +1,7 @@
 //! Who we are, and as whom the server runs.
 //!
-//! PostgreSQL refuses to run as root. As root, every program of the server runs as an unprivileged user; `Command` drops
-//! uid, gid and supplementary groups before it executes anything. An ordinary user runs the server itself.
+//! PostgreSQL refuses to run as root. As root, every program of the server runs as an unprivileged user; `Command`
+//! drops uid, gid and supplementary groups before it executes anything. An ordinary user runs the server itself.
 
 use std::ffi::OsStr;
 use std::io;
@@ -101,7 +101,7 @@ impl Identity {
             Some(server) => EmbeddedError::NoServerUser {
                 reason: format!("a program cannot be run as uid {}: {error}", server.uid),
             },
-            None => EmbeddedError::Io { action: "run", path: "/bin/sh".into(), source: error },
+            None => EmbeddedError::Io { action: "run", path: "/bin/sh".into(), reason: error },
         }
     }
 }
@@ -130,7 +130,7 @@ fn effective_uid() -> Result<u32, EmbeddedError> {
     text.trim().parse().map_err(|error| EmbeddedError::Io {
         action: "read the output of",
         path: "id -u".into(),
-        source: io::Error::new(io::ErrorKind::InvalidData, error),
+        reason: io::Error::new(io::ErrorKind::InvalidData, error),
     })
 }
 

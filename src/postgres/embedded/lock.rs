@@ -5,8 +5,8 @@
 //! - `guardian.lock`, exclusive, for the life of the one guardian.
 //!
 //! The kernel releases them at kill -9. Order: `use.lock` is taken while `start.lock` is held, and nobody waits for
-//! `start.lock` while holding `use.lock` exclusively. Lock files are never removed. `std` opens them close-on-exec; they
-//! are unlocked explicitly, because a copy in a child between fork and exec would otherwise prolong a lock.
+//! `start.lock` while holding `use.lock` exclusively. Lock files are never removed. `std` opens them close-on-exec;
+//! they are unlocked explicitly, because a copy in a child between fork and exec would otherwise prolong a lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;

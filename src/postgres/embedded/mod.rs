@@ -55,14 +55,14 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Folder with `initdb`, `pg_ctl` and `postgres`; `None` means discovery.
     pub bin_dir: Option<PathBuf>,
-    /// How long the guardian lets the server live after its last user was killed or dropped its [`Server`]. Default 2 s.
-    /// The value of the process that starts the guardian counts.
+    /// How long the guardian lets the server live after its last user was killed or dropped its [`Server`]. Default 2
+    /// s. The value of the process that starts the guardian counts.
     pub linger: Duration,
     /// How careful the server is. The value of the process that starts it counts.
     pub profile: Profile,
     /// Program and leading arguments of the guardian, to which folder and milliseconds are appended. `None` means the
-    /// running executable with [`GUARDIAN_ARGUMENT`]: its `main` must pass what follows to [`guardian_main`]. An empty list
-    /// means no guardian; a server whose users were all killed then stays until its next user releases it.
+    /// running executable with [`GUARDIAN_ARGUMENT`]: its `main` must pass what follows to [`guardian_main`]. An empty
+    /// list means no guardian; a server whose users were all killed then stays until its next user releases it.
     pub guardian: Option<Vec<OsString>>,
 }
 
@@ -113,10 +113,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Attaches to the server of a folder; makes and starts it first if need be. Processes may do this at the same time.
+    /// Attaches to the server of a folder; makes and starts it first if need be. Processes may do this at the same
+    /// time.
     ///
-    /// Blocks for about 50 ms when the server runs, 0.2 s when it has to be started, 1 s when the cluster has to be made,
-    /// longer after a crash of a busy server.
+    /// Blocks for some milliseconds when the server runs, 0.2 s when it has to be started, 1 s when the cluster has to
+    /// be made (several on a busy machine), longer after a crash of a busy server.
     ///
     /// # Errors
     /// `E0201` without installed programs, and every other error of [`EmbeddedError`] but `E0215`.
@@ -143,9 +144,10 @@ impl Server {
         Ok(Self { cluster, locks, password, endpoint: Mutex::new(endpoint), linger, guardian, notes })
     }
 
-    /// Starts the server again if it is gone, for example after kill -9 of the postmaster. When several users call this,
-    /// one restarts it and the others wait for that. The port stays the same where it is still free; ask
-    /// [`Self::connection`] again afterwards.
+    /// Starts the server again if it is gone, for example after kill -9 of the postmaster. When several users call
+    /// this, one restarts it and the others wait for that. The port stays the same where it is still free; ask
+    /// [`Self::connection`] again afterwards. A postmaster that is dying at this very moment still counts as running:
+    /// call again while connections fail.
     ///
     /// # Errors
     /// `E0212` when the folder was removed, and whatever a start can fail with; calling again later is fine.
@@ -153,8 +155,8 @@ impl Server {
         if !self.locks.usage.is_in_place() || !self.locks.start.is_in_place() || !self.cluster.home.has_cluster() {
             return Err(EmbeddedError::Vanished { path: self.cluster.home.path().to_owned() });
         }
-        if matches!(postmaster::inspect(&self.cluster.home.data())?, State::Ready(endpoint) if endpoint == *self.endpoint())
-        {
+        let state = postmaster::inspect(&self.cluster.home.data())?;
+        if matches!(state, State::Ready(endpoint) if endpoint == *self.endpoint()) {
             return Ok(Restarted::No);
         }
         let start = self.locks.start.lock()?;
@@ -199,7 +201,8 @@ impl Server {
     /// shutdown ends those that are left. Blocks for about 0.1 s when it stops the server.
     ///
     /// # Errors
-    /// `E0209` and `E0211`, when the lock or the server does not react for minutes. The share is given back in any case.
+    /// `E0209` and `E0211`, when the lock or the server does not react for minutes. The share is given back in any
+    /// case.
     pub fn release(self) -> Result<(), EmbeddedError> {
         let start = self.locks.start.lock()?;
         self.locks.usage.unlock();

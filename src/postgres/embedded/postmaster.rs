@@ -1,7 +1,8 @@
 //! Is the server running? What `postmaster.pid` says, checked against the process it names.
 //!
 //! The file alone proves nothing: after kill -9 it stays, and its pid may belong to a stranger by then, or to a zombie
-//! that nobody has reaped yet. A process is ours when it is called `postgres` and its working folder is the data folder.
+//! that nobody has reaped yet. A process is ours when it is called `postgres` and its working folder is the data
+//! folder.
 
 use std::fs;
 use std::io;

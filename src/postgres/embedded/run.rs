@@ -95,6 +95,7 @@ impl Cluster {
             Some(binaries) => binaries,
             None => self.binaries()?,
         };
+        self.remove_leftovers();
         let socket_dir = socket::prepare(&self.home, &self.identity)?;
         let port = self.choose_port(attempt.port_taken)?;
         let text = settings::text(binaries.major, port, &socket_dir, self.profile);

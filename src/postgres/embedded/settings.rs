@@ -9,7 +9,8 @@ pub enum Profile {
     /// Every commit is on disk when it returns.
     #[default]
     Durable,
-    /// Nothing is forced to disk: a crash of the machine may destroy the cluster. For tests and benches.
+    /// Commits return before they are written, and nothing is forced to disk: kill -9 of the server loses the last
+    /// commits, a crash of the machine may destroy the cluster. For tests and benches that need neither.
     Fast,
 }
 

@@ -65,7 +65,8 @@ impl Engine {
 
     /// Hands back jobs that `producer` owns in the table but that do not run: claims whose reply was lost.
     ///
-    /// `running` are the ids that do run. Only the producer itself may call this, between its own claims. Returns the ids.
+    /// `running` are the ids that do run. Only the producer itself may call this, between its own claims. Returns the
+    /// ids.
     ///
     /// # Errors
     /// [`QueueError::Db`].

@@ -1,8 +1,8 @@
 //! Inserting: one job, many in one statement, or inside the caller's own transaction.
 //!
 //! The statement is the same for all three and carries the schema's name, because a connection that the caller brought
-//! has a `search_path` of its own. It also sends the notification, once per queue, so that it is delivered when and only
-//! when the jobs are committed.
+//! has a `search_path` of its own. It also sends the notification, once per queue, so that it is delivered when and
+//! only when the jobs are committed.
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -143,13 +143,15 @@ impl Engine {
     /// unrelated inserts wait for each other.
     async fn find_unique(&self, connection: &mut PgConnection, job: &NewJob) -> Result<Option<i64>, QueueError> {
         let schema = self.db.schema();
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1 || $2 || ' ' || $3 || ' ' || $4::jsonb::text, 0))")
-            .bind(schema.as_str())
-            .bind(&job.worker)
-            .bind(&job.queue)
-            .bind(&job.args)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1 || $2 || ' ' || $3 || ' ' || $4::jsonb::text, 0))",
+        )
+        .bind(schema.as_str())
+        .bind(&job.worker)
+        .bind(&job.queue)
+        .bind(&job.args)
+        .execute(&mut *connection)
+        .await?;
         let found = sqlx::query_scalar(AssertSqlSafe(format!(
             r#"SELECT id FROM "{schema}".oban_jobs
                WHERE worker = $1 AND queue = $2 AND args = $3::jsonb AND args @> $3::jsonb

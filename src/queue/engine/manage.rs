@@ -16,8 +16,8 @@ pub enum Changed {
 }
 
 impl Engine {
-    /// Cancels a job unless it is finished. One that executes is told to stop, wherever it runs; its row is cancelled at
-    /// once, so what its runner writes later no longer counts.
+    /// Cancels a job unless it is finished. One that executes is told to stop, wherever it runs; its row is cancelled
+    /// at once, so what its runner writes later no longer counts.
     ///
     /// # Errors
     /// [`QueueError::Db`].

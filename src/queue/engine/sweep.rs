@@ -22,9 +22,9 @@ pub struct Rescued {
 impl Engine {
     /// Makes due jobs of `queues` available, oldest first, at most `limit`; returns the queues that got any.
     ///
-    /// Rows are locked with SKIP LOCKED and their state is checked again where it is written, so instances may stage side
-    /// by side, and a job that was claimed or cancelled meanwhile stays as it is (Oban's own staging can revive one).
-    /// Sends one `insert` notice a queue.
+    /// Rows are locked with SKIP LOCKED and their state is checked again where it is written, so instances may stage
+    /// side by side, and a job that was claimed or cancelled meanwhile stays as it is (Oban's own staging can revive
+    /// one). Sends one `insert` notice a queue.
     ///
     /// # Errors
     /// [`QueueError::Db`].

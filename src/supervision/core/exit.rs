@@ -1,8 +1,9 @@
 //! Why an actor ended.
 //!
-//! OTP tells reasons apart by term shape; here each kind is a variant, so that a panic, an error, a kill and a cancelled
-//! task are never confused. Clean reasons are OTP's `normal`, `shutdown` and `{shutdown, Term}`.
+//! OTP tells reasons apart by term shape; here each kind is a variant, so that a panic, an error, a kill and a
+//! cancelled task are never confused. Clean reasons are OTP's `normal`, `shutdown` and `{shutdown, Term}`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,10 @@ pub enum ExitReason {
 pub struct ErrorInfo {
     /// Stable code such as `E0203`, if the error had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
+    pub code: Option<Cow<'static, str>>,
+    /// What to try, if the error said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// The error's own text.
     pub text: String,
     /// Texts of its causes, nearest first.
@@ -131,7 +135,7 @@ impl ErrorInfo {
             chain.push(truncate(cause.to_string()));
             next = cause.source();
         }
-        Self { code: None, text: truncate(error.to_string()), chain }
+        Self { text: truncate(error.to_string()), chain, ..Self::default() }
     }
 
     /// An error that is only a text.

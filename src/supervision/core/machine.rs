@@ -1,8 +1,8 @@
 //! The decisions of a static supervisor: OTP's `supervisor` without its processes.
 //!
 //! `step` takes one event and returns effects in order. When the last one is `Start` or `Stop`, the next event must be
-//! its answer; events of other kinds that come in between are kept until the undertaking is over. A restart that fails is
-//! tried again through `Retry`, so the supervisor serves requests between attempts.
+//! its answer; events of other kinds that come in between are kept until the undertaking is over. A restart that fails
+//! is tried again through `Retry`, so the supervisor serves requests between attempts.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -137,6 +137,7 @@ impl Machine {
             match self.steps.pop_front() {
                 Some(Step::Stop(key)) => self.stop(key),
                 Some(Step::Start(key)) => self.start(key),
+                Some(Step::Delay(key)) => self.retry(key, true),
                 None => return self.finish(),
             }
         }
@@ -303,10 +304,12 @@ impl Machine {
             return self.melt_down(key, reason.clone());
         }
         let Some(slot) = self.slots.get(&key) else { return };
-        if slot.rules.backoff.is_some() && slot.state == SlotState::Down {
-            self.retry(key, true);
-        } else {
-            self.run(key);
+        let delayed = slot.rules.backoff.is_some() && slot.state == SlotState::Down;
+        self.run(key);
+        if delayed {
+            // Whoever depends on the child is stopped now; the starts wait.
+            self.steps.retain(|step| matches!(step, Step::Stop(_)));
+            self.steps.push_back(Step::Delay(key));
         }
     }
 
@@ -403,7 +406,7 @@ impl Machine {
     /// Answers at once with `Some` or an error, or begins the work (`None`) and answers when it is done.
     fn try_request(&mut self, request: Request) -> Result<Option<Key>, RequestError> {
         match request {
-            Request::StartChild(rules, incarnation) => {
+            Request::Start(rules, incarnation) => {
                 match self.find(&rules.id).map(|(_, slot)| slot.state) {
                     Some(SlotState::Running) => return Err(RequestError::AlreadyStarted),
                     Some(_) => return Err(RequestError::AlreadyPresent),
@@ -412,15 +415,15 @@ impl Machine {
                 let key = self.insert(rules, incarnation);
                 self.begin(Step::Start(key), Mode::Request { key, new: true })
             }
-            Request::TerminateChild(id) => {
+            Request::Terminate(id) => {
                 let (key, _) = self.find(&id).ok_or(RequestError::NotFound)?;
                 self.begin(Step::Stop(key), Mode::Request { key, new: false })
             }
-            Request::RestartChild(id) => {
+            Request::Restart(id) => {
                 let key = self.find_down(&id)?;
                 self.begin(Step::Start(key), Mode::Request { key, new: false })
             }
-            Request::DeleteChild(id) => {
+            Request::Delete(id) => {
                 let key = self.find_down(&id)?;
                 self.forget(key);
                 return Ok(Some(key));

@@ -37,6 +37,8 @@ pub(super) enum SlotState {
 pub(super) enum Step {
     Stop(Key),
     Start(Key),
+    /// Start it later, by its backoff.
+    Delay(Key),
 }
 
 /// What the current steps serve.

@@ -7,13 +7,13 @@ use super::{ChildId, ChildRules, Incarnation};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Request {
     /// Add a child at the end and start it. The incarnation is the last one its path ever had.
-    StartChild(ChildRules, Incarnation),
+    Start(ChildRules, Incarnation),
     /// Stop a child and keep its spec, unless it is temporary.
-    TerminateChild(ChildId),
+    Terminate(ChildId),
     /// Start a child that is down.
-    RestartChild(ChildId),
+    Restart(ChildId),
     /// Drop the spec of a child that is down.
-    DeleteChild(ChildId),
+    Delete(ChildId),
 }
 
 /// Why a request was refused; the names are OTP's.

@@ -1,1 +1,8 @@
-//! Table tests of the decisions.
+//! Table tests of the decisions. Each test drives a machine through a small simulator that answers starts and stops and
+//! keeps a readable trace; names begin with the row of OTP's or Elixir's suite they follow.
+
+mod dynamic;
+mod requests;
+pub(super) mod sim;
+mod strategies;
+mod zombies;

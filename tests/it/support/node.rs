@@ -237,6 +237,7 @@ impl TestNode {
             instance_id: id.into(),
             workers,
             job_runtime: jobs.handle().clone(),
+            guardian: singularity::node::Guardian::Nobody,
         };
         match Box::pin(Node::start(options)).await {
             Ok(node) => Ok(Self { node: Some(node), jobs: Some(jobs), _dir: dir }),

@@ -1,6 +1,7 @@
 //! A model provider over real TCP: HTTP/1.1 with keep-alive and chunked streams, in OpenAI's or Anthropic's format.
 //!
-//! It answers by script, one reply a request in order of arrival, then with its default reply, and records what it was sent.
+//! It answers by script, one reply a request in order of arrival, then with its default reply, and records what it was
+//! sent.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

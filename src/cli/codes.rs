@@ -1,0 +1,38 @@
+//! Codes of what goes wrong in the command line itself. Errors of the layers below keep their own.
+
+/// A value cannot be written as JSON.
+pub(super) const NOT_JSON: &str = "E0801";
+/// The log output cannot be set up.
+pub(super) const LOG: &str = "E0802";
+/// Threads cannot be started.
+pub(super) const THREADS: &str = "E0803";
+/// Signals cannot be handled.
+pub(super) const SIGNALS: &str = "E0804";
+/// The supervision tree gave up.
+pub(super) const GAVE_UP: &str = "E0805";
+/// Lines of a file of requests cannot be used.
+pub(super) const BAD_LINES: &str = "E0810";
+/// A file of requests cannot be read.
+pub(super) const UNREADABLE_INPUT: &str = "E0811";
+/// A file of requests is too large.
+pub(super) const LARGE_INPUT: &str = "E0812";
+/// A file has no requests.
+pub(super) const EMPTY_INPUT: &str = "E0813";
+/// A line of a file of requests is not JSON.
+pub(super) const LINE_NOT_JSON: &str = "E0814";
+/// Two lines of a file give one id to different requests.
+pub(super) const LINES_SHARE_ID: &str = "E0815";
+/// An option's text is not a JSON object.
+pub(super) const NOT_AN_OBJECT: &str = "E0820";
+/// No such job.
+pub(super) const NO_JOB: &str = "E0821";
+/// A job's state does not allow the change.
+pub(super) const STATE_REFUSES: &str = "E0822";
+/// A job that was waited for did not complete.
+pub(super) const JOB_FAILED: &str = "E0823";
+/// A job that was waited for is not finished yet.
+pub(super) const JOB_OPEN: &str = "E0824";
+/// No instance is online.
+pub(super) const NOBODY_ONLINE: &str = "E0825";
+/// An instance's answer cannot be read.
+pub(super) const STRANGE_ANSWER: &str = "E0826";

@@ -1,0 +1,58 @@
+//! Children that were killed but do not end.
+
+use super::sim::{Sim, error, permanent};
+use crate::supervision::core::*;
+
+fn with_policy(policy: OnZombie) -> Sim {
+    let stuck = ChildRules { on_zombie: policy, ..permanent("b") };
+    let mut sim = Sim::booted(Strategy::OneForAll, vec![permanent("a"), stuck, permanent("c")]);
+    sim.stubborn.insert("b", (ExitReason::Killed, false));
+    sim
+}
+
+#[test]
+fn a_held_zombie_keeps_its_place_and_the_restart_goes_on_when_it_is_gone() {
+    let mut sim = with_policy(OnZombie::Hold);
+    let (key, _) = sim.running["b"];
+    sim.ends("a", error());
+    assert_eq!(sim.told(), ["child_terminated a", "stop c", "stop b", "zombie b", "start a"]);
+    assert_eq!(sim.request(Request::Terminate("b".into())), Err(RequestError::Zombie));
+    sim.ends("a", error());
+    assert_eq!(sim.told(), ["child_terminated a", "start a"], "a second incident waits for the same zombie");
+    sim.event(Event::Gone { key });
+    assert_eq!(sim.told(), ["zombie_gone b", "start b", "start c"]);
+}
+
+#[test]
+fn a_replaced_zombie_delays_nothing() {
+    let mut sim = with_policy(OnZombie::Replace);
+    sim.ends("a", error());
+    let expected = ["child_terminated a", "stop c", "stop b", "zombie b", "start a", "start b", "start c"];
+    assert_eq!(sim.told(), expected);
+}
+
+#[test]
+fn an_escalated_zombie_ends_the_supervisor_with_an_error() {
+    let mut sim = with_policy(OnZombie::Escalate);
+    sim.ends("a", error());
+    assert_eq!(sim.told()[..4], ["child_terminated a", "stop c", "stop b", "zombie b"]);
+    assert!(sim.exit.is_some_and(|reason| !reason.is_clean()));
+    assert!(sim.running.is_empty());
+}
+
+#[test]
+fn x05_a_child_whose_descendants_still_live_is_restarted_when_they_are_gone() {
+    let mut sim = Sim::booted(Strategy::OneForOne, vec![permanent("sub")]);
+    let (key, _) = sim.running["sub"];
+    sim.ends_leaving("sub", ExitReason::Killed, false);
+    assert_eq!(sim.told(), ["child_terminated sub", "zombie sub"]);
+    sim.event(Event::Gone { key });
+    assert_eq!(sim.told(), ["zombie_gone sub", "start sub"]);
+}
+
+#[test]
+fn a_zombie_does_not_delay_the_end_of_its_supervisor() {
+    let mut sim = with_policy(OnZombie::Hold);
+    sim.event(Event::Shutdown(ExitReason::Shutdown));
+    assert_eq!(sim.told(), ["stop c", "stop b", "zombie b", "stop a", "exit shutdown"]);
+}

@@ -1,0 +1,159 @@
+//! Random crashes on real threads: nothing may hang, leak or run twice.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+
+use super::kit::{Kit, ms, until, within};
+use crate::supervision::*;
+
+const ROUNDS: usize = 400;
+
+/// How many incarnations of each name live, and the most there ever were.
+type Lives = Arc<Mutex<HashMap<String, (usize, usize)>>>;
+
+enum Blow {
+    Panic,
+    Fail,
+    Stop,
+    Nap,
+    Ping(Reply<()>),
+}
+
+struct Victim {
+    name: String,
+    lives: Lives,
+}
+
+impl Actor for Victim {
+    type Msg = Blow;
+    type Args = (String, Lives, u32);
+
+    async fn init(_: &Ctx<Blow>, (name, lives, dice): Self::Args) -> Result<Self, ActorError> {
+        tokio::task::yield_now().await;
+        // Before it counts as living: a failed start leaves nothing.
+        match dice {
+            0 => return Err(ActorError::msg("bad luck at start")),
+            1 => panic!("worse luck at start"),
+            _ => {}
+        }
+        {
+            let mut lives = lives.lock().unwrap();
+            let (now, most) = lives.entry(name.clone()).or_default();
+            *now += 1;
+            *most = (*most).max(*now);
+        }
+        Ok(Self { name, lives })
+    }
+
+    async fn handle(&mut self, _: &Ctx<Blow>, blow: Blow) -> Result<Flow, ActorError> {
+        match blow {
+            Blow::Panic => panic!("hit"),
+            Blow::Fail => return Err(ActorError::msg("hit")),
+            Blow::Stop => return Ok(Flow::Stop(ExitReason::Normal)),
+            Blow::Nap => tokio::time::sleep(ms(1)).await,
+            Blow::Ping(reply) => reply.send(()),
+        }
+        Ok(Flow::Continue)
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        if let Some((now, _)) = self.lives.lock().unwrap().get_mut(&self.name) {
+            *now -= 1;
+        }
+    }
+}
+
+fn victim(name: String, lives: &Lives, seed: u64) -> (ChildSpec, Address<Blow>) {
+    let address = Address::new("victim", 1000);
+    let (lives, id) = (lives.clone(), name.clone());
+    let dice = Mutex::new(StdRng::seed_from_u64(seed));
+    let started = std::sync::atomic::AtomicBool::new(false);
+    let spec = ChildSpec::actor::<Victim>(id, &address, move || {
+        // The first start always succeeds, so that the tree comes up.
+        let first = !started.swap(true, std::sync::atomic::Ordering::SeqCst);
+        let dice = if first { 9 } else { dice.lock().unwrap().random_range(0..20) };
+        (name.clone(), lives.clone(), dice)
+    });
+    (spec, address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn random_crashes_never_hang_leak_or_run_a_child_twice() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut dice = StdRng::seed_from_u64(seed);
+    let kit = Kit::new();
+    let lives = Lives::default();
+    let mut addresses = Vec::new();
+    let wide = Intensity::new(MAX_RESTARTS_MAX, ms(1000));
+    let mut spec = SupervisorSpec::new("root", Strategy::OneForOne).intensity(wide);
+    for (s, strategy) in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne].into_iter().enumerate() {
+        let mut sub = SupervisorSpec::new(format!("s{s}"), strategy).intensity(wide);
+        for w in 0..4 {
+            let (child, address) = victim(format!("s{s}w{w}"), &lives, dice.next_u64());
+            sub = sub.child(child);
+            addresses.push(address);
+        }
+        spec = spec.child(sub.into_child());
+    }
+    let jobs = DynamicHandle::new();
+    spec = spec.child(DynamicSupervisorSpec::new("jobs", 50).intensity(wide).into_child(&jobs));
+    let running = within(kit.system.start(spec)).await.unwrap();
+
+    for round in 0..ROUNDS {
+        let address = &addresses[dice.random_range(0..addresses.len())];
+        let supervisor = format!("/s{}", dice.random_range(0..3));
+        // Refusals are part of the game: the target may be down.
+        match dice.random_range(0..10) {
+            0 => drop(address.cast(Blow::Panic)),
+            1 => drop(address.cast(Blow::Fail)),
+            2 => drop(address.cast(Blow::Stop)),
+            3 => drop(address.cast(Blow::Nap)),
+            4 => drop(within(address.call(Blow::Ping, ms(100))).await),
+            5 => kill_if_up(&kit, &supervisor),
+            6 => kill_if_up(&kit, &format!("{supervisor}/{}w{}", &supervisor[1..], dice.random_range(0..4))),
+            7 => kill_if_up(&kit, if round % 10 == 0 { "/jobs" } else { "/jobs/none" }),
+            _ => {
+                let (job, address) = victim(format!("job{round}"), &lives, dice.next_u64());
+                let job = within(jobs.start_child(job.restart(Restart::Transient))).await;
+                match (job, dice.random_range(0..4)) {
+                    (Ok(job), 0) => drop(within(jobs.terminate_child(&job)).await),
+                    (Ok(_), 1) => drop(address.cast(Blow::Panic)),
+                    (Ok(_), 2) => drop(address.cast(Blow::Stop)),
+                    (Ok(job), _) => job.kill(),
+                    (Err(_), _) => {}
+                }
+            }
+        }
+        if dice.random_range(0..3) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    // It settles: every static child runs, once.
+    until(|| addresses.iter().all(Address::is_up)).await;
+    for address in &addresses {
+        until(|| matches!(address.cast(Blow::Nap), Ok(()))).await;
+    }
+    assert!(lives.lock().unwrap().values().all(|(_, most)| *most <= 1), "two at once: {:?}", lives.lock().unwrap());
+    assert_eq!(within(running.stop()).await, ExitReason::Shutdown);
+    until(|| lives.lock().unwrap().values().all(|(now, _)| *now == 0)).await;
+    assert!(addresses.iter().all(|address| !address.is_up()));
+    let tree = kit.system.snapshot();
+    assert!(tree.find("/jobs").unwrap().children.is_empty());
+    fn stopped(node: &TreeNode) -> bool {
+        node.state == NodeState::Stopped && node.children.iter().all(stopped)
+    }
+    assert!(stopped(&tree), "{tree:#?}");
+}
+
+fn kill_if_up(kit: &Kit, path: &str) {
+    if let Some(actor) = kit.system.probe(path).and_then(|probe| probe.attached()) {
+        actor.cell.kill();
+    }
+}
