@@ -101,19 +101,22 @@ impl Producer {
             };
             let jobs = args.engine.claim(&claim).await?;
             let all = jobs.len() >= demand as usize;
+            // Limit, pause and stop may have changed since the claim was sent.
+            let allowed = args.queue.demand() as usize;
             // Slots first: a claimed job must be known as running before anything can await.
             let attempts: Vec<_> = jobs
                 .into_iter()
                 .map(|job: Job| Attempt::new(job, &args.queue, &args.runtime, &args.completions))
                 .collect();
-            if !args.lease.is_held() || args.queue.is_stopping() {
+            if !args.lease.is_held() {
                 // The reply came too late. Dropped, they are handed back; whoever took them over meanwhile keeps them.
                 return Ok(());
             }
-            for attempt in attempts {
+            let all_allowed = attempts.len() <= allowed;
+            for attempt in attempts.into_iter().take(allowed) {
                 self.start(attempt).await;
             }
-            if !all {
+            if !all || !all_allowed {
                 return Ok(());
             }
         }

@@ -229,6 +229,49 @@ async fn a_paused_queue_claims_nothing_and_lets_its_jobs_run_on() {
 }
 
 #[tokio::test]
+async fn a_claim_that_was_under_way_when_its_queue_was_paused_or_scaled_keeps_to_what_holds_now() {
+    let (_db, fixture, node) = node(limit(4)).await;
+    let (queue, database) = (node.queues().get("default").unwrap(), node.engine().db().clone());
+    for (change, wanted) in [("pause", 0), ("scale", 1)] {
+        queue.set_paused(true);
+        let jobs = vec![job(json!({"do": "hold"})); 3];
+        let ids: Vec<i64> = node.engine().insert_many(jobs).await.unwrap().iter().map(|one| one.id).collect();
+        // Every statement on jobs waits for this lock.
+        let mut lock = database.pool().begin().await.unwrap();
+        sqlx::query("LOCK TABLE oban_jobs").execute(&mut *lock).await.unwrap();
+        queue.set_paused(false);
+        until("a claim that waits", || async {
+            let waits =
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'WITH chosen%'
+                         AND datname = current_database()";
+            let waits: i64 = sqlx::query_scalar(waits).fetch_one(database.pool()).await.unwrap();
+            (waits > 0).then_some(())
+        })
+        .await;
+        if change == "pause" {
+            queue.set_paused(true)
+        } else {
+            queue.set_limit(1)
+        }
+        lock.commit().await.unwrap();
+        fixture.until("those that may run", |seen| seen.running == wanted).await;
+        until("the rest handed back", || async {
+            let sql =
+                "SELECT count(*) FROM oban_jobs WHERE state = 'available' AND attempt = 0 AND attempted_at IS NOT NULL";
+            let back: i64 = sqlx::query_scalar(sql).fetch_one(database.pool()).await.unwrap();
+            (back == 3 - wanted as i64).then_some(())
+        })
+        .await;
+        assert_eq!(fixture.seen().started.len(), wanted);
+        for id in &ids {
+            node.engine().cancel(*id).await.unwrap();
+        }
+        fixture.until("the end", |seen| seen.running == 0).await;
+        sqlx::query("DELETE FROM oban_jobs").execute(database.pool()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn cancelling_a_running_job_stops_it_and_its_late_result_changes_nothing() {
     let (_db, fixture, node) = node(by_notice).await;
     for (what, ends_by_itself) in [("hang", false), ("heed", true)] {

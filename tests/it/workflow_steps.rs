@@ -25,7 +25,7 @@ enum Fate {
     Fails,
     /// Its code panics.
     Panics,
-    /// It never ends, so that the attempt can be stopped there.
+    /// It does not end until the attempt is stopped there.
     Hangs,
     /// It gives up for good.
     GivesUp,
@@ -68,7 +68,10 @@ impl Plan {
         let result = |success| Box::new(JobResult { success, cost_nanousd: Some(5), ..JobResult::default() });
         match fate {
             Some(Fate::Panics) => panic!("step {position} panics"),
-            Some(Fate::Hangs) => std::future::pending().await,
+            Some(Fate::Hangs) => {
+                context.cancelled.cancelled().await;
+                Err(StepError { outcome: Outcome::Failed { error: "stopped".into(), retry_in: None }, result: None })
+            }
             Some(Fate::Fails) => Err(StepError {
                 outcome: Outcome::Failed { error: format!("step {position}"), retry_in: Some(Duration::ZERO) },
                 result: Some(result(false)),
