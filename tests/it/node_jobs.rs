@@ -156,9 +156,9 @@ async fn scaling_by_signal_holds_at_once_and_kills_nothing() {
     let queue = node.queues().get("default").unwrap();
     until("the new limit", || async { (queue.limit() == 2).then_some(()) }).await;
     assert_eq!((fixture.seen().running, fixture.seen().dropped.len()), (4, 0));
-    for done in 0..3 {
-        fixture.release(ids[done]);
-        node.reaches(ids[done], State::Completed).await;
+    for id in &ids[..3] {
+        fixture.release(*id);
+        node.reaches(*id, State::Completed).await;
     }
     // Four less three is one below the limit of two: exactly one more begins.
     fixture.until("the fifth", |seen| seen.started.len() == 5 && seen.running == 2).await;
