@@ -53,7 +53,10 @@ async fn every_outcome_reaches_the_row() {
     let given_up = node.reaches(given_up, State::Discarded).await;
     assert_eq!((given_up.attempt, given_up.discarded_at.is_some(), given_up.errors.len()), (1, true, 1));
     let unwanted = node.reaches(unwanted, State::Cancelled).await;
-    assert_eq!((unwanted.cancelled_at.is_some(), errors(&unwanted)), (true, vec![(json!(1), "** (Fixture) not wanted")]));
+    assert_eq!(
+        (unwanted.cancelled_at.is_some(), errors(&unwanted)),
+        (true, vec![(json!(1), "** (Fixture) not wanted")])
+    );
     let snoozed = node.reaches(snoozed, State::Scheduled).await;
     assert_eq!((snoozed.attempt, &snoozed.meta, snoozed.errors.len()), (0, &json!({"snoozed": 1}), 0));
     let last = node.reaches(last, State::Discarded).await;
@@ -148,8 +151,14 @@ async fn a_queue_never_runs_more_than_its_limit_and_always_as_many() {
 async fn scaling_by_signal_holds_at_once_and_kills_nothing() {
     let (_db, fixture, node) = node(limit(4)).await;
     let database = node.engine().db().clone();
-    let ids: Vec<i64> =
-        node.engine().insert_many(vec![job(json!({"do": "hold"})); 20]).await.unwrap().iter().map(|one| one.id).collect();
+    let ids: Vec<i64> = node
+        .engine()
+        .insert_many(vec![job(json!({"do": "hold"})); 20])
+        .await
+        .unwrap()
+        .iter()
+        .map(|one| one.id)
+        .collect();
     fixture.until("four", |seen| seen.running == 4).await;
 
     signal(&database, json!({"action": "scale", "queue": "default", "limit": 2})).await;
@@ -206,7 +215,8 @@ async fn a_paused_queue_claims_nothing_and_lets_its_jobs_run_on() {
         until("a look", || async {
             let tree = node.system().snapshot();
             let producer = tree.find("/queues/default").unwrap();
-            (producer.labels.contains_key("paused") && producer.mailbox.as_ref().is_some_and(|m| m.depth == 0)).then_some(())
+            (producer.labels.contains_key("paused") && producer.mailbox.as_ref().is_some_and(|m| m.depth == 0))
+                .then_some(())
         })
         .await;
         assert_eq!((node.state(waiting).await, fixture.starts_of(waiting)), (State::Available, 0));

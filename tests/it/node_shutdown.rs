@@ -57,7 +57,11 @@ async fn what_does_not_finish_is_handed_back_with_its_attempt_unspent() {
     assert_eq!(status(&engine, "one").await, "offline");
     // Somebody else may take them at once.
     let two = TestNode::start(db.url(), "two", &fixture, |_| {}).await;
-    fixture.until("second runs", |seen| [first, heeds].iter().all(|id| seen.started.iter().filter(|(job, _)| job == id).count() == 2)).await;
+    fixture
+        .until("second runs", |seen| {
+            [first, heeds].iter().all(|id| seen.started.iter().filter(|(job, _)| job == id).count() == 2)
+        })
+        .await;
     drop(two);
 }
 
@@ -94,7 +98,9 @@ async fn a_job_that_cannot_be_stopped_does_not_hold_up_the_end_and_its_late_resu
 async fn an_abandoned_node_leaves_its_jobs_to_others_who_take_them_when_it_is_stale() {
     let (db, database) = TestDb::migrated().await;
     let (engine, fixture) = (Engine::new(database), Fixture::new());
-    let node = TestNode::start(db.url(), "one", &fixture, |config| config.instance.stale_after = Period::from_millis(600)).await;
+    let node =
+        TestNode::start(db.url(), "one", &fixture, |config| config.instance.stale_after = Period::from_millis(600))
+            .await;
     let id = node.insert(json!({"do": "hang"})).await;
     fixture.started(id).await;
     drop(node);
