@@ -26,6 +26,7 @@ mod llm_breaker;
 mod llm_outcomes;
 mod llm_setup;
 mod llm_wire;
+mod node_crash;
 mod node_jobs;
 mod node_shutdown;
 mod postgres_migrate;
