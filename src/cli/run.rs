@@ -143,11 +143,9 @@ fn refused(args: &RunArgs, input: &Input, error: RequestsError) -> Failure {
         for conflict in conflicts {
             let line = input.requests.get(conflict.index).map_or(0, |item| item.line);
             output::note(format!(
-                "{}:{line}: error[{}]: id {:?} was used for another request before, in job {}",
+                "{}:{line}: error[{}]: another request has the id {conflict}",
                 args.file.display(),
                 error.code(),
-                conflict.id,
-                conflict.job_id
             ));
         }
         return Failure::coded(Exit::Conflict, &error);

@@ -76,7 +76,7 @@ impl Control {
             &*self.instance_id,
             REQUESTS_MAX,
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         for request in requests {
             let answer = (self.answer)(&request.action, &request.body);
@@ -89,7 +89,7 @@ impl Control {
                 answer,
                 self.db.channel(CONTROL_CHANNEL),
             )
-            .fetch_optional(self.db.pool())
+            .fetch_optional(&self.db)
             .await?;
         }
         Ok(())
@@ -97,7 +97,7 @@ impl Control {
 
     async fn clean(&self) -> Result<(), DbError> {
         sqlx::query!("DELETE FROM control_requests WHERE requested_at < now() - interval '1 hour'")
-            .execute(self.db.pool())
+            .execute(&self.db)
             .await?;
         Ok(())
     }
@@ -163,7 +163,7 @@ pub async fn ask(
         requested_by,
         db.channel(CONTROL_CHANNEL),
     )
-    .fetch_one(db.pool())
+    .fetch_one(db)
     .await?;
     let answered = async {
         loop {
@@ -171,7 +171,7 @@ pub async fn ask(
                 "SELECT answer FROM control_requests WHERE id = $1 AND answered_at IS NOT NULL",
                 id
             )
-            .fetch_optional(db.pool())
+            .fetch_optional(db)
             .await?;
             if let Some(answer) = answer {
                 return Ok::<_, InstanceError>(answer.unwrap_or(Value::Null));

@@ -107,7 +107,7 @@ impl Presence {
             beat.queues,
             stale_after_ms,
         )
-        .fetch_optional(self.db.pool())
+        .fetch_optional(&self.db)
         .await?;
         if taken.is_some() { Ok(()) } else { Err(self.in_use(identity).await?) }
     }
@@ -155,7 +155,7 @@ impl Presence {
             beat.load,
             beat.queues,
         )
-        .fetch_optional(self.db.pool())
+        .fetch_optional(&self.db)
         .await?;
         Ok(match was.as_deref() {
             None => BeatAnswer::Replaced,
@@ -175,7 +175,7 @@ impl Presence {
             identity.instance_id,
             identity.incarnation,
         )
-        .execute(self.db.pool())
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -190,7 +190,7 @@ impl Presence {
             "SELECT incarnation, pid FROM instance_registry WHERE status <> 'offline' AND host_key = $1",
             self.host_key
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         let gone: Vec<Uuid> =
             neighbours.into_iter().filter(|row| process_is_gone(&row.pid)).map(|row| row.incarnation).collect();
@@ -202,7 +202,7 @@ impl Presence {
              RETURNING instance_id",
             &gone,
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         Ok(dead)
     }
@@ -218,7 +218,7 @@ impl Presence {
              WHERE r.status = 'offline' AND r.last_heartbeat < clock_timestamp() - interval '7 days'
                AND NOT EXISTS (SELECT FROM oban_jobs j WHERE j.state = 'executing' AND j.attempted_by[1] = r.instance_id)"
         )
-        .execute(self.db.pool())
+        .execute(&self.db)
         .await?;
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Presence {
                       (extract(epoch FROM clock_timestamp() - last_heartbeat) * 1000)::bigint AS "heartbeat_age_ms!"
                FROM instance_registry ORDER BY status = 'offline', instance_id"#
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         Ok(rows)
     }

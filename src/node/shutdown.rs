@@ -12,6 +12,9 @@ const HAND_BACK_LIMIT: Duration = CANCEL_GRACE.saturating_add(Duration::from_sec
 /// How long the last statements may take when the database does not answer.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long the tree may take to stop in order when the database does not answer, on which its actors wait.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
 /// How a shutdown went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
@@ -49,6 +52,14 @@ impl Node {
             // What is left after the limit is caught below.
             drop(tokio::time::timeout(HAND_BACK_LIMIT, self.queues.idle()).await);
         }
+        if self.database_is_away().await {
+            tracing::warn!(target: "instance", "the database does not answer; what was not handed back is left to others");
+            if tokio::time::timeout(STOP_LIMIT, self.running.stop()).await.is_err() {
+                self.running.kill().await;
+            }
+            self.storage.close().await;
+            return Drained { handed_back, forced };
+        }
         self.running.stop().await;
 
         for queue in self.queues.iter() {
@@ -60,6 +71,10 @@ impl Node {
         report("the instance was not marked offline", tokio::time::timeout(GOODBYE_LIMIT, left).await);
         self.storage.close().await;
         Drained { handed_back, forced }
+    }
+
+    async fn database_is_away(&self) -> bool {
+        !matches!(tokio::time::timeout(GOODBYE_LIMIT, self.storage.db().server_now()).await, Ok(Ok(_)))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 #[cfg(feature = "embedded-postgres")]
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
@@ -11,6 +12,9 @@ use crate::config::{Config, SecretRef};
 #[cfg(feature = "embedded-postgres")]
 use crate::postgres::embedded;
 use crate::postgres::{Database, PoolOptions};
+
+/// How long closing connections may take: a pool waits for those on which an answer is awaited.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// An open database and, where it is ours, a share of its server.
 #[derive(Debug, Clone)]
@@ -165,7 +169,9 @@ impl Storage {
 
     /// Closes the pool and gives up the share of the server; the last one out stops it.
     pub async fn close(self) {
-        self.db.close().await;
+        if tokio::time::timeout(CLOSE_LIMIT, self.db.close()).await.is_err() {
+            tracing::warn!(target: "postgres", "connections do not close in time, because the database does not answer");
+        }
         #[cfg(feature = "embedded-postgres")]
         if let Some(server) = self.server.and_then(Arc::into_inner) {
             match tokio::task::spawn_blocking(move || server.release()).await {

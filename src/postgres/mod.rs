@@ -3,6 +3,7 @@
 //! | File | What it is |
 //! | --- | --- |
 //! | `pool` | [`Database`]: a pool with every option decided, and the schema it works in |
+//! | `session` | statements that always come to an end |
 //! | `schema` | [`SchemaName`]: an identifier that is safe inside SQL text |
 //! | `error` | [`DbError`]: "not reachable now" told apart from "refused" |
 //! | `retry` | waiting until the database is back |
@@ -20,8 +21,10 @@ pub mod pgmq;
 mod pool;
 mod retry;
 mod schema;
+mod session;
 
 pub use error::DbError;
 pub use pool::{Database, PoolOptions};
 pub use retry::{RETRY_DELAY_MAX, RETRY_DELAY_MIN, retry_delay, retry_unavailable};
 pub use schema::SchemaName;
+pub use session::Session;

@@ -77,6 +77,7 @@ struct Inner {
     base: PgConnectOptions,
     schema: SchemaName,
     application_name: String,
+    statement_timeout: Duration,
     public_url: String,
 }
 
@@ -126,7 +127,16 @@ impl Database {
         let session = session(&base, &options.schema, &application_name, options.statement_timeout);
         let pool = pool_options(options.max).connect_lazy_with(session);
         let public_url = without_password(url);
-        Ok(Self { inner: Arc::new(Inner { pool, base, schema: options.schema.clone(), application_name, public_url }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                pool,
+                base,
+                schema: options.schema.clone(),
+                application_name,
+                statement_timeout: options.statement_timeout,
+                public_url,
+            }),
+        })
     }
 
     /// The pool, for statements.
@@ -144,6 +154,11 @@ impl Database {
         format!("{}.oban_{name}", self.inner.schema)
     }
 
+    /// The server ends a statement after this long.
+    pub fn statement_timeout(&self) -> Duration {
+        self.inner.statement_timeout
+    }
+
     /// The URL without its password, for people and for `psql`.
     pub fn public_url(&self) -> &str {
         &self.inner.public_url
@@ -154,7 +169,7 @@ impl Database {
     /// # Errors
     /// As any statement.
     pub async fn server_now(&self) -> Result<DateTime<Utc>, DbError> {
-        Ok(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(self.pool()).await?)
+        Ok(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(self).await?)
     }
 
     /// What the server calls its version, for people.

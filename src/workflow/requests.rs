@@ -4,6 +4,7 @@
 //! Everything happens in one transaction under one lock, so a crash enqueues all or nothing.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -63,15 +64,15 @@ pub struct Conflict {
     pub index: usize,
     /// The id.
     pub id: String,
-    /// The job that has it.
-    pub job_id: i64,
+    /// The job that has it; `None` for an id that stands twice in the input.
+    pub job_id: Option<i64>,
 }
 
 /// Why a batch was not enqueued. Nothing of it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestsError {
     /// Ids that belong to other questions.
-    #[error("{} ids were used for other requests before{}", .0.len(), first(.0))]
+    #[error("{} ids are used for several different requests{}", .0.len(), first(.0))]
     Conflicts(Vec<Conflict>),
     /// More than [`BATCH_REQUESTS_MAX`].
     #[error("{0} requests in one input; at most {BATCH_REQUESTS_MAX} are allowed")]
@@ -81,8 +82,17 @@ pub enum RequestsError {
     Queue(#[from] QueueError),
 }
 
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.job_id {
+            Some(job_id) => write!(f, "{:?} of job {job_id}", self.id),
+            None => write!(f, "{:?}, which stands twice in this input", self.id),
+        }
+    }
+}
+
 fn first(conflicts: &[Conflict]) -> String {
-    conflicts.first().map_or_else(String::new, |first| format!(", the first is {:?} of job {}", first.id, first.job_id))
+    conflicts.first().map_or_else(String::new, |first| format!(", the first is {first}"))
 }
 
 impl From<sqlx::Error> for RequestsError {
@@ -175,7 +185,7 @@ impl Requests {
     /// [`DbError`].
     pub async fn finish(&self, batch: Uuid) -> Result<(), DbError> {
         sqlx::query!("UPDATE run_batches SET finished_at = now() WHERE id = $1 AND finished_at IS NULL", batch)
-            .execute(self.engine.db().pool())
+            .execute(self.engine.db())
             .await?;
         Ok(())
     }
@@ -291,10 +301,14 @@ async fn known(tx: &mut PgConnection, keys: &[String]) -> Result<HashMap<String,
 
 fn conflicts(batch: &Batch, keys: &[String], jobs: &HashMap<String, Known>) -> Vec<Conflict> {
     let mut conflicts = Vec::new();
+    // The same id twice in one input is one request, so it must ask the same.
+    let mut first: HashMap<&str, &str> = HashMap::new();
     for (index, (key, request)) in keys.iter().zip(&batch.requests).enumerate() {
         let Some(id) = &request.id else { continue };
         if let Some(known) = jobs.get(key).filter(|known| known.fingerprint != request.fingerprint) {
-            conflicts.push(Conflict { index, id: id.clone(), job_id: known.job_id });
+            conflicts.push(Conflict { index, id: id.clone(), job_id: Some(known.job_id) });
+        } else if *first.entry(key).or_insert(&request.fingerprint) != request.fingerprint {
+            conflicts.push(Conflict { index, id: id.clone(), job_id: None });
         }
     }
     conflicts

@@ -128,7 +128,11 @@ impl Store {
                INSERT INTO workflow_runs AS r (id, job_id, workflow, definition_hash, state, input, instance_id)
                SELECT $4, owner.id, $5, $6, 'running', $7, $8 FROM owner
                ON CONFLICT (job_id) DO UPDATE SET
-                 instance_id = excluded.instance_id, state = CASE r.state WHEN 'completed' THEN r.state ELSE 'running' END
+                 instance_id = excluded.instance_id, state = CASE r.state WHEN 'completed' THEN r.state ELSE 'running' END,
+                 finished_at = CASE r.state WHEN 'completed' THEN r.finished_at END,
+                 -- Without checkpoints there is nothing that other steps could misread: it begins anew.
+                 definition_hash = CASE WHEN EXISTS (SELECT FROM workflow_steps s WHERE s.run_id = r.id)
+                                        THEN r.definition_hash ELSE excluded.definition_hash END
                RETURNING r.id, r.state, r.definition_hash, r.id <> $4 AS "resumed!""#,
             owner.job_id,
             owner.attempt,
@@ -139,12 +143,12 @@ impl Store {
             input,
             owner.instance_id,
         )
-        .fetch_optional(self.db.pool())
+        .fetch_optional(&self.db)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let outputs = if row.resumed {
             sqlx::query_scalar!("SELECT output FROM workflow_steps WHERE run_id = $1 ORDER BY position", row.id)
-                .fetch_all(self.db.pool())
+                .fetch_all(&self.db)
                 .await?
         } else {
             Vec::new()
@@ -184,7 +188,7 @@ impl Store {
             &columns.outputs,
             &columns.durations_ms,
         )
-        .fetch_one(self.db.pool())
+        .fetch_one(&self.db)
         .await?;
         Ok(owned)
     }
@@ -229,12 +233,12 @@ impl Store {
             &columns.durations_ms,
             output,
         )
-        .fetch_one(self.db.pool())
+        .fetch_one(&self.db)
         .await?;
         Ok(owned)
     }
 
-    /// Stores that an attempt failed. Nothing is stored when the attempt no longer owns the job.
+    /// Stores that an attempt failed; the next one sets the run going again. Nothing is stored when the attempt no longer owns the job.
     ///
     /// # Errors
     /// [`DbError`].
@@ -245,7 +249,19 @@ impl Store {
         result: &JobResult,
         duration_ms: i64,
     ) -> Result<(), DbError> {
-        result_query!("", owner, definition, result, duration_ms, true).fetch_one(self.db.pool()).await?;
+        result_query!(
+            r#", ended AS (
+                 UPDATE workflow_runs r SET state = 'failed', finished_at = now()
+                 FROM owner WHERE r.job_id = owner.id AND r.state = 'running'
+               )"#,
+            owner,
+            definition,
+            result,
+            duration_ms,
+            true
+        )
+        .fetch_one(&self.db)
+        .await?;
         Ok(())
     }
 
@@ -263,7 +279,7 @@ impl Store {
              ORDER BY job_id, success DESC, attempt DESC",
             job_ids,
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         Ok(rows)
     }
@@ -277,7 +293,7 @@ impl Store {
             "SELECT id, workflow, state, instance_id, started_at, finished_at FROM workflow_runs WHERE job_id = $1",
             job_id,
         )
-        .fetch_optional(self.db.pool())
+        .fetch_optional(&self.db)
         .await?;
         let Some(run) = run else { return Ok(None) };
         let steps = sqlx::query_as!(
@@ -286,7 +302,7 @@ impl Store {
              FROM workflow_steps WHERE run_id = $1 ORDER BY position",
             run.id,
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         Ok(Some(StoredRun {
             id: run.id,

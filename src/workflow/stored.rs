@@ -12,13 +12,13 @@ pub struct StoredRun {
     pub id: Uuid,
     /// Name of the workflow, as in the `worker` column of its job.
     pub workflow: String,
-    /// `running`, `completed` or `failed`.
+    /// `running`, `completed`, or `failed` while its last attempt is one that said so.
     pub state: String,
     /// Instance that worked on it last.
     pub instance_id: String,
     /// When its first attempt began.
     pub started_at: DateTime<Utc>,
-    /// When it was completed.
+    /// When it was completed, or its last attempt failed.
     pub finished_at: Option<DateTime<Utc>>,
     /// Checkpoints in order.
     pub steps: Vec<StoredStep>,

@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde_json::json;
 use singularity::instance::Lease;
 use singularity::queue::{
-    Attempt, Completer, Completions, Engine, Executable, JobRuntime, NewJob, Producer, ProducerArgs, QueueState, State, Workers,
+    Attempt, Completer, Completions, Engine, Executable, JobRuntime, NewJob, Producer, ProducerArgs, QueueState, State,
+    Workers,
 };
 use singularity::supervision::{
-    Actor, ActorError, Address, ChildSpec, Ctx, DynamicHandle, DynamicSupervisorSpec, Flow, Intensity, Restart, Running,
-    Strategy, SupervisorHandle, SupervisorSpec, System,
+    Actor, ActorError, Address, ChildSpec, Ctx, DynamicHandle, DynamicSupervisorSpec, Flow, Intensity, Restart,
+    Running, Strategy, SupervisorHandle, SupervisorSpec, System,
 };
 use tokio::time::Instant;
 
@@ -232,7 +233,11 @@ async fn a_completer_that_was_away_loses_no_result() {
     fixture.release_all();
     fixture.until("four ends", |seen| seen.finished.len() == 4).await;
     until("four results", || async { (parts.completions.len() == 4).then_some(()) }).await;
-    assert_eq!((parts.queue.running(), fixture.seen().started.len()), (4, 4), "a slot is busy until its result is stored");
+    assert_eq!(
+        (parts.queue.running(), fixture.seen().started.len()),
+        (4, 4),
+        "a slot is busy until its result is stored"
+    );
     parts.root.restart_child("completer").await.unwrap();
     for id in ids {
         assert_eq!(reaches(&engine, id, State::Completed).await.attempt, 1);

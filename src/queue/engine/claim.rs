@@ -55,7 +55,7 @@ impl Engine {
             claim.instance_id,
             claim.producer.to_string(),
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         let mut jobs = rows.into_iter().map(Job::try_from).collect::<Result<Vec<_>, _>>()?;
         // RETURNING promises no order.
@@ -86,7 +86,7 @@ impl Engine {
             producer.to_string(),
             running,
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         Ok(ids)
     }

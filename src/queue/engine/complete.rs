@@ -78,7 +78,7 @@ impl Engine {
             &guards.producers,
             guards.claimed.as_slice() as &[Option<NaiveDateTime>],
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         Ok(ids)
     }
@@ -127,7 +127,7 @@ impl Engine {
             &acks.iter().map(|item| item.ack.uncount).collect::<Vec<_>>(),
             &acks.iter().map(|item| item.ack.snoozed).collect::<Vec<_>>(),
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         Ok(ids)
     }

@@ -5,7 +5,7 @@
 //! only when the jobs are committed.
 
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::Engine;
 use crate::postgres::Database;
@@ -66,14 +66,18 @@ impl Engine {
     /// As [`Engine::insert_many_on`].
     pub async fn insert_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, QueueError> {
         if jobs.iter().any(|job| job.unique) {
-            let mut tx = self.db.pool().begin().await?;
+            let mut session = self.db.session().await?;
+            let mut tx = session.begin().await?;
             let inserted = self.insert_many_on(&mut tx, jobs).await?;
             tx.commit().await?;
+            session.give_back();
             return Ok(inserted);
         }
         // A single statement is its own transaction: one round trip instead of three.
-        let mut connection = self.db.pool().acquire().await?;
-        self.insert_many_on(&mut connection, jobs).await
+        let mut session = self.db.session().await?;
+        let inserted = self.db.within_limit(self.insert_many_on(&mut session, jobs)).await?;
+        session.give_back();
+        Ok(inserted)
     }
 
     /// Inserts all of `jobs` on `connection`, which may be inside a transaction: then the jobs exist, and their

@@ -38,7 +38,7 @@ impl Engine {
             id,
             self.db.channel("signal"),
         )
-        .fetch_optional(self.db.pool())
+        .fetch_optional(&self.db)
         .await?;
         row.map_or(Ok(Changed::NotFound), |row| changed(row.changed, &row.state))
     }
@@ -64,7 +64,7 @@ impl Engine {
             id,
             self.db.channel("insert"),
         )
-        .fetch_optional(self.db.pool())
+        .fetch_optional(&self.db)
         .await?;
         row.map_or(Ok(Changed::NotFound), |row| changed(row.changed, &row.state))
     }
@@ -80,7 +80,7 @@ impl Engine {
                SELECT old.state::text AS "state!", EXISTS (SELECT FROM gone) AS "changed!" FROM old"#,
             id,
         )
-        .fetch_optional(self.db.pool())
+        .fetch_optional(&self.db)
         .await?;
         row.map_or(Ok(Changed::NotFound), |row| changed(row.changed, &row.state))
     }

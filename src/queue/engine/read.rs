@@ -47,7 +47,7 @@ impl Engine {
     /// # Errors
     /// [`QueueError::Db`].
     pub async fn get(&self, id: i64) -> Result<Option<Job>, QueueError> {
-        let row = job_query!("SELECT ", "FROM oban_jobs j WHERE j.id = $1", id).fetch_optional(self.db.pool()).await?;
+        let row = job_query!("SELECT ", "FROM oban_jobs j WHERE j.id = $1", id).fetch_optional(&self.db).await?;
         Ok(row.map(Job::try_from).transpose()?)
     }
 
@@ -57,7 +57,7 @@ impl Engine {
     /// [`QueueError::Db`].
     pub async fn get_many(&self, ids: &[i64]) -> Result<Vec<Job>, QueueError> {
         let rows = job_query!("SELECT ", "FROM oban_jobs j WHERE j.id = ANY($1) ORDER BY j.id", ids)
-            .fetch_all(self.db.pool())
+            .fetch_all(&self.db)
             .await?;
         Ok(rows.into_iter().map(Job::try_from).collect::<Result<_, _>>()?)
     }
@@ -79,7 +79,7 @@ impl Engine {
             filter.tag.as_deref(),
             i64::from(filter.limit.min(LIST_MAX)),
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         Ok(rows.into_iter().map(Job::try_from).collect::<Result<_, _>>()?)
     }
@@ -90,7 +90,7 @@ impl Engine {
     /// [`QueueError::Db`].
     pub async fn states(&self, ids: &[i64]) -> Result<Vec<(i64, State)>, QueueError> {
         let rows = sqlx::query!(r#"SELECT id, state::text AS "state!" FROM oban_jobs WHERE id = ANY($1)"#, ids)
-            .fetch_all(self.db.pool())
+            .fetch_all(&self.db)
             .await?;
         rows.into_iter()
             .map(|row| Ok((row.id, row.state.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))?)))
@@ -112,7 +112,7 @@ impl Engine {
                FROM oban_jobs WHERE state IN ('available', 'scheduled', 'executing', 'retryable')
                GROUP BY queue ORDER BY queue"#
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         Ok(counts)
     }

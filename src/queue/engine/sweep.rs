@@ -49,7 +49,7 @@ impl Engine {
             i64::from(limit),
             self.db.channel("insert"),
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         Ok(staged)
     }
@@ -88,7 +88,7 @@ impl Engine {
             RESCUE_BATCH_MAX,
             self.db.channel("insert"),
         )
-        .fetch_all(self.db.pool())
+        .fetch_all(&self.db)
         .await?;
         Ok(rescued)
     }

@@ -1,0 +1,152 @@
+//! Statements that always come to an end: `&Database` as an executor.
+//!
+//! A network that swallows packets leaves a client waiting for a quarter of an hour, until the kernel gives the connection
+//! up; the server's own limit does not help, because its answer is what gets lost. So a statement has a limit on this side
+//! too. A connection whose statement did not come to its end, because of the limit or because its future was dropped,
+//! goes not back to the pool, which would wait for it again: it is closed.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{Either, Error, Execute, Executor, PgConnection, Postgres, SqlStr};
+
+use super::Database;
+
+/// How much longer than the server a client waits for the end of a statement.
+const ANSWER_MARGIN: Duration = Duration::from_secs(2);
+
+/// A connection out of the pool that is closed, not given back, unless [`Session::give_back`] is called.
+///
+/// Dropping it ends a transaction that was begun on it: the server rolls back when its client is gone.
+pub struct Session(Option<PoolConnection<Postgres>>);
+
+impl Session {
+    /// Gives the connection back to the pool. Nothing may be under way on it.
+    pub fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Deref for Session {
+    type Target = PgConnection;
+
+    #[expect(clippy::expect_used, reason = "only give_back and drop take it, and both end the session")]
+    fn deref(&self) -> &PgConnection {
+        self.0.as_ref().expect("a session has its connection")
+    }
+}
+
+impl DerefMut for Session {
+    #[expect(clippy::expect_used, reason = "only give_back and drop take it, and both end the session")]
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("a session has its connection")
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// A connection for several statements, best inside [`Database::within_limit`].
+    ///
+    /// # Errors
+    /// As the pool.
+    pub async fn session(&self) -> Result<Session, Error> {
+        Ok(Session(Some(self.pool().acquire().await?)))
+    }
+
+    /// Runs `work` for at most a little longer than the server works on one statement.
+    ///
+    /// # Errors
+    /// Those of `work`, and a timed-out I/O error, which counts as a database that is away.
+    pub async fn within_limit<T, E: From<Error>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        match tokio::time::timeout(self.statement_timeout().saturating_add(ANSWER_MARGIN), work).await {
+            Ok(result) => result,
+            Err(_) => {
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time");
+                Err(Error::Io(error).into())
+            }
+        }
+    }
+}
+
+impl<'p> Executor<'p> for &'p Database {
+    type Database = Postgres;
+
+    /// All results are read before the first is given on, which is what every statement of ours wants.
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>
+    where
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let database = self.clone();
+        let all = async move {
+            let mut session = database.session().await?;
+            let read = async { session.fetch_many(query).try_collect::<Vec<_>>().await };
+            let result = database.within_limit(read).await;
+            finished(session, result)
+        };
+        stream::once(all).map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
+    where
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let database = self.clone();
+        Box::pin(async move {
+            let mut session = database.session().await?;
+            let result = database.within_limit(session.fetch_optional(query)).await;
+            finished(session, result)
+        })
+    }
+
+    fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [PgTypeInfo]) -> BoxFuture<'e, Result<PgStatement, Error>>
+    where
+        'p: 'e,
+    {
+        let database = self.clone();
+        Box::pin(async move {
+            let mut session = database.session().await?;
+            let result = database.within_limit(session.prepare_with(sql, parameters)).await;
+            finished(session, result)
+        })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, Error>>
+    where
+        'p: 'e,
+    {
+        let database = self.clone();
+        Box::pin(async move {
+            let mut session = database.session().await?;
+            let result = database.within_limit(session.describe(sql)).await;
+            finished(session, result)
+        })
+    }
+}
+
+/// Gives the connection back after an answer, and closes it after anything else.
+fn finished<T>(session: Session, result: Result<T, Error>) -> Result<T, Error> {
+    if matches!(&result, Ok(_) | Err(Error::Database(_))) {
+        session.give_back();
+    }
+    result
+}

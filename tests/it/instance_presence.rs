@@ -1,0 +1,207 @@
+//! Who is there: registering, being taken over, going stale, being replaced, and questions from outside.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use singularity::error::Coded;
+use singularity::instance::{Beat, BeatAnswer, Identity, InstanceError, Presence, ask};
+use singularity::postgres::Database;
+use singularity::queue::State;
+use singularity::supervision::TreeNode;
+use uuid::Uuid;
+
+use crate::support::db::TestDb;
+use crate::support::node::{Fixture, TestNode, restarts, until, workers};
+
+fn beat(status: &'static str, load: i32) -> Beat {
+    Beat { status, load, queues: json!({"default": {"limit": 3}}) }
+}
+
+fn identity(name: &str) -> Identity {
+    Identity::of_this_process(name).unwrap()
+}
+
+async fn presence() -> (TestDb, Presence) {
+    let (db, database) = TestDb::migrated().await;
+    (db, Presence::new(database, identity("x").host_key))
+}
+
+async fn register(presence: &Presence, who: &Identity) -> Result<(), InstanceError> {
+    presence.register(who, &json!({"llm": true}), &beat("online", 0), 30_000).await
+}
+
+async fn status(presence: &Presence, name: &str) -> String {
+    presence.get(name).await.unwrap().unwrap().status
+}
+
+/// The last heartbeat was so long ago.
+async fn age(db: &TestDb, seconds: u32) {
+    db.execute(format!("UPDATE instance_registry SET last_heartbeat = now() - interval '{seconds} s'")).await;
+}
+
+/// A process that is gone and was waited for.
+fn dead_process() -> u32 {
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
+#[tokio::test]
+async fn a_registered_instance_is_listed_with_what_it_said() {
+    let (_db, presence) = presence().await;
+    let one = identity("one");
+    register(&presence, &one).await.unwrap();
+    let row = presence.get("one").await.unwrap().unwrap();
+    assert_eq!((row.hostname, row.pid), (one.hostname.clone(), one.pid.to_string()));
+    assert_eq!((row.status.as_str(), row.load, &row.capabilities["llm"]), ("online", 0, &json!(true)));
+    assert_eq!((&row.queues["default"]["limit"], row.version.as_str()), (&json!(3), env!("CARGO_PKG_VERSION")));
+    assert!((0..5_000).contains(&row.heartbeat_age_ms));
+    assert_eq!(presence.beat(&one, &beat("paused", 7)).await.unwrap(), BeatAnswer::Stored);
+    let after = presence.get("one").await.unwrap().unwrap();
+    assert_eq!((after.status.as_str(), after.load), ("paused", 7));
+    assert!(after.last_heartbeat > row.last_heartbeat && after.created_at == row.created_at);
+    presence.leave(&one).await.unwrap();
+    assert_eq!(status(&presence, "one").await, "offline");
+}
+
+#[tokio::test]
+async fn a_name_that_is_in_use_is_refused_and_free_again_when_its_owner_has_left() {
+    let (_db, presence) = presence().await;
+    let (first, second) = (identity("one"), identity("one"));
+    register(&presence, &first).await.unwrap();
+    for error in [register(&presence, &second).await, presence.refuse_taken(&second).await] {
+        let error = error.unwrap_err();
+        assert_eq!(error.code(), "E0702");
+        assert!(error.to_string().contains(&first.pid.to_string()) && error.hint().is_some(), "{error}");
+    }
+    register(&presence, &first).await.unwrap();
+    assert_eq!(presence.beat(&second, &beat("online", 0)).await.unwrap(), BeatAnswer::Replaced);
+    presence.leave(&second).await.unwrap();
+    assert_eq!(status(&presence, "one").await, "online", "only the owner can leave");
+    presence.leave(&first).await.unwrap();
+    register(&presence, &second).await.unwrap();
+    assert_eq!(presence.beat(&first, &beat("online", 0)).await.unwrap(), BeatAnswer::Replaced);
+}
+
+#[tokio::test]
+async fn of_many_processes_that_want_one_name_at_the_same_time_one_gets_it() {
+    let (_db, presence) = presence().await;
+    let all: Vec<Identity> = (0..10).map(|_| identity("one")).collect();
+    let results = futures_util::future::join_all(all.iter().map(|who| register(&presence, who))).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_neighbour_whose_process_is_gone_is_dead_at_once() {
+    let (_db, presence) = presence().await;
+    let gone = Identity { pid: dead_process(), ..identity("one") };
+    // The same process id elsewhere says nothing.
+    let elsewhere =
+        Identity { host_key: Some("another machine".into()), ..Identity { pid: gone.pid, ..identity("two") } };
+    let unknown = Identity { host_key: None, ..Identity { pid: gone.pid, ..identity("three") } };
+    for who in [&elsewhere, &unknown, &gone] {
+        register(&presence, who).await.unwrap();
+    }
+    assert_eq!(presence.mark_dead().await.unwrap(), ["one"]);
+    assert_eq!(status(&presence, "two").await, "online");
+    assert_eq!(status(&presence, "three").await, "online");
+    // And its name can be had without waiting.
+    register(&presence, &gone).await.unwrap();
+    register(&presence, &identity("one")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_instance_without_heartbeat_is_dead_after_its_own_time() {
+    let (db, presence) = presence().await;
+    let one = identity("one");
+    register(&presence, &one).await.unwrap();
+    age(&db, 29).await;
+    assert!(presence.mark_dead().await.unwrap().is_empty());
+    age(&db, 31).await;
+    assert_eq!(presence.mark_dead().await.unwrap(), ["one"]);
+    assert!(presence.mark_dead().await.unwrap().is_empty(), "once");
+    assert_eq!(presence.beat(&one, &beat("online", 0)).await.unwrap(), BeatAnswer::WasDead);
+    assert_eq!(presence.beat(&one, &beat("online", 0)).await.unwrap(), BeatAnswer::Stored);
+    // A stale name can be taken over in one step.
+    age(&db, 31).await;
+    register(&presence, &identity("one")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_instance_that_others_counted_as_dead_stops_what_they_may_have_taken() {
+    let (db, fixture) = (TestDb::new().await, Fixture::new());
+    let node = TestNode::start(db.url(), "one", &fixture, |config| {
+        // Nobody rescues, so that what the instance itself does can be seen.
+        config.services.lifeline.interval = singularity::config::Period::from_secs(3_600);
+    })
+    .await;
+    until("the lifeline's first run", || async {
+        let tree = node.system().snapshot();
+        let lifeline = tree.find("/services/lifeline").unwrap();
+        (lifeline.mailbox.as_ref()?.processed == 1 && lifeline.current_message.is_none()).then_some(())
+    })
+    .await;
+    let id = node.insert(json!({"do": "hang"})).await;
+    fixture.started(id).await;
+    db.execute("UPDATE instance_registry SET status = 'offline'").await;
+    fixture.until("the end of the first run", |seen| seen.dropped == [(id, 1)]).await;
+    // Nobody took it, so it is handed back with its attempt unspent, and runs again.
+    fixture.until("a second run", |seen| seen.started == [(id, 1), (id, 1)]).await;
+    assert_eq!(restarts(&node.system().snapshot()), 0);
+}
+
+#[tokio::test]
+async fn a_node_whose_name_was_taken_stops_its_jobs_and_gives_up() {
+    let (db, fixture) = (TestDb::new().await, Fixture::new());
+    let node = TestNode::start(db.url(), "one", &fixture, |_| {}).await;
+    let id = node.insert(json!({"do": "hang"})).await;
+    fixture.started(id).await;
+    db.execute(format!("UPDATE instance_registry SET incarnation = '{}'", Uuid::now_v7())).await;
+    fixture.until("the end of the run", |seen| seen.dropped == [(id, 1)]).await;
+    tokio::time::timeout(Duration::from_secs(20), node.gave_up()).await.expect("an end");
+}
+
+#[tokio::test]
+async fn heartbeats_say_what_runs_and_a_node_whose_queues_are_all_paused_is_paused() {
+    let (db, fixture) = (TestDb::new().await, Fixture::new());
+    let node = TestNode::start(db.url(), "one", &fixture, |_| {}).await;
+    let presence = Presence::new(node.engine().db().clone(), None);
+    let id = node.insert(json!({"do": "hold"})).await;
+    fixture.started(id).await;
+    let row = until("load 1", || async { presence.get("one").await.unwrap().filter(|row| row.load == 1) }).await;
+    let producer = node.queues().get("default").unwrap().producer();
+    assert_eq!(row.queues["default"], json!({"limit": 10, "paused": false, "running": 1, "producer": producer}));
+    assert!(row.capabilities["workers"].as_array().unwrap().contains(&json!("fixture")));
+    node.queues().get("default").unwrap().set_paused(true);
+    until("paused", || async { (status(&presence, "one").await == "paused").then_some(()) }).await;
+    fixture.release(id);
+    node.reaches(id, State::Completed).await;
+    node.shutdown().await;
+}
+
+async fn question(db: &Database, instance: &str, action: &str) -> Result<Value, InstanceError> {
+    ask(db, instance, action, &json!({}), "test", Duration::from_secs(10)).await
+}
+
+#[tokio::test]
+async fn a_live_node_answers_questions_and_nobody_answers_for_another() {
+    let (db, fixture) = (TestDb::new().await, Fixture::new());
+    let node = TestNode::start(db.url(), "one", &fixture, |_| {}).await;
+    let id = node.insert(json!({"do": "hold"})).await;
+    fixture.started(id).await;
+    let asker = db.connect("public").await;
+    let tree: TreeNode = serde_json::from_value(question(&asker, "one", "tree").await.unwrap()).unwrap();
+    let job = tree.find(&format!("/executors/default/{id}")).unwrap();
+    assert_eq!((job.labels["worker"].as_str(), job.labels["attempt"].as_str()), ("fixture", "1/20"));
+    let answer = question(&asker, "one", "explode").await.unwrap();
+    assert!(answer["error"].as_str().unwrap().contains("explode"), "{answer}");
+    let nobody = ask(&asker, "two", "tree", &json!({}), "test", Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(nobody.code(), "E0704");
+    let (asked, answered): (i64, i64) = sqlx::query_as("SELECT count(*), count(answered_at) FROM control_requests")
+        .fetch_one(asker.pool())
+        .await
+        .unwrap();
+    assert_eq!((asked, answered), (3, 2), "a record stays");
+    fixture.release(id);
+    drop(workers(&fixture));
+}
