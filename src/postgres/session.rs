@@ -1,9 +1,9 @@
 //! Statements that always come to an end: `&Database` as an executor.
 //!
-//! A network that swallows packets leaves a client waiting for a quarter of an hour, until the kernel gives the connection
-//! up; the server's own limit does not help, because its answer is what gets lost. So a statement has a limit on this side
-//! too. A connection whose statement did not come to its end, because of the limit or because its future was dropped,
-//! goes not back to the pool, which would wait for it again: it is closed.
+//! A network that swallows packets leaves a client waiting for a quarter of an hour, until the kernel gives the
+//! connection up; the server's own limit does not help, because its answer is what gets lost. So a statement has a
+//! limit on this side too. A connection whose statement did not come to its end, because of the limit or because its
+//! future was dropped, goes not back to the pool, which would wait for it again: it is closed.
 
 use std::fmt;
 use std::future::Future;

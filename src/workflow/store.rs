@@ -238,7 +238,8 @@ impl Store {
         Ok(owned)
     }
 
-    /// Stores that an attempt failed; the next one sets the run going again. Nothing is stored when the attempt no longer owns the job.
+    /// Stores that an attempt failed; the next one sets the run going again. Nothing is stored when the attempt no
+    /// longer owns the job.
     ///
     /// # Errors
     /// [`DbError`].
