@@ -304,7 +304,8 @@ async fn a_stale_runners_checkpoint_end_and_failure_change_nothing() {
         sqlx::query_scalar(
             "SELECT jsonb_build_array(
                       (SELECT jsonb_agg(r) FROM workflow_runs r), (SELECT jsonb_agg(s) FROM workflow_steps s),
-                                      (SELECT jsonb_agg(r) FROM job_results r), (SELECT jsonb_agg(j) FROM oban_jobs j))",
+                                      (SELECT jsonb_agg(r) FROM job_results r),
+                                      (SELECT jsonb_agg(j) FROM oban_jobs j))",
         )
         .fetch_one(bench.engine.db().pool())
         .await
