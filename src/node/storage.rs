@@ -170,7 +170,7 @@ impl Storage {
     /// Closes the pool and gives up the share of the server; the last one out stops it.
     pub async fn close(self) {
         if tokio::time::timeout(CLOSE_LIMIT, self.db.close()).await.is_err() {
-            tracing::warn!(target: "postgres", "connections do not close in time, because the database does not answer");
+            tracing::warn!(target: "postgres", "connections do not close in time: the database does not answer");
         }
         #[cfg(feature = "embedded-postgres")]
         if let Some(server) = self.server.and_then(Arc::into_inner) {

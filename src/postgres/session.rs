@@ -1,9 +1,9 @@
 //! Statements that always come to an end: `&Database` as an executor.
 //!
-//! A network that swallows packets leaves a client waiting for a quarter of an hour, until the kernel gives the connection
-//! up; the server's own limit does not help, because its answer is what gets lost. So a statement has a limit on this side
-//! too. A connection whose statement did not come to its end, because of the limit or because its future was dropped,
-//! goes not back to the pool, which would wait for it again: it is closed.
+//! A network that swallows packets leaves a client waiting for a quarter of an hour, until the kernel gives the
+//! connection up; the server's own limit does not help, because its answer is what gets lost. So a statement has a
+//! limit on this side too. A connection whose statement did not come to its end, because of the limit or because its
+//! future was dropped, goes not back to the pool, which would wait for it again: it is closed.
 
 use std::fmt;
 use std::future::Future;
@@ -25,35 +25,37 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 /// A connection out of the pool that is closed, not given back, unless [`Session::give_back`] is called.
 ///
 /// Dropping it ends a transaction that was begun on it: the server rolls back when its client is gone.
-pub struct Session(Option<PoolConnection<Postgres>>);
+pub struct Session {
+    connection: PoolConnection<Postgres>,
+    clean: bool,
+}
 
 impl Session {
     /// Gives the connection back to the pool. Nothing may be under way on it.
     pub fn give_back(mut self) {
-        drop(self.0.take());
+        self.clean = true;
     }
 }
 
 impl Deref for Session {
     type Target = PgConnection;
 
-    #[expect(clippy::expect_used, reason = "only give_back and drop take it, and both end the session")]
     fn deref(&self) -> &PgConnection {
-        self.0.as_ref().expect("a session has its connection")
+        &self.connection
     }
 }
 
 impl DerefMut for Session {
-    #[expect(clippy::expect_used, reason = "only give_back and drop take it, and both end the session")]
     fn deref_mut(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("a session has its connection")
+        &mut self.connection
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(connection.detach());
+        if !self.clean {
+            // Closed in the background, for which sqlx gives itself five seconds.
+            self.connection.close_on_drop();
         }
     }
 }
@@ -70,7 +72,7 @@ impl Database {
     /// # Errors
     /// As the pool.
     pub async fn session(&self) -> Result<Session, Error> {
-        Ok(Session(Some(self.pool().acquire().await?)))
+        Ok(Session { connection: self.pool().acquire().await?, clean: false })
     }
 
     /// Runs `work` for at most a little longer than the server works on one statement.

@@ -83,7 +83,8 @@ impl Attempt {
 
     /// Runs a piece of the job's code on the job runtime and waits for it.
     ///
-    /// Cancel safety: dropping the returned future aborts the code at its next await; [`Attempt::code_ended`] tells when.
+    /// Cancel safety: dropping the returned future aborts the code at its next await; [`Attempt::code_ended`] tells
+    /// when.
     ///
     /// # Errors
     /// [`JobCodeError::Panicked`] with message and location; [`JobCodeError::Gone`] while the runtime shuts down.

@@ -1,8 +1,8 @@
 //! The Oban half: jobs in `oban_jobs`, claimed by demand, executed under supervision, completed in guarded batches.
 //!
-//! The way of a job: [`engine`] inserts it and sends a notice → its queue's [`producer`] claims it into a slot
-//! ([`slots`]) → an [`executor`] under the queue's dynamic supervisor runs its [`worker`] → the [`completer`] stores
-//! what it came to ([`outcome`]) and frees the slot. The [`stager`] makes due jobs available, the [`lifeline`] those of
+//! The way of a job: [`engine`] inserts it and sends a notice → its queue's `producer` claims it into a slot
+//! (`slots`) → an `executor` under the queue's dynamic supervisor runs its `worker` → the `completer` stores
+//! what it came to (`outcome`) and frees the slot. The `stager` makes due jobs available, the `lifeline` those of
 //! dead instances.
 //!
 //! Promises: at least once; exactly one accepted completion per attempt; never more than the limit; a running job is

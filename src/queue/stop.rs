@@ -11,8 +11,8 @@ pub enum StopCause {
     Cancelled,
     /// The instance stops.
     HandBack,
-    /// The instance may no longer work, because it could not prove that it lives: its jobs are about to be taken over, so
-    /// they end at once.
+    /// The instance may no longer work, because it could not prove that it lives: its jobs are about to be taken over,
+    /// so they end at once.
     Fenced,
 }
 

@@ -5,8 +5,8 @@
 //! outlive restarts. The tree can be read at any time with [`System::snapshot`].
 //!
 //! What BEAM isolates and Rust cannot: stack overflow, exhausted memory, a panic during a panic, `abort`, and code that
-//! never reaches an await point. The last is reported as a zombie, and should run on another runtime, because it holds up
-//! whatever tokio queued behind it on its thread; the others take the process down.
+//! never reaches an await point. The last is reported as a zombie, and should run on another runtime, because it holds
+//! up whatever tokio queued behind it on its thread; the others take the process down.
 //!
 //! Invariants: two incarnations of one child never work at once (unless [`OnZombie::Replace`] allows it); no task
 //! outlives its supervisor; every mailbox and buffer has a limit.

@@ -1,8 +1,8 @@
 //! Catching panics of actor code together with where they happened.
 //!
 //! `catch_unwind` gives the text only; the place is known to the panic hook. One hook for the process notes it in a
-//! thread-local, which is read right after the unwind, in the same poll. Panics outside of supervised code go to the hook
-//! that was there before.
+//! thread-local, which is read right after the unwind, in the same poll. Panics outside of supervised code go to the
+//! hook that was there before.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};

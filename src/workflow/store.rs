@@ -11,11 +11,14 @@ use super::result::{JobResult, StoredResult};
 use super::stored::{StoredRun, StoredStep};
 use crate::postgres::{Database, DbError};
 
-/// The one way into `job_results`, as one guarded statement that says whether the attempt owned the job: the first success
-/// of a job stays, a failure is one row an attempt. `$more` are further parts of the statement, and `$argument`s its
-/// parameters from $24 on.
+/// The one way into `job_results`, as one guarded statement that says whether the attempt owned the job: the first
+/// success of a job stays, a failure is one row an attempt. `$more` are further parts of the statement, and
+/// `$argument`s its parameters from $24 on.
 macro_rules! result_query {
-    ($more:literal, $owner:expr, $definition:expr, $result:expr, $duration_ms:expr, $present:expr $(, $argument:expr)* $(,)?) => {{
+    (
+        $more:literal, $owner:expr, $definition:expr, $result:expr, $duration_ms:expr, $present:expr
+        $(, $argument:expr)* $(,)?
+    ) => {{
         let (owner, definition, result): (&Owner, &Definition, &JobResult) = ($owner, $definition, $result);
         sqlx::query_scalar!(
             r#"WITH owner AS (
@@ -190,8 +193,8 @@ impl Store {
         Ok(owned)
     }
 
-    /// Stores the last checkpoints, the result and the end of the run, all or nothing and in one round trip; `false` when
-    /// the attempt no longer owns the job.
+    /// Stores the last checkpoints, the result and the end of the run, all or nothing and in one round trip; `false`
+    /// when the attempt no longer owns the job.
     ///
     /// # Errors
     /// [`DbError`].
@@ -235,7 +238,8 @@ impl Store {
         Ok(owned)
     }
 
-    /// Stores that an attempt failed; the next one sets the run going again. Nothing is stored when the attempt no longer owns the job.
+    /// Stores that an attempt failed; the next one sets the run going again. Nothing is stored when the attempt no
+    /// longer owns the job.
     ///
     /// # Errors
     /// [`DbError`].

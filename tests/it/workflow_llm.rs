@@ -111,7 +111,8 @@ async fn an_answer_is_stored_with_tokens_cost_and_reason_of_the_choice() {
         let sent = &bench.provider.received()[0];
         assert_eq!((&sent.body["model"], sent.body.to_string().contains("hello")), (&json!("m-1"), true));
         let row: (i64, String, String, String, Option<i64>) = sqlx::query_as(
-            "SELECT tokens_used, job_type, workflow_type, prices_version, cost_cents FROM job_results WHERE job_id = $1",
+            "SELECT tokens_used, job_type, workflow_type, prices_version, cost_cents
+             FROM job_results WHERE job_id = $1",
         )
         .bind(id)
         .fetch_one(bench.engine().db().pool())

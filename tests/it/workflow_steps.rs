@@ -278,7 +278,8 @@ async fn a_run_is_never_continued_by_other_steps_and_begins_anew_where_nothing_w
     let text = job.errors[1]["error"].as_str().unwrap();
     assert!(text.starts_with("** (WorkflowChanged) workflow Planned"), "{text}");
     assert_eq!(bench.plan.runs(halfway), [0, 1]);
-    // Begun by version 1 without a checkpoint, continued by version 2, which then fails on the way: it is version 2's run.
+    // Begun by version 1 without a checkpoint, continued by version 2, which then fails on the way: it is version 2's
+    // run.
     bench.plan.at(1, Fate::Fails);
     bench.engine.retry(unbegun).await.unwrap();
     bench.reaches(unbegun, State::Completed).await;
@@ -304,8 +305,10 @@ async fn a_stale_runners_checkpoint_end_and_failure_change_nothing() {
     let failure = JobResult::default();
     let snapshot = async || -> Value {
         sqlx::query_scalar(
-            "SELECT jsonb_build_array((SELECT jsonb_agg(r) FROM workflow_runs r), (SELECT jsonb_agg(s) FROM workflow_steps s),
-                                      (SELECT jsonb_agg(r) FROM job_results r), (SELECT jsonb_agg(j) FROM oban_jobs j))",
+            "SELECT jsonb_build_array(
+                      (SELECT jsonb_agg(r) FROM workflow_runs r), (SELECT jsonb_agg(s) FROM workflow_steps s),
+                                      (SELECT jsonb_agg(r) FROM job_results r),
+                                      (SELECT jsonb_agg(j) FROM oban_jobs j))",
         )
         .fetch_one(bench.engine.db().pool())
         .await
@@ -336,7 +339,8 @@ async fn a_stale_runners_checkpoint_end_and_failure_change_nothing() {
     assert!(bench.store.begin(&owner, &definition, &json!({})).await.unwrap().unwrap().completed);
 }
 
-/// Promise 2 for checkpoints: whoever takes the job over waits for a write that is under way, or makes it change nothing.
+/// Promise 2 for checkpoints: whoever takes the job over waits for a write that is under way, or makes it change
+/// nothing.
 #[tokio::test]
 async fn taking_a_job_over_and_a_late_checkpoint_exclude_each_other() {
     let bench = Bench::new().await;

@@ -10,8 +10,8 @@ use crate::queue::state::State;
 
 /// A write and the claim that must still hold for it to count.
 ///
-/// The attempt's number and its producer alone do not name a claim: an attempt that was given back is claimed again with
-/// the same number, perhaps by the same producer.
+/// The attempt's number and its producer alone do not name a claim: an attempt that was given back is claimed again
+/// with the same number, perhaps by the same producer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GuardedAck {
     /// What to write.

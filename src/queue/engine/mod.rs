@@ -1,9 +1,9 @@
 //! Every SQL statement on jobs, one function each.
 //!
 //! Invariants: each write of an attempt's result is guarded by id, state `executing`, attempt, producer and time of the
-//! claim, so a stale runner changes nothing; the database's clock decides every time; statements that choose rows lock them with SKIP
-//! LOCKED and check the state again where they write. Names are unqualified and resolved by the pool's `search_path`,
-//! except in [`insert`], which also runs on a connection that the caller brought.
+//! claim, so a stale runner changes nothing; the database's clock decides every time; statements that choose rows lock
+//! them with SKIP LOCKED and check the state again where they write. Names are unqualified and resolved by the pool's
+//! `search_path`, except in `insert`, which also runs on a connection that the caller brought.
 
 mod claim;
 mod complete;
