@@ -336,6 +336,7 @@ async fn a_stale_runners_checkpoint_end_and_failure_change_nothing() {
     let run = bench.store.run(id).await.unwrap().unwrap();
     assert_eq!(run.steps.iter().map(|step| step.output.clone()).collect::<Vec<_>>(), [json!(0), json!(1)]);
     assert_eq!(bench.store.results(&[id]).await.unwrap()[0].result, Some(json!("first")));
+    assert_eq!(bench.results(id).await, [(true, 2)]);
     assert!(bench.store.begin(&owner, &definition, &json!({})).await.unwrap().unwrap().completed);
 }
 
