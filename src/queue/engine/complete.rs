@@ -48,6 +48,10 @@ impl Engine {
     /// One statement where all succeeded (the usual case: narrow, no JSON), else two. Repeating it after a lost reply
     /// is harmless: the second time no guard holds.
     ///
+    /// Each row is found by its id. The guard compares the state as text, so that no index on it fits: with one, the
+    /// planner, whose statistics mostly know no executing row at all, compared each of these with each of `acks`, and a
+    /// batch of 500 took 73 ms instead of 11.
+    ///
     /// Cancel safety: either nothing or a whole statement has happened.
     ///
     /// # Errors
@@ -70,7 +74,7 @@ impl Engine {
             r#"UPDATE oban_jobs j
                SET state = 'completed', completed_at = timezone('UTC', clock_timestamp())
                FROM unnest($1::bigint[], $2::int[], $3::text[], $4::timestamp[]) AS d (id, attempt, producer, claimed)
-               WHERE j.id = d.id AND j.state = 'executing' AND j.attempt = d.attempt AND j.attempted_by[2] = d.producer
+               WHERE j.id = d.id AND j.state::text = 'executing' AND j.attempt = d.attempt AND j.attempted_by[2] = d.producer
                  AND j.attempted_at = d.claimed
                RETURNING j.id"#,
             &guards.ids,
@@ -114,7 +118,7 @@ impl Engine {
                FROM unnest($1::bigint[], $2::int[], $3::text[], $4::timestamp[], $5::text[], $6::bigint[], $7::text[], $8::bool[],
                            $9::bool[])
                  AS d (id, attempt, producer, claimed, state, delay_ms, error, uncount, snoozed)
-               WHERE j.id = d.id AND j.state = 'executing' AND j.attempt = d.attempt AND j.attempted_by[2] = d.producer
+               WHERE j.id = d.id AND j.state::text = 'executing' AND j.attempt = d.attempt AND j.attempted_by[2] = d.producer
                  AND j.attempted_at = d.claimed
                RETURNING j.id"#,
             &guards.ids,
