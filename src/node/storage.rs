@@ -110,9 +110,6 @@ impl Storage {
         let server = tokio::task::spawn_blocking(move || embedded::Server::acquire(&wanted))
             .await
             .map_err(NodeError::blocking)??;
-        for note in server.notes() {
-            tracing::info!(target: "postgres", "{note}");
-        }
         let connection = server.connection();
         let db = Database::connect(&connection.url(), options).await?;
         Ok(Self { db, display_url: connection.display_url(), server: Some(Arc::new(server)) })

@@ -232,6 +232,13 @@ async fn a_paused_queue_claims_nothing_and_lets_its_jobs_run_on() {
 async fn a_claim_that_was_under_way_when_its_queue_was_paused_or_scaled_keeps_to_what_holds_now() {
     let (_db, fixture, node) = node(limit(4)).await;
     let (queue, database) = (node.queues().get("default").unwrap(), node.engine().db().clone());
+    // With its first poll, a producer looks for lost claims too, which would meet the lock before the claim does.
+    until("the first poll", || async {
+        let tree = node.system().snapshot();
+        let producer = tree.find("/queues/default").unwrap();
+        (producer.mailbox.as_ref()?.processed >= 1 && producer.current_message.is_none()).then_some(())
+    })
+    .await;
     for (change, wanted) in [("pause", 0), ("scale", 1)] {
         queue.set_paused(true);
         let jobs = vec![job(json!({"do": "hold"})); 3];
