@@ -49,8 +49,12 @@ impl Engine {
     /// is harmless: the second time no guard holds.
     ///
     /// Each row is found by its id. The guard compares the state as text, so that no index on it fits: with one, the
-    /// planner, whose statistics mostly know no executing row at all, compared each of these with each of `acks`, and a
-    /// batch of 500 took 73 ms instead of 11.
+    /// planner, whose statistics mostly know no executing row at all, compared each of these with each of `acks`.
+    ///
+    /// Measured with `cargo bench` (PostgreSQL 15, durable, on disk, TCP on loopback, 10,000 jobs waiting, two cores
+    /// that other work kept busy): 0.7 to 1.2 times as fast as an UPDATE by ids alone without a guard, in batches of
+    /// 10, 100 and 500. Batches of 500 complete about 6 times as many jobs a second as batches of 10. With an index on
+    /// the state in the plan, a batch of 500 took ten times as long as that UPDATE.
     ///
     /// Cancel safety: either nothing or a whole statement has happened.
     ///

@@ -62,6 +62,11 @@ impl Engine {
 
     /// Inserts all of `jobs` or none, in a transaction of its own.
     ///
+    /// Measured with `cargo bench` (PostgreSQL 15, durable, on disk, TCP on loopback, two cores that other work kept
+    /// busy): 0.6 to 0.8 times as fast as an INSERT of queue, worker and arguments alone, 1,000 or 10,000 in one call;
+    /// at best 46,100 jobs a second. A call of 10,000 inserts 25 to 60 times as many jobs a second as 10,000 calls of
+    /// one.
+    ///
     /// # Errors
     /// As [`Engine::insert_many_on`].
     pub async fn insert_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, QueueError> {
