@@ -216,7 +216,7 @@ pub fn fast(config: &mut Config) {
 }
 
 impl TestNode {
-    /// Starts `id` on the database at `url`, with [`fast`] settings, then `change`d.
+    /// Starts `id` on the database at `url`, with [`fast`] settings, then `change`d; ready when it hears signals.
     pub async fn try_start(
         url: &SecretString,
         id: &str,
@@ -240,7 +240,15 @@ impl TestNode {
             guardian: singularity::node::Guardian::Nobody,
         };
         match Box::pin(Node::start(options)).await {
-            Ok(node) => Ok(Self { node: Some(node), jobs: Some(jobs), _dir: dir }),
+            Ok(node) => {
+                // A signal that is sent before is lost, as every notice that nobody hears.
+                until("listening", || async {
+                    let tree = node.system().snapshot();
+                    (tree.find("/infra/notifier")?.labels.get("listens")? == "yes").then_some(())
+                })
+                .await;
+                Ok(Self { node: Some(node), jobs: Some(jobs), _dir: dir })
+            }
             Err(error) => {
                 jobs.shutdown_background();
                 Err(error)
