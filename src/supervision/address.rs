@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::error::{CallError, CastError};
 use super::lock::{read, write};
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Signal};
 
 /// Where to send messages for an actor, whichever incarnation runs now. Cheap to clone.
 ///
@@ -65,8 +65,31 @@ impl<M: Send + 'static> Address<M> {
     pub async fn status(&self, timeout: Duration) -> Result<serde_json::Value, CallError> {
         let mailbox = self.mailbox().ok_or(CallError::Down)?;
         let (sender, answer) = oneshot::channel();
-        mailbox.ask_status(sender)?;
+        mailbox.ask(Signal::Status(sender))?;
         wait(answer, timeout).await
+    }
+
+    /// Makes the actor stop taking messages once it has handled those that wait already (OTP's `sys:suspend`). Later
+    /// ones are kept, up to the limit. Stops and questions for the status are still heeded; an incarnation that is
+    /// restarted is not suspended.
+    ///
+    /// Errors and cancel safety: as for [`status`](Self::status).
+    pub async fn suspend(&self, timeout: Duration) -> Result<(), CallError> {
+        self.order(Signal::Suspend, timeout).await
+    }
+
+    /// Makes a suspended actor take messages again.
+    ///
+    /// Errors and cancel safety: as for [`status`](Self::status).
+    pub async fn resume(&self, timeout: Duration) -> Result<(), CallError> {
+        self.order(Signal::Resume, timeout).await
+    }
+
+    async fn order(&self, signal: fn(oneshot::Sender<()>) -> Signal, timeout: Duration) -> Result<(), CallError> {
+        let mailbox = self.mailbox().ok_or(CallError::Down)?;
+        let (sender, done) = oneshot::channel();
+        mailbox.ask(signal(sender))?;
+        wait(done, timeout).await
     }
 
     /// How many messages wait now.
@@ -106,7 +129,7 @@ impl<M: Send + 'static> Address<M> {
     }
 }
 
-async fn wait<R>(answer: oneshot::Receiver<R>, timeout: Duration) -> Result<R, CallError> {
+pub(super) async fn wait<R>(answer: oneshot::Receiver<R>, timeout: Duration) -> Result<R, CallError> {
     match tokio::time::timeout(timeout, answer).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(_)) => Err(CallError::Dropped),

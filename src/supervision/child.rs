@@ -1,5 +1,6 @@
 //! Child specifications: how a supervisor starts a child, and what it does when it ends.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::core::{
 use super::error::StartError;
 use super::life::{ActorHandle, Life};
 use super::tree::NodeKind;
-use super::{Actor, Address, Probe, System, supervised};
+use super::{Actor, ActorError, Address, Probe, SupervisorSpec, System, supervised, supervisor_actor};
 
 /// OTP's default shutdown time of workers.
 pub const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(5);
@@ -27,13 +28,25 @@ pub type StartFn = Arc<dyn Fn(StartCtx) -> BoxFuture<'static, Result<Started, St
 /// infinity for supervisors; no start timeout and no backoff.
 #[derive(Clone)]
 pub struct ChildSpec {
-    pub(super) rules: ChildRules,
+    pub(super) given: Arc<Given>,
     /// Gone once a temporary child has been started: what it holds is let go (S39, S75).
     pub(super) start: Option<StartFn>,
-    pub(super) start_timeout: Option<Duration>,
-    pub(super) labels: Arc<BTreeMap<String, String>>,
-    pub(super) node_kind: NodeKind,
     on_zombie_set: bool,
+}
+
+/// What a spec says besides how to start the child; shared with its probe.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) rules: ChildRules,
+    pub(super) node_kind: NodeKind,
+    pub(super) start_timeout: Option<Duration>,
+    pub(super) labels: BTreeMap<String, String>,
+    /// Name in the registry of its system.
+    pub(super) name: Option<Arc<str>>,
+    /// Why operators may neither terminate nor suspend it.
+    pub(super) protected: Option<Arc<str>>,
+    /// Requests of operators are carried out by it, so none may restart it.
+    pub(super) carries_requests: bool,
 }
 
 /// Why an incarnation is started.
@@ -67,10 +80,13 @@ pub enum Started {
 }
 
 /// A running actor that its supervisor takes over.
-#[derive(Debug)]
 pub struct ActorRun {
     pub(super) handle: ActorHandle,
+    pub(super) info: Option<Info>,
 }
+
+/// What a start function tells those who asked for the child, OTP's `{ok, Pid, Info}`.
+pub(super) type Info = Arc<dyn Any + Send + Sync>;
 
 impl ChildSpec {
     /// A child that `start` starts.
@@ -79,21 +95,45 @@ impl ChildSpec {
         F: Fn(StartCtx) -> BoxFuture<'static, Result<Started, StartError>> + Send + Sync + 'static,
     {
         Self {
-            rules: ChildRules {
-                id: id.into(),
-                restart: Restart::Permanent,
-                shutdown: Shutdown::Timeout(SHUTDOWN_DEFAULT),
-                kind: ChildKind::Worker,
-                significant: false,
-                backoff: None,
-                on_zombie: OnZombie::Hold,
-            },
+            given: Arc::new(Given {
+                rules: ChildRules {
+                    id: id.into(),
+                    restart: Restart::Permanent,
+                    shutdown: Shutdown::Timeout(SHUTDOWN_DEFAULT),
+                    kind: ChildKind::Worker,
+                    significant: false,
+                    backoff: None,
+                    on_zombie: OnZombie::Hold,
+                },
+                node_kind: NodeKind::Worker,
+                start_timeout: None,
+                labels: BTreeMap::new(),
+                name: None,
+                protected: None,
+                carries_requests: false,
+            }),
             start: Some(Arc::new(start)),
-            start_timeout: None,
-            labels: Arc::default(),
-            node_kind: NodeKind::Worker,
             on_zombie_set: false,
         }
+    }
+
+    /// A supervisor whose specification `init` makes at each of its starts, OTP's `init/1`: `None` when it chooses not
+    /// to run. Kind supervisor, shutdown infinity; the id inside the made specification is not used.
+    pub fn supervisor(
+        id: impl Into<ChildId>,
+        init: impl Fn() -> Result<Option<SupervisorSpec>, ActorError> + Send + Sync + 'static,
+    ) -> Self {
+        let init = Arc::new(init);
+        let child = Self::new(id, move |ctx| {
+            let init = init.clone();
+            Box::pin(async move {
+                match init().map_err(|error| StartError::Init(error.info()))? {
+                    Some(spec) => supervisor_actor::start_child(ctx, Arc::new(spec)).await,
+                    None => Ok(Started::Ignore),
+                }
+            })
+        });
+        child.supervising(NodeKind::Supervisor)
     }
 
     /// An actor that listens on `address`; `args` is called for every incarnation.
@@ -113,35 +153,35 @@ impl ChildSpec {
     /// When it is started again. Default permanent.
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
-        self.rules.restart = restart;
+        self.given_mut().rules.restart = restart;
         self
     }
 
     /// How it is stopped. Default 5 s for workers, infinity for supervisors.
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
-        self.rules.shutdown = shutdown;
+        self.given_mut().rules.shutdown = shutdown;
         self
     }
 
     /// How long a start may take before it is dropped and counts as failed. Default: no limit.
     #[must_use]
     pub fn start_timeout(mut self, limit: Duration) -> Self {
-        self.start_timeout = Some(limit);
+        self.given_mut().start_timeout = Some(limit);
         self
     }
 
     /// Wait between restarts. Default: none, as in OTP.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.rules.backoff = Some(backoff);
+        self.given_mut().rules.backoff = Some(backoff);
         self
     }
 
     /// Whether its end may end its supervisor; see [`AutoShutdown`](super::AutoShutdown). Default false.
     #[must_use]
     pub fn significant(mut self, significant: bool) -> Self {
-        self.rules.significant = significant;
+        self.given_mut().rules.significant = significant;
         self
     }
 
@@ -149,7 +189,7 @@ impl ChildSpec {
     /// ones.
     #[must_use]
     pub fn on_zombie(mut self, policy: OnZombie) -> Self {
-        self.rules.on_zombie = policy;
+        self.given_mut().rules.on_zombie = policy;
         self.on_zombie_set = true;
         self
     }
@@ -157,34 +197,79 @@ impl ChildSpec {
     /// Shows `key: value` at this child in the tree.
     #[must_use]
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        Arc::make_mut(&mut self.labels).insert(key.into(), value.into());
+        self.given_mut().labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Registers what reaches it under `name` within its system for as long as it runs: its [`Address`], or the handle
+    /// of a supervisor. See [`System::lookup`]. A start fails while another child has the name.
+    #[must_use]
+    pub fn registered(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.given_mut().name = Some(name.into());
+        self
+    }
+
+    /// Refuses it, and every supervisor above it, to operators who want to terminate or suspend it; `reason` is what
+    /// they are told. See [`System::operate`]. Default: allowed.
+    #[must_use]
+    pub fn protected(mut self, reason: impl Into<Arc<str>>) -> Self {
+        self.given_mut().protected = Some(reason.into());
+        self
+    }
+
+    /// Says that requests of operators are carried out by this child, so that none of them may restart it.
+    #[must_use]
+    pub fn carries_requests(mut self) -> Self {
+        self.given_mut().carries_requests = true;
+        self
+    }
+
+    /// The same child under another id.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<ChildId>) -> Self {
+        self.given_mut().rules.id = id.into();
         self
     }
 
     /// Its id.
     pub fn id(&self) -> &ChildId {
-        &self.rules.id
+        &self.given.rules.id
+    }
+
+    /// What its supervisor goes by, defaults filled in; OTP's `get_childspec`.
+    pub fn rules(&self) -> &ChildRules {
+        &self.given.rules
+    }
+
+    fn given_mut(&mut self) -> &mut Given {
+        Arc::make_mut(&mut self.given)
+    }
+
+    /// What a root goes by: nobody restarts it, and its start is not asked for through a supervisor.
+    pub(super) fn root(id: ChildId) -> Self {
+        let child = Self::new(id, |_| Box::pin(async { Ok(Started::Ignore) }));
+        child.restart(Restart::Temporary).supervising(NodeKind::Supervisor)
     }
 
     /// Makes it a supervisor: kind, and shutdown without limit.
-    pub(super) fn supervisor(mut self, kind: NodeKind) -> Self {
-        self.rules.kind = ChildKind::Supervisor;
-        self.rules.shutdown = Shutdown::Infinity;
-        self.node_kind = kind;
+    pub(super) fn supervising(mut self, kind: NodeKind) -> Self {
+        let given = self.given_mut();
+        given.rules.kind = ChildKind::Supervisor;
+        given.rules.shutdown = Shutdown::Infinity;
+        given.node_kind = kind;
         self
     }
 
     /// The spec as a dynamic supervisor takes it.
     pub(super) fn dynamic(mut self) -> Self {
-        if !self.on_zombie_set {
-            self.rules.on_zombie = OnZombie::Replace;
+        if !self.on_zombie_set && self.given.rules.on_zombie != OnZombie::Replace {
+            self.given_mut().rules.on_zombie = OnZombie::Replace;
         }
         self
     }
 
     pub(super) fn probe(&self, parent: &Path) -> Arc<Probe> {
-        let rules = &self.rules;
-        Probe::new(rules.id.clone(), parent.join(&rules.id), self.node_kind, rules.restart, self.labels.clone())
+        Probe::new(parent.join(self.id()), self.given.clone())
     }
 }
 
@@ -192,7 +277,7 @@ impl StartCtx {
     /// Starts an actor that listens on `address`; returns once its `init` did.
     pub async fn actor<A: Actor>(self, address: &Address<A::Msg>, args: A::Args) -> Result<Started, StartError> {
         let handle = supervised::start::<A>(self, address.clone(), args).await?;
-        Ok(Started::Actor(ActorRun { handle }))
+        Ok(Started::Actor(ActorRun { handle, info: None }))
     }
 
     /// The child's place in the tree.
@@ -223,7 +308,24 @@ impl StartCtx {
 
 impl fmt::Debug for ChildSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChildSpec").field("rules", &self.rules).field("labels", &self.labels).finish_non_exhaustive()
+        f.debug_struct("ChildSpec").field("given", &self.given).finish_non_exhaustive()
+    }
+}
+
+impl Started {
+    /// Adds what those who asked for the child learn; see [`ChildRef::info`](super::ChildRef::info).
+    #[must_use]
+    pub fn with_info(self, info: impl Any + Send + Sync) -> Self {
+        match self {
+            Self::Actor(run) => Self::Actor(ActorRun { info: Some(Arc::new(info)), ..run }),
+            Self::Ignore => Self::Ignore,
+        }
+    }
+}
+
+impl fmt::Debug for ActorRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActorRun").field("handle", &self.handle).finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::core::{ChildId, ExitReason, Incarnation, Key, Path};
+use super::child::Info;
+use super::core::{ChildId, ChildKind, ExitReason, Incarnation, Key, Path};
 use super::life::ActorHandle;
 use super::{NodeState, Probe};
 
@@ -12,6 +13,22 @@ use super::{NodeState, Probe};
 pub struct ChildRef {
     pub(super) key: Key,
     handle: ActorHandle,
+    info: Option<Info>,
+}
+
+/// A child as its supervisor sees it, an element of OTP's `which_children`.
+#[derive(Clone, Debug)]
+pub struct ChildInfo {
+    /// Its id.
+    pub id: ChildId,
+    /// The running child; absent while it is down or waits for a restart.
+    pub child: Option<ChildRef>,
+    /// What it is doing; tells a child that is down from one that waits to be restarted.
+    pub state: NodeState,
+    /// What it is.
+    pub kind: ChildKind,
+    /// Short type name of the actor, OTP's `modules`; empty before the first start.
+    pub actor: &'static str,
 }
 
 /// How many children a supervisor has, as OTP's `count_children`.
@@ -28,13 +45,18 @@ pub struct ChildCounts {
 }
 
 impl ChildRef {
-    pub(super) fn new(key: Key, handle: ActorHandle) -> Self {
-        Self { key, handle }
+    pub(super) fn new(key: Key, handle: ActorHandle, info: Option<Info>) -> Self {
+        Self { key, handle, info }
+    }
+
+    /// What its start function told beside it, if it was a `T`; see [`Started::with_info`](super::Started::with_info).
+    pub fn info<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.info.clone()?.downcast().ok()
     }
 
     /// Its id.
     pub fn id(&self) -> &ChildId {
-        &self.probe().id
+        self.probe().id()
     }
 
     /// Its place in the tree.
@@ -71,6 +93,15 @@ impl ChildRef {
         self.handle.cell.kill();
     }
 }
+
+/// Two are equal when they name the same incarnation of the same child.
+impl PartialEq for ChildRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.handle.cell == other.handle.cell
+    }
+}
+
+impl Eq for ChildRef {}
 
 impl fmt::Debug for ChildRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use ractor::{ActorCell, ActorId, SupervisionEvent as Ended};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::child::{ChildSpec, StartCause, StartCtx, Started};
+use super::child::{ChildSpec, Info, StartCause, StartCtx, Started};
+use super::child_ref::{ChildInfo, ChildRef};
 use super::core::{
-    ChildKind, ChildState, CrashInfo, ErrorInfo, ExitReason, Incarnation, Key, Report, Restart, Shutdown,
+    ChildKind, ChildState, CrashInfo, ErrorInfo, ExitReason, Incarnation, Key, Report, Restart, Shutdown, is_expected,
 };
 use super::error::StartError;
 use super::life::{ActorHandle, Life, descendants_gone};
@@ -40,6 +42,7 @@ pub(super) struct Entry {
     pub(super) spec: ChildSpec,
     pub(super) probe: Arc<Probe>,
     pub(super) handle: Option<ActorHandle>,
+    pub(super) info: Option<Info>,
     pub(super) last_exit: Option<ExitReason>,
     /// The pending retry, or the watch over a zombie.
     task: Option<Owned>,
@@ -75,6 +78,10 @@ impl Children {
         self.origin.elapsed()
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.entries.keys().copied()
+    }
+
     pub(super) fn get(&self, key: Key) -> Option<&Entry> {
         self.entries.get(&key)
     }
@@ -83,12 +90,41 @@ impl Children {
     pub(super) fn add(&mut self, key: Key, spec: ChildSpec, known: Option<Arc<Probe>>) {
         let probe = known.unwrap_or_else(|| spec.probe(&self.probe.path));
         self.probe.add_child(key.0, probe.clone());
-        self.entries.insert(key, Entry { spec, probe, handle: None, last_exit: None, task: None });
+        self.entries.insert(key, Entry { spec, probe, handle: None, info: None, last_exit: None, task: None });
+    }
+
+    /// Replaces what is known of a child besides its present life.
+    pub(super) fn set_spec(&mut self, key: Key, spec: ChildSpec) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.probe.set_given(spec.given.clone());
+            entry.spec = spec;
+        }
+    }
+
+    /// The running child.
+    pub(super) fn child_ref(&self, key: Key) -> Option<ChildRef> {
+        let entry = self.get(key)?;
+        Some(ChildRef::new(key, entry.handle.clone()?, entry.info.clone()))
+    }
+
+    /// The child as it is listed.
+    pub(super) fn info(&self, key: Key) -> Option<ChildInfo> {
+        let entry = self.get(key)?;
+        let probe = &entry.probe;
+        let state = probe.state();
+        let runs = !matches!(state, NodeState::Stopped | NodeState::Restarting);
+        Some(ChildInfo {
+            id: probe.id().clone(),
+            child: self.child_ref(key).filter(|_| runs),
+            state,
+            kind: entry.spec.rules().kind,
+            actor: probe.actor(),
+        })
     }
 
     /// How many children there are, and how many of them are supervisors.
     pub(super) fn count(&self) -> (usize, usize) {
-        let supervisor = |entry: &&Entry| entry.spec.rules.kind == ChildKind::Supervisor;
+        let supervisor = |entry: &&Entry| entry.spec.rules().kind == ChildKind::Supervisor;
         (self.entries.len(), self.entries.values().filter(supervisor).count())
     }
 
@@ -110,14 +146,14 @@ impl Children {
     ) -> Result<bool, StartError> {
         let Some(entry) = self.entries.get_mut(&key) else { return Ok(false) };
         entry.task = None;
-        entry.handle = None;
+        (entry.handle, entry.info) = (None, None);
         let probe = entry.probe.clone();
         let restart = matches!(cause, StartCause::Restart(_));
         probe.begin(incarnation, restart);
         let life = Life::new(probe.clone(), incarnation);
         let ctx = StartCtx { system: self.system.clone(), parent: Some(self.cell.clone()), life, cause };
         let result = run_start(&entry.spec, ctx, &probe).await;
-        if entry.spec.rules.restart == Restart::Temporary {
+        if entry.spec.rules().restart == Restart::Temporary {
             entry.spec.start = None;
         }
         match result {
@@ -125,12 +161,13 @@ impl Children {
                 let handle = run.handle;
                 self.ids.insert(handle.cell.get_id(), key);
                 entry.handle = Some(handle);
+                entry.info = run.info;
                 self.emit(&probe, incarnation, || SupervisionEventKind::Started { restart });
                 Ok(true)
             }
             Ok(Started::Ignore) => Ok(false),
             Err(error) => {
-                if entry.spec.rules.kind == ChildKind::Supervisor {
+                if entry.spec.rules().kind == ChildKind::Supervisor {
                     descendants_gone(&probe).await;
                 }
                 probe.detach(incarnation);
@@ -167,7 +204,8 @@ impl Children {
         entry.last_exit = Some(reason.clone());
         entry.probe.ended(incarnation, reason);
         let probe = entry.probe.clone();
-        let unexpected = !matches!(reason, ExitReason::Shutdown);
+        let rules = entry.spec.rules();
+        let unexpected = !is_expected(rules.restart, rules.shutdown, reason);
         self.emit(&probe, incarnation, || SupervisionEventKind::Stopped { reason: reason.clone(), unexpected });
     }
 
@@ -217,6 +255,7 @@ impl Children {
             return then();
         }
         let after = if jitter { after.mul_f64(rand::random::<f64>()) } else { after };
+        entry.probe.set_retry_at(chrono::TimeDelta::from_std(after).ok().map(|after| Utc::now() + after));
         entry.task = Some(Owned::spawn(async move {
             tokio::time::sleep(after).await;
             then();
@@ -283,7 +322,7 @@ impl Children {
 async fn run_start(spec: &ChildSpec, ctx: StartCtx, probe: &Probe) -> Result<Started, StartError> {
     let Some(start) = spec.start.clone() else { return Ok(Started::Ignore) };
     let caught = catch(async move { start(ctx).await });
-    let result = match spec.start_timeout {
+    let result = match spec.given.start_timeout {
         Some(limit) => tokio::time::timeout(limit, caught).await.map_err(|_| StartError::Timeout(limit))?,
         None => caught.await,
     };

@@ -3,11 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use tokio::sync::oneshot;
+
+use super::Probe;
 use super::child::{ActorRun, ChildSpec, Started};
-use super::child_ref::{ChildCounts, ChildRef};
-use super::core::{AutoShutdown, CHILDREN_MAX, ChildId, Intensity, SpecError};
-use super::dynamic_actor::{self, Command};
+use super::child_ref::{ChildCounts, ChildInfo, ChildRef};
+use super::core::{AutoShutdown, CHILDREN_MAX, ChildId, ExitReason, Intensity, Key, SpecError};
+use super::dynamic_actor::{self, Brood, Command};
 use super::error::{ChildError, StartChildError};
 use super::link::Link;
 use super::tree::NodeKind;
@@ -68,10 +72,10 @@ impl DynamicSupervisorSpec {
             let (spec, shared) = (spec.clone(), shared.clone());
             Box::pin(async move {
                 let handle = dynamic_actor::start(ctx, spec, shared).await?;
-                Ok(Started::Actor(ActorRun { handle }))
+                Ok(Started::Actor(ActorRun { handle, info: None }))
             })
         });
-        child.supervisor(NodeKind::DynamicSupervisor)
+        child.supervising(NodeKind::DynamicSupervisor)
     }
 }
 
@@ -87,7 +91,7 @@ impl DynamicHandle {
     /// Errors: `MaxChildren`, `Start` and `Ignored` (nothing is recorded), `InvalidSpec`, `NoProc`, `Busy`.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildRef, StartChildError> {
         // Significant children are refused: nothing here ends by itself.
-        spec.rules.validate(AutoShutdown::Never)?;
+        spec.rules().validate(AutoShutdown::Never)?;
         self.shared.link.ask(|asker| Command::StartChild(Box::new(spec.dynamic()), asker)).await?
     }
 
@@ -96,8 +100,73 @@ impl DynamicHandle {
     ///
     /// Errors: `NotFound` (also the second time), `Zombie`, `NoProc`, `Busy`.
     pub async fn terminate_child(&self, child: &ChildRef) -> Result<(), ChildError> {
+        self.terminate(child.key, child.probe().clone()).await
+    }
+
+    pub(super) async fn terminate(&self, key: Key, probe: Arc<Probe>) -> Result<(), ChildError> {
+        self.shared.link.ask(|asker| Command::TerminateChild(key, probe, asker)).await?
+    }
+
+    /// Stops a child in order and starts it again in its place. Counts as no failure; a start that fails is tried again
+    /// by the supervisor's rules, and those attempts count. Returns once it is stopped and the start was tried.
+    ///
+    /// Errors: `NotFound`, `Temporary`, `Zombie`, `NoProc`, `Busy`.
+    pub async fn cycle_child(&self, child: &ChildRef) -> Result<(), ChildError> {
+        self.cycle(child.key, child.probe().clone()).await
+    }
+
+    pub(super) async fn cycle(&self, key: Key, probe: Arc<Probe>) -> Result<(), ChildError> {
+        self.shared.link.ask(|asker| Command::CycleChild(key, probe, asker)).await?
+    }
+
+    /// All children, in no order.
+    ///
+    /// Errors: `NoProc`, `Busy`.
+    pub async fn which_children(&self) -> Result<Vec<ChildInfo>, ChildError> {
+        self.look(Brood::which).await
+    }
+
+    /// One child.
+    ///
+    /// Errors: `NotFound`, `NoProc`, `Busy`.
+    pub async fn which_child(&self, child: &ChildRef) -> Result<ChildInfo, ChildError> {
         let child = child.clone();
-        self.shared.link.ask(|asker| Command::TerminateChild(child, asker)).await?
+        self.look(move |brood| brood.which_one(&child)).await?.ok_or(ChildError::NotFound)
+    }
+
+    /// How a child is started and what happens when it ends.
+    ///
+    /// Errors: `NotFound`, `NoProc`, `Busy`.
+    pub async fn get_childspec(&self, child: &ChildRef) -> Result<ChildSpec, ChildError> {
+        let child = child.clone();
+        self.look(move |brood| brood.spec(&child)).await?.ok_or(ChildError::NotFound)
+    }
+
+    /// Takes over a changed specification: the limit, for good, and the intensity, until the supervisor's next
+    /// incarnation. Children stay as they are.
+    ///
+    /// Errors: `InvalidSpec` (nothing is changed), `NoProc`, `Busy`.
+    pub async fn update(&self, spec: DynamicSupervisorSpec) -> Result<(), ChildError> {
+        spec.validate()?;
+        self.shared.link.ask(|asker| Command::Update(spec.intensity, asker)).await?;
+        self.shared.max_children.store(spec.max_children, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Ends the supervisor in order for `reason` and waits for it, at most `timeout`; its own supervisor then goes by
+    /// its restart type.
+    ///
+    /// Errors: `NoProc`, `Timeout`.
+    pub async fn stop(&self, reason: ExitReason, timeout: Option<Duration>) -> Result<(), ChildError> {
+        self.shared.link.stop(Command::Stop(reason), timeout).await
+    }
+
+    async fn look<R: Send + 'static>(&self, look: impl FnOnce(&Brood) -> R + Send + 'static) -> Result<R, ChildError> {
+        let make = |asker: oneshot::Sender<R>| {
+            // Whoever asked may have given up.
+            Command::Look(Box::new(move |brood| drop(asker.send(look(brood)))))
+        };
+        Ok(self.shared.link.ask(make).await?)
     }
 
     /// Changes the limit, at once and for later incarnations. Running children above a lowered limit stay.
@@ -119,8 +188,8 @@ impl DynamicHandle {
     /// How many children there are.
     ///
     /// Errors: `NoProc`, `Busy`.
-    pub async fn count(&self) -> Result<ChildCounts, ChildError> {
-        Ok(self.shared.link.ask(Command::Count).await?)
+    pub async fn count_children(&self) -> Result<ChildCounts, ChildError> {
+        self.look(Brood::count).await
     }
 }
 

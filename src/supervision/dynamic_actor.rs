@@ -10,24 +10,40 @@ use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent as Ended}
 use tokio::sync::oneshot;
 
 use super::child::{ChildSpec, StartCause, StartCtx};
-use super::child_ref::{ChildCounts, ChildRef};
-use super::children::Children;
-use super::core::{ChildState, DynamicEvent, DynamicMachine, Effect, ExitReason, Incarnation, Key};
-use super::dynamic::{DynamicShared, DynamicSupervisorSpec};
+use super::child_ref::{ChildCounts, ChildInfo, ChildRef};
+use super::children::{Children, Entry};
+use super::core::{ChildState, DynamicEvent, DynamicMachine, Effect, ExitReason, Incarnation, Intensity, Key};
+use super::dynamic::{DynamicHandle, DynamicShared, DynamicSupervisorSpec};
 use super::error::{ChildError, StartChildError, StartError};
 use super::life::{ActorHandle, Body, Life, release};
+use super::probe::Overseer;
 use super::supervised::{spawn, start_error};
 use super::{Probe, System};
 
 /// What a dynamic supervisor is told and asked.
 pub(super) enum Command {
     StartChild(Box<ChildSpec>, oneshot::Sender<Result<ChildRef, StartChildError>>),
-    TerminateChild(ChildRef, oneshot::Sender<Result<(), ChildError>>),
-    Count(oneshot::Sender<ChildCounts>),
-    Retry { key: Key, token: u64 },
-    Stopped { key: Key, reason: ExitReason, gone: bool },
-    ZombieGone { key: Key },
+    TerminateChild(Key, Arc<Probe>, Asker),
+    CycleChild(Key, Arc<Probe>, Asker),
+    Update(Intensity, oneshot::Sender<()>),
+    /// Reads the children, between two undertakings.
+    Look(Box<dyn FnOnce(&Brood) + Send>),
+    Stop(ExitReason),
+    Retry {
+        key: Key,
+        token: u64,
+    },
+    Stopped {
+        key: Key,
+        reason: ExitReason,
+        gone: bool,
+    },
+    ZombieGone {
+        key: Key,
+    },
 }
+
+type Asker = oneshot::Sender<Result<(), ChildError>>;
 
 struct DynamicActor {
     body: Arc<DynamicBody>,
@@ -39,12 +55,13 @@ struct DynamicBody {
     cell: OnceLock<ActorCell>,
 }
 
-struct Brood {
+/// The children and what is decided about them.
+pub(super) struct Brood {
     myself: ActorRef<Command>,
     machine: DynamicMachine,
     children: Children,
     /// Who waits for the end of which child.
-    askers: HashMap<Key, Vec<oneshot::Sender<Result<(), ChildError>>>>,
+    askers: HashMap<Key, Vec<Asker>>,
     start_error: Option<StartError>,
 }
 
@@ -78,7 +95,9 @@ impl ractor::Actor for DynamicActor {
         let (cell, probe) = (myself.get_cell(), self.body.life.probe.clone());
         self.body.cell.set(cell.clone()).ok();
         probe.attach(self.body.life.attached(cell.clone()), "DynamicSupervisor", None);
-        probe.supervises(None, spec.intensity);
+        let handle = DynamicHandle { shared: self.body.shared.clone() };
+        probe.supervises(None, spec.intensity, Overseer::Dynamic(handle.clone()));
+        self.body.life.register(system.registry(), handle)?;
         drop(probe.take_children());
         let brood = Brood::new(system, myself, probe, &spec);
         self.body.shared.link.plug(cell);
@@ -99,11 +118,21 @@ impl ractor::Actor for DynamicActor {
                 asker.send(started).ok();
                 ended
             }
-            Command::TerminateChild(child, asker) => brood.terminate(&child, asker).await,
-            Command::Count(asker) => {
-                asker.send(brood.count()).ok();
+            Command::TerminateChild(key, probe, asker) => {
+                brood.request(key, &probe, DynamicEvent::Terminate(key), asker).await
+            }
+            Command::CycleChild(key, probe, asker) => brood.request(key, &probe, DynamicEvent::Cycle(key), asker).await,
+            Command::Update(intensity, asker) => {
+                brood.machine.set_intensity(intensity);
+                brood.children.probe.supervises_by(None, intensity);
+                asker.send(()).ok();
                 None
             }
+            Command::Look(look) => {
+                look(brood);
+                None
+            }
+            Command::Stop(reason) => Some(reason),
             Command::Retry { key, token } => brood.drive(DynamicEvent::RetryDue { key, token }).await,
             Command::Stopped { key, reason, gone } => brood.stopped(key, reason, gone).await,
             Command::ZombieGone { key } => brood.drive(DynamicEvent::Gone(key)).await,
@@ -156,39 +185,41 @@ impl Brood {
         spec: ChildSpec,
         max_children: usize,
     ) -> (Result<ChildRef, StartChildError>, Option<ExitReason>) {
-        let Some((key, effects)) = self.machine.admit(spec.rules.clone(), max_children) else {
+        let Some((key, effects)) = self.machine.admit(spec.rules().clone(), max_children) else {
             return (Err(StartChildError::MaxChildren(max_children)), None);
         };
         self.children.add(key, spec, None);
         self.start_error = None;
         let ended = self.run(effects.into()).await;
-        let handle = self.children.get(key).and_then(|entry| entry.handle.clone());
-        let result = match (handle, self.start_error.take()) {
-            (Some(handle), _) => Ok(ChildRef::new(key, handle)),
+        let result = match (self.children.child_ref(key), self.start_error.take()) {
+            (Some(child), _) => Ok(child),
             (None, Some(error)) => Err(StartChildError::Start(error)),
             (None, None) => Err(StartChildError::Ignored),
         };
         (result, ended)
     }
 
-    async fn terminate(
-        &mut self,
-        child: &ChildRef,
-        asker: oneshot::Sender<Result<(), ChildError>>,
-    ) -> Option<ExitReason> {
-        let key = child.key;
-        // Keys are per incarnation of the supervisor; the probe tells whether it is one of ours.
-        let known = self.children.get(key).is_some_and(|entry| Arc::ptr_eq(&entry.probe, child.probe()));
-        if !known {
-            asker.send(Err(ChildError::NotFound)).ok();
+    /// Ends or cycles a child; whoever asked is answered when that is done.
+    async fn request(&mut self, key: Key, probe: &Arc<Probe>, event: DynamicEvent, asker: Asker) -> Option<ExitReason> {
+        let cycle = matches!(event, DynamicEvent::Cycle(_));
+        let refusal = match self.entry(key, probe) {
+            None => Some(ChildError::NotFound),
+            // What a temporary child is started from is dropped with its first start.
+            Some(entry) if cycle && entry.spec.start.is_none() => Some(ChildError::Temporary),
+            Some(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            asker.send(Err(refusal)).ok();
             return None;
         }
         self.askers.entry(key).or_default().push(asker);
-        let ended = self.drive(DynamicEvent::Terminate(key)).await;
+        let ended = self.drive(event).await;
         match self.machine.is_zombie(key) {
             Some(true) => self.answer(key, &Err(ChildError::Zombie)),
             // It was not running and is forgotten now.
             None => self.answer(key, &Ok(())),
+            // It waited for a retry and runs now.
+            Some(false) if cycle && !self.machine.is_stopping(key) => self.answer(key, &Ok(())),
             Some(false) => {}
         }
         ended
@@ -196,8 +227,15 @@ impl Brood {
 
     async fn stopped(&mut self, key: Key, reason: ExitReason, gone: bool) -> Option<ExitReason> {
         self.children.stopped(key, &reason, gone);
-        self.answer(key, &if gone { Ok(()) } else { Err(ChildError::Zombie) });
-        self.drive(DynamicEvent::Stopped { key, reason, gone }).await
+        let askers = self.askers.remove(&key);
+        let ended = self.drive(DynamicEvent::Stopped { key, reason, gone }).await;
+        tell(askers, &if gone { Ok(()) } else { Err(ChildError::Zombie) });
+        ended
+    }
+
+    /// The child, if it is one of ours: keys are per incarnation of the supervisor, and its probe tells which.
+    fn entry(&self, key: Key, probe: &Arc<Probe>) -> Option<&Entry> {
+        self.children.get(key).filter(|entry| Arc::ptr_eq(&entry.probe, probe))
     }
 
     async fn drive(&mut self, event: DynamicEvent) -> Option<ExitReason> {
@@ -281,14 +319,32 @@ impl Brood {
     }
 
     fn answer(&mut self, key: Key, answer: &Result<(), ChildError>) {
-        for asker in self.askers.remove(&key).unwrap_or_default() {
-            asker.send(answer.clone()).ok();
-        }
+        tell(self.askers.remove(&key), answer);
     }
 
-    fn count(&self) -> ChildCounts {
+    pub(super) fn which(&self) -> Vec<ChildInfo> {
+        self.children.keys().filter_map(|key| self.children.info(key)).collect()
+    }
+
+    pub(super) fn which_one(&self, child: &ChildRef) -> Option<ChildInfo> {
+        self.entry(child.key, child.probe())?;
+        self.children.info(child.key)
+    }
+
+    pub(super) fn spec(&self, child: &ChildRef) -> Option<ChildSpec> {
+        Some(self.entry(child.key, child.probe())?.spec.clone())
+    }
+
+    pub(super) fn count(&self) -> ChildCounts {
         let (specs, supervisors) = self.children.count();
         ChildCounts { specs, active: self.machine.active(), supervisors, workers: specs - supervisors }
+    }
+}
+
+fn tell(askers: Option<Vec<Asker>>, answer: &Result<(), ChildError>) {
+    for asker in askers.unwrap_or_default() {
+        // Whoever asked may have given up.
+        asker.send(answer.clone()).ok();
     }
 }
 
@@ -297,8 +353,7 @@ impl Body for DynamicBody {
         if let Some(cell) = self.cell.get() {
             self.shared.link.unplug(cell);
         }
-        self.life.probe.detach(self.life.incarnation);
-        self.life.down.cancel();
+        self.life.release();
     }
 }
 

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use super::core::{ChildId, CrashInfo, ErrorInfo, ExitReason, SpecError};
+use super::core::{ChildId, CrashInfo, ErrorInfo, ExitReason, Path, SpecError};
+use super::operate::Operation;
 use crate::error::Coded;
 
 /// Why an actor or a supervisor did not start.
@@ -37,6 +38,17 @@ pub enum StartError {
     /// It was killed before it was ready.
     #[error("killed during start")]
     Killed,
+    /// Another running child of this system is registered under the name.
+    #[error("the name \"{name}\" is already registered by {holder}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        holder: Path,
+    },
+    /// The system has [`NAMES_MAX`](super::NAMES_MAX) names already.
+    #[error("the name \"{0}\" cannot be registered: the system has {max} names already", max = super::NAMES_MAX)]
+    TooManyNames(String),
     /// This system already runs a root supervisor.
     #[error("system \"{0}\" already runs a root supervisor; stop it first")]
     AlreadyRunning(String),
@@ -89,15 +101,79 @@ pub enum ChildError {
     /// The child is waiting to be restarted.
     #[error("the child is being restarted")]
     Restarting,
+    /// A temporary child cannot be started a second time.
+    #[error("the child is temporary; it cannot be started a second time")]
+    Temporary,
+    /// The supervisor did not end in time; it still may.
+    #[error("the supervisor did not end in time")]
+    Timeout,
+    /// The changed specification is wrong; nothing was changed.
+    #[error("invalid supervisor specification: {0}")]
+    InvalidSpec(#[from] SpecError),
     /// The child was killed but does not end, because its code never reaches an await point.
     #[error("the child was killed but does not end")]
     Zombie,
     /// The start failed; the child stays down.
     #[error("the child did not start: {0}")]
     Start(#[from] StartError),
+    /// A partition supervisor has at most as many partitions as at its start.
+    #[error("{wanted} partitions are too many; the supervisor was started with {initial}")]
+    Partitions {
+        /// What was asked for.
+        wanted: usize,
+        /// How many there were at the start.
+        initial: usize,
+    },
     /// The value is out of range.
     #[error("max_children {0} is too large; at most {max} are allowed", max = super::CHILDREN_MAX)]
     MaxChildrenLimit(usize),
+}
+
+/// Why an operator's order was refused or failed; see [`System::operate`](super::System::operate).
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum OperateError {
+    /// No such node in the tree.
+    #[error("there is no actor at {0}")]
+    NotFound(String),
+    /// Several children of a dynamic supervisor have this id.
+    #[error("{1} actors are at {0}; an order must name one")]
+    Ambiguous(String, usize),
+    /// The root can only be stopped with its program.
+    #[error("cannot {0} the root of the tree")]
+    Root(Operation),
+    /// The child, or one below it, is protected.
+    #[error("cannot {operation} {path}: {reason}")]
+    Protected {
+        /// What was ordered.
+        operation: Operation,
+        /// Which child is protected.
+        path: Path,
+        /// Why.
+        reason: String,
+    },
+    /// The restart would end the actor that carries it out.
+    #[error("cannot restart {path}: that restarts {carrier} too, which carries out this request")]
+    CarriesRequests {
+        /// What was to be restarted.
+        path: String,
+        /// Who carries out requests.
+        carrier: Path,
+    },
+    /// Supervisors take no messages of ours.
+    #[error("{0} is a supervisor; only workers can be suspended and resumed")]
+    Supervisor(String),
+    /// The child does not run.
+    #[error("the actor at {0} does not run now")]
+    Down(String),
+    /// The actor was busy for too long; it obeys when it is done with what it does.
+    #[error("the actor at {0} did not obey in time; it does once it has handled what waits")]
+    TimedOut(String),
+    /// The supervisor refused, or could not do it.
+    #[error("{0}")]
+    Child(#[from] ChildError),
+    /// There is no such operation.
+    #[error("unknown operation \"{0}\"; known are restart, terminate, suspend and resume")]
+    UnknownOperation(String),
 }
 
 /// Why a message was not delivered; gives it back.
@@ -194,6 +270,8 @@ impl Coded for StartError {
             Self::ShuttingDown => "E0905",
             Self::Killed => "E0906",
             Self::AlreadyRunning(_) => "E0907",
+            Self::NameTaken { .. } => "E0908",
+            Self::TooManyNames(_) => "E0909",
         }
     }
 
@@ -231,8 +309,39 @@ impl Coded for ChildError {
             Self::Running => RUNS_ALREADY,
             Self::Restarting => "E0916",
             Self::Zombie => "E0917",
+            Self::Temporary => "E0924",
+            Self::Timeout => "E0925",
+            Self::Partitions { .. } => "E0926",
+            Self::InvalidSpec(_) => INVALID_SPEC,
             Self::Start(error) => error.code(),
             Self::MaxChildrenLimit(_) => "E0918",
+        }
+    }
+}
+
+impl Coded for OperateError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "E0930",
+            Self::Ambiguous(..) => "E0931",
+            Self::Root(_) => "E0932",
+            Self::Protected { .. } => "E0933",
+            Self::CarriesRequests { .. } => "E0934",
+            Self::Supervisor(_) => "E0935",
+            Self::Down(_) => "E0936",
+            Self::TimedOut(_) => "E0937",
+            Self::Child(error) => error.code(),
+            Self::UnknownOperation(_) => "E0938",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound(_) | Self::Ambiguous(..) => Some("see the tree for the paths of its actors".into()),
+            Self::Root(_) => Some("stop the program and start it again".into()),
+            Self::Supervisor(_) => Some("name one of its workers".into()),
+            Self::CarriesRequests { .. } => Some("restart a smaller part of the tree, or the program".into()),
+            _ => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One incarnation: what its wrapper and its supervisor both know, and how it is made to stop.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -8,9 +9,11 @@ use ractor::{ActorCell, ActorStatus};
 use tokio_util::sync::CancellationToken;
 
 use super::core::{ExitReason, Incarnation, Shutdown};
+use super::error::StartError;
 use super::lock::lock;
 use super::panics::catch_sync;
 use super::probe::{Attached, Probe};
+use super::registry::{Registration, Registry};
 
 /// How long a killed actor, or the descendants of a dead supervisor, may take to be gone before they count as zombies.
 /// A kill acts at the next await point, so only code that never awaits needs longer.
@@ -25,6 +28,7 @@ pub(crate) struct Life {
     pub(super) incarnation: Incarnation,
     requested: Mutex<Option<ExitReason>>,
     exit: OnceLock<ExitReason>,
+    registration: OnceLock<Registration>,
     /// Cancelled when the actor is gone and has let go of everything.
     pub(super) down: CancellationToken,
 }
@@ -32,7 +36,26 @@ pub(crate) struct Life {
 impl Life {
     pub(super) fn new(probe: Arc<Probe>, incarnation: Incarnation) -> Arc<Self> {
         let down = CancellationToken::new();
-        Arc::new(Self { probe, incarnation, requested: Mutex::new(None), exit: OnceLock::new(), down })
+        let (requested, exit, registration) = (Mutex::new(None), OnceLock::new(), OnceLock::new());
+        Arc::new(Self { probe, incarnation, requested, exit, registration, down })
+    }
+
+    /// Registers what reaches this life under the name of its spec, if that has one.
+    pub(super) fn register<T: Any + Send + Sync>(&self, registry: &Arc<Registry>, value: T) -> Result<(), StartError> {
+        if let Some(name) = self.probe.given().name.clone() {
+            let registration = registry.register(name, &self.probe.path, value)?;
+            self.registration.set(registration).ok();
+        }
+        Ok(())
+    }
+
+    /// Last of all, when everything else is let go of: the name is free and whoever waits for the end goes on.
+    pub(super) fn release(&self) {
+        if let Some(registration) = self.registration.get() {
+            registration.end();
+        }
+        self.probe.detach(self.incarnation);
+        self.down.cancel();
     }
 
     /// Asks the actor to stop in order; the first reason stands.

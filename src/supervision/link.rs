@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ractor::ActorCell;
 use tokio::sync::oneshot;
@@ -48,6 +49,15 @@ impl<C: Send + 'static> Link<C> {
         let (sender, answer) = oneshot::channel();
         cell.send_message(make(sender)).map_err(|_| AskError::NoProc)?;
         answer.await.map_err(|_| AskError::NoProc)
+    }
+}
+
+impl<C: Send + 'static> Link<C> {
+    /// Sends an order to end and waits until that is done.
+    pub(super) async fn stop(&self, order: C, timeout: Option<Duration>) -> Result<(), ChildError> {
+        let cell = read(&self.cell).clone().ok_or(ChildError::NoProc)?;
+        cell.send_message(order).map_err(|_| ChildError::NoProc)?;
+        cell.wait(timeout).await.map_err(|_| ChildError::Timeout)
     }
 }
 

@@ -4,7 +4,7 @@
 //! ractor carries only a wake-up for each. Closing drops what waits, at once, so every pending call is answered.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -22,14 +22,19 @@ pub(crate) enum Signal {
     Wake,
     /// Someone wants to know the actor's status.
     Status(oneshot::Sender<serde_json::Value>),
+    /// Take no more messages; answered once that holds.
+    Suspend(oneshot::Sender<()>),
+    /// Take messages again.
+    Resume(oneshot::Sender<()>),
 }
 
-/// Most questions for the status of one actor that wait.
-const STATUS_WAITING_MAX: usize = 64;
+/// Most questions and orders for one actor, beside its messages, that wait.
+const SYSTEM_WAITING_MAX: usize = 64;
 
 pub(crate) struct Mailbox<M> {
     limit: usize,
-    status_waiting: AtomicUsize,
+    system_waiting: AtomicUsize,
+    suspended: AtomicBool,
     cell: OnceLock<ActorCell>,
     queue: Mutex<Queue<M>>,
 }
@@ -47,16 +52,26 @@ pub(crate) struct MailboxStats {
     pub(crate) limit: usize,
     pub(crate) oldest: Option<Duration>,
     pub(crate) processed: u64,
+    pub(crate) suspended: bool,
 }
 
+/// A mailbox without its type.
 pub(crate) trait Gauge: Send + Sync {
     fn stats(&self) -> MailboxStats;
+    /// Makes the actor take no more messages, or take them again; see [`Mailbox::ask`].
+    fn order(&self, suspend: bool, done: oneshot::Sender<()>) -> Result<(), CallError>;
 }
 
 impl<M: Send + 'static> Mailbox<M> {
     pub(crate) fn new(limit: usize) -> Self {
         let queue = Queue { waiting: VecDeque::new(), processed: 0, closed: false };
-        Self { limit, status_waiting: AtomicUsize::new(0), cell: OnceLock::new(), queue: Mutex::new(queue) }
+        Self {
+            limit,
+            system_waiting: AtomicUsize::new(0),
+            suspended: AtomicBool::new(false),
+            cell: OnceLock::new(),
+            queue: Mutex::new(queue),
+        }
     }
 
     /// Names the actor to wake. Messages before that are refused.
@@ -64,19 +79,37 @@ impl<M: Send + 'static> Mailbox<M> {
         self.cell.set(cell).ok();
     }
 
-    /// Asks for the actor's status, outside of the queue.
-    pub(crate) fn ask_status(&self, sender: oneshot::Sender<serde_json::Value>) -> Result<(), CallError> {
+    /// Sends a question or an order, outside of the queue.
+    pub(crate) fn ask(&self, signal: Signal) -> Result<(), CallError> {
         let cell = self.cell.get().ok_or(CallError::Down)?;
-        if self.status_waiting.fetch_add(1, Ordering::Relaxed) >= STATUS_WAITING_MAX {
-            self.status_told();
+        if self.system_waiting.fetch_add(1, Ordering::Relaxed) >= SYSTEM_WAITING_MAX {
+            self.answered();
             return Err(CallError::Full);
         }
-        cell.send_message(Signal::Status(sender)).map_err(|_| CallError::Down)
+        cell.send_message(signal).map_err(|_| CallError::Down)
     }
 
-    /// One question for the status was taken out.
-    pub(crate) fn status_told(&self) {
-        self.status_waiting.fetch_sub(1, Ordering::Relaxed);
+    /// One question or order was taken out.
+    pub(crate) fn answered(&self) {
+        self.system_waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the actor takes no messages now.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Relaxed)
+    }
+
+    /// Stops or goes on taking messages. What was announced meanwhile is announced again; an announcement too many does
+    /// nothing.
+    pub(crate) fn suspend(&self, suspended: bool) {
+        if self.suspended.swap(suspended, Ordering::Relaxed) && !suspended {
+            let queue = lock(&self.queue);
+            if let Some(cell) = self.cell.get() {
+                for _ in 0..queue.waiting.len() {
+                    cell.send_message(Signal::Wake).ok();
+                }
+            }
+        }
     }
 
     /// Puts a message in; `limited` ones are refused above the limit.
@@ -123,6 +156,10 @@ impl<M: Send + 'static> Mailbox<M> {
 }
 
 impl<M: Send + 'static> Gauge for Mailbox<M> {
+    fn order(&self, suspend: bool, done: oneshot::Sender<()>) -> Result<(), CallError> {
+        self.ask(if suspend { Signal::Suspend(done) } else { Signal::Resume(done) })
+    }
+
     fn stats(&self) -> MailboxStats {
         let queue = lock(&self.queue);
         MailboxStats {
@@ -130,6 +167,7 @@ impl<M: Send + 'static> Gauge for Mailbox<M> {
             limit: self.limit,
             oldest: queue.waiting.front().map(|(since, _)| since.elapsed()),
             processed: queue.processed,
+            suspended: self.is_suspended(),
         }
     }
 }

@@ -21,6 +21,7 @@ mod child_ref;
 mod children;
 mod core;
 mod ctx;
+mod detail;
 mod dynamic;
 mod dynamic_actor;
 mod error;
@@ -28,8 +29,11 @@ mod life;
 mod link;
 mod lock;
 mod mailbox;
+mod operate;
 mod panics;
+mod partition;
 mod probe;
+mod registry;
 mod report;
 mod supervised;
 mod supervisor;
@@ -42,22 +46,27 @@ mod tree;
 mod tests;
 
 pub use self::core::{
-    AutoShutdown, Backoff, CHILDREN_MAX, ChildId, ChildKind, CrashInfo, ERROR_TEXT_BYTES_MAX, ErrorInfo, ExitReason,
-    ID_BYTES_MAX, Incarnation, Intensity, MAX_RESTARTS_MAX, OnZombie, Path, Restart, Shutdown, SpecError, Strategy,
+    AutoShutdown, Backoff, CHILDREN_MAX, ChildId, ChildKind, ChildRules, CrashInfo, ERROR_TEXT_BYTES_MAX, ErrorInfo,
+    ExitReason, ID_BYTES_MAX, Incarnation, Intensity, MAX_RESTARTS_MAX, OnZombie, Path, Restart, Shutdown, SpecError,
+    Strategy,
 };
 pub use actor::{Actor, ActorError, Flow};
 pub use address::{Address, Reply};
 pub use child::{ActorRun, ChildSpec, SHUTDOWN_DEFAULT, StartCause, StartCtx, StartFn, Started};
-pub use child_ref::{ChildCounts, ChildRef};
+pub use child_ref::{ChildCounts, ChildInfo, ChildRef};
 pub use ctx::{Ctx, Timer};
+pub use detail::{ActorDetail, ExitDetail, SpecDetail};
 pub use dynamic::{DynamicHandle, DynamicSupervisorSpec};
-pub use error::{CallError, CastError, ChildError, StartChildError, StartError};
+pub use error::{CallError, CastError, ChildError, OperateError, StartChildError, StartError};
 pub use life::KILL_WAIT_MAX;
 pub use link::REQUESTS_MAX;
+pub use operate::{Operation, SUSPEND_WAIT_MAX};
 pub(crate) use panics::{Caught, catch};
+pub use partition::{PartitionHandle, PartitionKey, PartitionSupervisorSpec};
 pub use probe::{ExitRecord, HISTORY_MAX, LABELS_MAX, Probe};
-pub use report::{EVENTS_MAX, SupervisionEvent, SupervisionEventKind};
+pub use registry::NAMES_MAX;
+pub use report::{EVENTS_MAX, EventLevel, SupervisionEvent, SupervisionEventKind};
 pub use supervisor::SupervisorSpec;
-pub use supervisor_handle::SupervisorHandle;
+pub use supervisor_handle::{SpecDiff, SupervisorHandle};
 pub use system::{Running, System};
 pub use tree::{LastExit, MailboxNode, NodeKind, NodeState, TreeNode};

@@ -15,10 +15,12 @@ use ractor::ActorCell;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::core::{ChildId, ExitReason, Incarnation, Intensity, Path, Restart, Strategy};
+use super::child::Given;
+use super::core::{ChildId, ExitReason, Incarnation, Intensity, Path, Strategy};
 use super::lock::lock;
 use super::mailbox::Gauge;
 use super::tree::{NodeKind, NodeState};
+use super::{DynamicHandle, SupervisorHandle};
 
 /// Most ends of a child that are remembered.
 pub const HISTORY_MAX: usize = 16;
@@ -31,8 +33,6 @@ pub struct Probe {
     pub(super) id: ChildId,
     pub(super) path: Path,
     pub(super) kind: NodeKind,
-    pub(super) restart: Restart,
-    fixed_labels: Arc<BTreeMap<String, String>>,
     restarts_total: AtomicU64,
     pub(super) facts: Mutex<Facts>,
     pub(super) busy: Mutex<Option<(&'static str, Instant)>>,
@@ -40,17 +40,35 @@ pub struct Probe {
 }
 
 pub(super) struct Facts {
+    /// What its spec says; replaced when a supervisor takes over a changed specification.
+    pub(super) given: Arc<Given>,
     pub(super) state: NodeState,
+    /// When the pending restart is due, if it has to wait.
+    pub(super) retry_at: Option<DateTime<Utc>>,
     pub(super) incarnation: Incarnation,
     pub(super) actor: &'static str,
     pub(super) started: Option<(DateTime<Utc>, Instant)>,
     pub(super) labels: BTreeMap<Cow<'static, str>, String>,
     pub(super) history: VecDeque<ExitRecord>,
     pub(super) mailbox: Option<Arc<dyn Gauge>>,
-    pub(super) strategy: Option<Strategy>,
-    pub(super) intensity: Option<Intensity>,
-    pub(super) restarts: VecDeque<Instant>,
+    pub(super) supervising: Option<Box<Supervising>>,
     attached: Option<Attached>,
+}
+
+/// What only supervisors have.
+pub(super) struct Supervising {
+    pub(super) strategy: Option<Strategy>,
+    pub(super) intensity: Intensity,
+    /// When restarts were counted; never more than the intensity needs.
+    pub(super) restarts: VecDeque<Instant>,
+    pub(super) overseer: Overseer,
+}
+
+/// How requests about its children reach a supervisor.
+#[derive(Clone)]
+pub(super) enum Overseer {
+    Static(SupervisorHandle),
+    Dynamic(DynamicHandle),
 }
 
 /// The actor of the current life.
@@ -75,32 +93,25 @@ pub struct ExitRecord {
 }
 
 impl Probe {
-    pub(super) fn new(
-        id: ChildId,
-        path: Path,
-        kind: NodeKind,
-        restart: Restart,
-        labels: Arc<BTreeMap<String, String>>,
-    ) -> Arc<Self> {
+    pub(super) fn new(path: Path, given: Arc<Given>) -> Arc<Self> {
+        let (id, kind) = (given.rules.id.clone(), given.node_kind);
         let facts = Facts {
+            given,
             state: NodeState::Stopped,
+            retry_at: None,
             incarnation: Incarnation(0),
             actor: "",
             started: None,
             labels: BTreeMap::new(),
             history: VecDeque::new(),
             mailbox: None,
-            strategy: None,
-            intensity: None,
-            restarts: VecDeque::new(),
+            supervising: None,
             attached: None,
         };
         Arc::new(Self {
             id,
             path,
             kind,
-            restart,
-            fixed_labels: labels,
             restarts_total: AtomicU64::new(0),
             facts: Mutex::new(facts),
             busy: Mutex::new(None),
@@ -136,6 +147,11 @@ impl Probe {
         lock(&self.facts).incarnation
     }
 
+    /// Short type name of its actor; empty before the first start.
+    pub(super) fn actor(&self) -> &'static str {
+        lock(&self.facts).actor
+    }
+
     /// What it is doing.
     pub fn state(&self) -> NodeState {
         lock(&self.facts).state
@@ -153,8 +169,8 @@ impl Probe {
 
     /// The labels of its spec and those set since, the latter winning.
     pub fn labels(&self) -> BTreeMap<String, String> {
-        let mut all = (*self.fixed_labels).clone();
         let set = lock(&self.facts);
+        let mut all = set.given.labels.clone();
         all.extend(set.labels.iter().map(|(key, value)| (key.to_string(), value.clone())));
         all
     }
@@ -169,6 +185,7 @@ impl Probe {
         facts.state = NodeState::Starting;
         facts.labels.clear();
         facts.started = None;
+        facts.retry_at = None;
     }
 
     /// The actor of the new life exists; its `init` has not run yet.
@@ -181,20 +198,43 @@ impl Probe {
     }
 
     /// It is a supervisor with these settings.
-    pub(super) fn supervises(&self, strategy: Option<Strategy>, intensity: Intensity) {
-        let mut facts = lock(&self.facts);
-        facts.strategy = strategy;
-        facts.intensity = Some(intensity);
-        facts.restarts.clear();
+    pub(super) fn supervises(&self, strategy: Option<Strategy>, intensity: Intensity, overseer: Overseer) {
+        let supervising = Supervising { strategy, intensity, restarts: VecDeque::new(), overseer };
+        lock(&self.facts).supervising = Some(Box::new(supervising));
+    }
+
+    /// This supervisor took over changed settings; what it counted stays.
+    pub(super) fn supervises_by(&self, strategy: Option<Strategy>, intensity: Intensity) {
+        if let Some(supervising) = &mut lock(&self.facts).supervising {
+            supervising.strategy = strategy;
+            supervising.intensity = intensity;
+        }
+    }
+
+    /// How its children are asked for, when it is a supervisor that was started.
+    pub(super) fn overseer(&self) -> Option<Overseer> {
+        lock(&self.facts).supervising.as_ref().map(|supervising| supervising.overseer.clone())
+    }
+
+    /// What its spec says now.
+    pub(super) fn given(&self) -> Arc<Given> {
+        lock(&self.facts).given.clone()
+    }
+
+    pub(super) fn set_given(&self, given: Arc<Given>) {
+        lock(&self.facts).given = given;
+    }
+
+    pub(super) fn set_retry_at(&self, at: Option<DateTime<Utc>>) {
+        lock(&self.facts).retry_at = at;
     }
 
     /// This supervisor counted a restart.
     pub(super) fn count_restart(&self) {
-        let mut facts = lock(&self.facts);
-        let keep = facts.intensity.map_or(0, |intensity| intensity.max_restarts as usize + 1);
-        facts.restarts.push_back(Instant::now());
-        while facts.restarts.len() > keep {
-            facts.restarts.pop_front();
+        let Some(supervising) = &mut lock(&self.facts).supervising else { return };
+        supervising.restarts.push_back(Instant::now());
+        while supervising.restarts.len() > supervising.intensity.max_restarts as usize + 1 {
+            supervising.restarts.pop_front();
         }
     }
 
@@ -270,6 +310,11 @@ impl Probe {
             path.strip_prefix(child.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.children().iter().filter(|child| below(child)).find_map(|child| child.find(path))
+    }
+
+    /// The probes of its children, with the order in which they were added.
+    pub(super) fn ordered_children(&self) -> Vec<(u64, Arc<Probe>)> {
+        lock(&self.children).iter().map(|(order, child)| (*order, child.clone())).collect()
     }
 
     /// The actors below this node that have not let go of everything yet.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::child::ChildSpec;
 use super::core::{ExitReason, Incarnation, Path, Report};
+use super::operate::Operation;
 use super::probe::Probe;
 
 /// Events that wait for a slow subscriber; older ones are dropped and the subscriber learns how many.
@@ -59,9 +60,49 @@ pub enum SupervisionEventKind {
     Zombie,
     /// The zombie is gone.
     ZombieGone,
+    /// An operator gave an order about it.
+    Operated {
+        /// Which.
+        operation: Operation,
+        /// Who.
+        by: String,
+        /// For which reason, if one was given.
+        why: Option<String>,
+        /// Why it was not carried out, if so.
+        refused: Option<String>,
+    },
+}
+
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventLevel {
+    /// The course of things.
+    Info,
+    /// Look at it soon.
+    Warning,
+    /// Somebody must act.
+    Error,
 }
 
 impl SupervisionEvent {
+    /// How much it matters. Clean ends and starts are information; a crash that is contained is a warning; an end of a
+    /// supervisor by too many restarts, and a zombie, are errors.
+    pub fn level(&self) -> EventLevel {
+        match &self.kind {
+            SupervisionEventKind::Started { restart: false }
+            | SupervisionEventKind::Stopped { unexpected: false, .. } => EventLevel::Info,
+            SupervisionEventKind::Exited { reason } if reason.is_clean() => EventLevel::Info,
+            SupervisionEventKind::Started { restart: true }
+            | SupervisionEventKind::Exited { .. }
+            | SupervisionEventKind::Stopped { .. }
+            | SupervisionEventKind::StartFailed { .. }
+            | SupervisionEventKind::ZombieGone
+            | SupervisionEventKind::Operated { .. } => EventLevel::Warning,
+            SupervisionEventKind::MaxIntensity { .. } | SupervisionEventKind::Zombie => EventLevel::Error,
+        }
+    }
+
     pub(super) fn now(probe: &Probe, incarnation: Incarnation, kind: SupervisionEventKind) -> Self {
         Self { at: Utc::now(), path: probe.path.clone(), incarnation, kind }
     }
@@ -69,7 +110,7 @@ impl SupervisionEvent {
 
 /// Writes one of OTP's reports to the log.
 pub(super) fn log(supervisor: &Path, spec: &ChildSpec, probe: &Probe, report: &Report) {
-    let rules = &spec.rules;
+    let rules = spec.rules();
     let (context, reason) = match report {
         Report::Progress { .. } => {
             tracing::info!(

@@ -15,6 +15,7 @@ use super::lock::lock;
 use super::mailbox::{Mailbox, Signal};
 use super::panics::{Caught, catch, catch_sync};
 use super::probe::millis;
+use super::registry::Registry;
 use super::{Actor, Address, Ctx, Flow};
 
 /// Everything one incarnation holds.
@@ -31,6 +32,7 @@ struct Holding<A: Actor> {
 /// supervisor is left to do so.
 struct Wrapper<A: Actor> {
     holding: Arc<Holding<A>>,
+    registry: Arc<Registry>,
 }
 
 /// Tells ractor that the actor failed; the reason itself is in [`Life`].
@@ -44,7 +46,7 @@ pub(super) async fn start<A: Actor>(
     address: Address<A::Msg>,
     args: A::Args,
 ) -> Result<ActorHandle, StartError> {
-    let StartCtx { parent, life, .. } = ctx;
+    let StartCtx { system, parent, life, .. } = ctx;
     let holding = Arc::new(Holding::<A> {
         mailbox: Arc::new(Mailbox::new(address.limit())),
         address,
@@ -53,7 +55,7 @@ pub(super) async fn start<A: Actor>(
         actor: Mutex::new(None),
     });
     let body: Arc<dyn Body> = holding.clone();
-    let spawned = spawn(Wrapper { holding }, args, parent);
+    let spawned = spawn(Wrapper { holding, registry: system.registry().clone() }, args, parent);
     match Box::pin(spawned).await {
         // The task is owned by the supervision tree: it ends with its supervisor.
         Ok((actor, _task)) => Ok(ActorHandle { cell: actor.get_cell(), life, body }),
@@ -116,6 +118,7 @@ impl<A: Actor> ractor::Actor for Wrapper<A> {
         let (address, mailbox, life) = (holding.address.clone(), holding.mailbox.clone(), holding.life.clone());
         let ctx = Ctx::new(address, mailbox, life, cell, Handle::current());
         let ctx = holding.ctx.get_or_init(|| ctx);
+        holding.life.register(&self.registry, holding.address.clone())?;
         holding.address.plug(&holding.mailbox);
         match catch(Box::pin(A::init(ctx, args))).await {
             Ok(Ok(actor)) => {
@@ -133,8 +136,11 @@ impl<A: Actor> ractor::Actor for Wrapper<A> {
 
     async fn handle(&self, myself: ActorRef<Signal>, signal: Signal, (): &mut ()) -> Result<(), ActorProcessingErr> {
         match signal {
+            Signal::Wake if self.holding.mailbox.is_suspended() => Ok(()),
             Signal::Wake => self.holding.handle_next(&myself).await,
             Signal::Status(reply) => self.holding.tell_status(reply),
+            Signal::Suspend(done) => self.holding.suspend(true, done),
+            Signal::Resume(done) => self.holding.suspend(false, done),
         }
     }
 
@@ -192,7 +198,7 @@ impl<A: Actor> Holding<A> {
     }
 
     fn tell_status(&self, reply: oneshot::Sender<serde_json::Value>) -> Result<(), ActorProcessingErr> {
-        self.mailbox.status_told();
+        self.mailbox.answered();
         let status = catch_sync(|| lock(&self.actor).as_ref().map(A::status));
         match status {
             Ok(status) => {
@@ -202,6 +208,14 @@ impl<A: Actor> Holding<A> {
             }
             Err(caught) => Err(self.failed("status", ExitReason::Panic(Box::new(self.crash("status", caught))))),
         }
+    }
+
+    fn suspend(&self, suspend: bool, done: oneshot::Sender<()>) -> Result<(), ActorProcessingErr> {
+        self.mailbox.answered();
+        self.mailbox.suspend(suspend);
+        // Whoever ordered it may have given up.
+        done.send(()).ok();
+        Ok(())
     }
 
     /// Notes how this life ended and writes the crash report.
@@ -253,8 +267,7 @@ impl<A: Actor> Body for Holding<A> {
             let mut actor = lock(&self.actor);
             drop(actor.take());
         }
-        self.life.probe.detach(self.life.incarnation);
-        self.life.down.cancel();
+        self.life.release();
     }
 }
 

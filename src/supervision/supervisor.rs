@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::child::{ActorRun, ChildSpec, Started};
+use super::child::ChildSpec;
 use super::core::{AutoShutdown, ChildId, Intensity, SpecError, Strategy, validate_group};
 use super::supervisor_actor;
 use super::supervisor_handle::SupervisorHandle;
@@ -70,7 +70,7 @@ impl SupervisorSpec {
     /// Checks everything that can be wrong with it; starting it does the same. Supervisors among the children check
     /// themselves when they start.
     pub fn validate(&self) -> Result<(), SpecError> {
-        validate_group(self.intensity, self.auto_shutdown, self.children.iter().map(|child| &child.rules))
+        validate_group(self.intensity, self.auto_shutdown, self.children.iter().map(ChildSpec::rules))
     }
 
     /// As a child of another supervisor: permanent, stopped without a time limit.
@@ -79,11 +79,8 @@ impl SupervisorSpec {
         let spec = Arc::new(self);
         let child = ChildSpec::new(id, move |ctx| {
             let spec = spec.clone();
-            Box::pin(async move {
-                let (handle, _task) = supervisor_actor::start(ctx, spec).await?;
-                Ok(Started::Actor(ActorRun { handle }))
-            })
+            Box::pin(supervisor_actor::start_child(ctx, spec))
         });
-        child.supervisor(NodeKind::Supervisor)
+        child.supervising(NodeKind::Supervisor)
     }
 }

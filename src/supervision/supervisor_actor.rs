@@ -1,21 +1,24 @@
 //! The ractor actor of a static supervisor: carries out what the decisions say, one effect after the other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent as Ended};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::child::{ChildSpec, StartCause, StartCtx};
-use super::child_ref::ChildRef;
+use super::child::{ActorRun, ChildSpec, StartCause, StartCtx, Started};
+use super::child_ref::{ChildInfo, ChildRef};
 use super::children::Children;
-use super::core::{ChildId, ChildState, Effect, Event, ExitReason, Incarnation, Key, Machine, Request, RequestError};
+use super::core::{
+    ChildId, ChildState, Effect, Event, ExitReason, Incarnation, Key, Machine, Request, RequestError, SpecError, Update,
+};
 use super::error::StartError;
 use super::life::{ActorHandle, Body, Life, release};
-use super::link::Link;
+use super::probe::Overseer;
 use super::supervised::{spawn, start_error};
-use super::{ChildCounts, Probe, SupervisorSpec, System};
+use super::supervisor_handle::SpecDiff;
+use super::{ChildCounts, Probe, SupervisorHandle, SupervisorSpec, System};
 
 /// What a static supervisor is told and asked.
 pub(super) enum Command {
@@ -23,9 +26,18 @@ pub(super) enum Command {
     TerminateChild(ChildId, oneshot::Sender<Answer>),
     RestartChild(ChildId, oneshot::Sender<Answer>),
     DeleteChild(ChildId, oneshot::Sender<Answer>),
-    Count(oneshot::Sender<ChildCounts>),
-    Retry { key: Key, token: u64 },
-    ZombieGone { key: Key },
+    CycleChild(ChildId, oneshot::Sender<Answer>),
+    Update(Box<SupervisorSpec>, oneshot::Sender<Result<SpecDiff, SpecError>>),
+    /// Reads the children, between two undertakings.
+    Look(Box<dyn FnOnce(&Tree) + Send>),
+    Stop(ExitReason),
+    Retry {
+        key: Key,
+        token: u64,
+    },
+    ZombieGone {
+        key: Key,
+    },
 }
 
 /// The answer to a request: the child as it runs now, if it does.
@@ -43,14 +55,15 @@ struct SupervisorActor {
 
 struct SupervisorBody {
     life: Arc<Life>,
-    link: Option<Arc<Link<Command>>>,
+    handle: SupervisorHandle,
     cell: OnceLock<ActorCell>,
 }
 
-struct Tree {
+/// The children and what is decided about them.
+pub(super) struct Tree {
     myself: ActorRef<Command>,
     machine: Machine,
-    children: Children,
+    pub(super) children: Children,
     /// The details of the latest failed start.
     start_error: Option<StartError>,
     /// Who waits for the request in hand.
@@ -64,6 +77,12 @@ enum Outcome {
     Exit(ExitReason),
 }
 
+/// As [`start`], for a start function.
+pub(super) async fn start_child(ctx: StartCtx, spec: Arc<SupervisorSpec>) -> Result<Started, StartError> {
+    let (handle, _task) = start(ctx, spec).await?;
+    Ok(Started::Actor(ActorRun { handle, info: None }))
+}
+
 /// Starts the supervisor and, within it, all its children.
 pub(super) async fn start(
     ctx: StartCtx,
@@ -71,8 +90,8 @@ pub(super) async fn start(
 ) -> Result<(ActorHandle, JoinHandle<()>), StartError> {
     spec.validate()?;
     let StartCtx { system, parent, life, .. } = ctx;
-    let link = spec.handle.as_ref().map(|handle| handle.link.clone());
-    let body = Arc::new(SupervisorBody { life: life.clone(), link, cell: OnceLock::new() });
+    let handle = spec.handle.clone().unwrap_or_default();
+    let body = Arc::new(SupervisorBody { life: life.clone(), handle, cell: OnceLock::new() });
     let handler = SupervisorActor { body: body.clone() };
     match Box::pin(spawn(handler, (system, spec), parent)).await {
         Ok((actor, task)) => Ok((ActorHandle { cell: actor.get_cell(), life, body }, task)),
@@ -93,13 +112,13 @@ impl ractor::Actor for SupervisorActor {
         let (cell, probe) = (myself.get_cell(), self.body.life.probe.clone());
         self.body.cell.set(cell.clone()).ok();
         probe.attach(self.body.life.attached(cell.clone()), "Supervisor", None);
-        probe.supervises(Some(spec.strategy), spec.intensity);
+        let handle = &self.body.handle;
+        probe.supervises(Some(spec.strategy), spec.intensity, Overseer::Static(handle.clone()));
+        self.body.life.register(system.registry(), handle.clone())?;
         let mut tree = Tree::new(system, myself, probe, &spec);
         match tree.drive(Event::Boot).await {
             Outcome::Continue => {
-                if let Some(link) = &self.body.link {
-                    link.plug(cell);
-                }
+                handle.link.plug(cell);
                 Ok(tree)
             }
             Outcome::BootFailed(key) => Err(Box::new(tree.boot_error(key))),
@@ -109,12 +128,33 @@ impl ractor::Actor for SupervisorActor {
 
     async fn handle(&self, _: ActorRef<Command>, command: Command, tree: &mut Tree) -> Result<(), ActorProcessingErr> {
         let event = match command {
-            Command::StartChild(spec, asker) => tree.new_child(*spec, asker),
+            Command::StartChild(spec, asker) => match spec.rules().validate(tree.machine.auto_shutdown()) {
+                Ok(()) => tree.new_child(*spec, asker),
+                Err(error) => {
+                    asker.send(Err(Refusal { error: RequestError::Start, start: Some(error.into()) })).ok();
+                    return Ok(());
+                }
+            },
             Command::TerminateChild(id, asker) => tree.asked(Request::Terminate(id), asker),
             Command::RestartChild(id, asker) => tree.asked(Request::Restart(id), asker),
             Command::DeleteChild(id, asker) => tree.asked(Request::Delete(id), asker),
-            Command::Count(asker) => {
-                asker.send(tree.count()).ok();
+            Command::CycleChild(id, asker) => tree.asked(Request::Cycle(id), asker),
+            Command::Update(spec, asker) => match tree.update(*spec) {
+                Ok((diff, event)) => {
+                    asker.send(Ok(diff)).ok();
+                    event
+                }
+                Err(error) => {
+                    asker.send(Err(error)).ok();
+                    return Ok(());
+                }
+            },
+            Command::Look(look) => {
+                look(tree);
+                return Ok(());
+            }
+            Command::Stop(reason) => {
+                self.body.life.request_stop(&tree.myself.get_cell(), reason);
                 return Ok(());
             }
             Command::Retry { key, token } => Event::RetryDue { key, token },
@@ -163,7 +203,7 @@ impl Tree {
         let mut known: HashMap<ChildId, Arc<Probe>> =
             probe.take_children().into_iter().map(|child| (child.id.clone(), child)).collect();
         let last = |id: &ChildId| known.get(id).map_or(Incarnation(0), |probe| probe.incarnation());
-        let rules: Vec<_> = spec.children.iter().map(|child| (child.rules.clone(), last(child.id()))).collect();
+        let rules: Vec<_> = spec.children.iter().map(|child| (child.rules().clone(), last(child.id()))).collect();
         let machine = Machine::new(spec.strategy, spec.intensity, spec.auto_shutdown, rules);
         let mut children = Children::new(system, myself.get_cell(), probe);
         for child in &spec.children {
@@ -245,9 +285,40 @@ impl Tree {
         Event::Request(request)
     }
 
+    /// Takes over a changed specification; nothing is started or stopped.
+    fn update(&mut self, spec: SupervisorSpec) -> Result<(SpecDiff, Event), SpecError> {
+        spec.validate()?;
+        let mut diff = SpecDiff::default();
+        let mut children = Vec::with_capacity(spec.children.len());
+        let mut next_key = self.machine.next_key();
+        for child in spec.children {
+            let id = child.id().clone();
+            children.push((child.rules().clone(), Incarnation(0)));
+            match self.machine.key_of(&id) {
+                Some(key) => {
+                    let changed = self.children.get(key).is_none_or(|entry| entry.spec.rules() != child.rules());
+                    self.children.set_spec(key, child);
+                    if changed { &mut diff.changed } else { &mut diff.same }.push(id);
+                }
+                None => {
+                    self.children.add(next_key, child, None);
+                    next_key = Key(next_key.0 + 1);
+                    diff.added.push(id);
+                }
+            }
+        }
+        let listed: HashSet<&ChildId> = children.iter().map(|(rules, _)| &rules.id).collect();
+        let kept = self.machine.keys().filter_map(|key| self.children.get(key)).map(|entry| entry.spec.id());
+        diff.kept = kept.filter(|id| !listed.contains(id)).cloned().collect();
+        let (strategy, intensity, auto_shutdown) = (spec.strategy, spec.intensity, spec.auto_shutdown);
+        self.children.probe.supervises_by(Some(strategy), intensity);
+        let update = Update { strategy, intensity, auto_shutdown, children };
+        Ok((diff, Event::Request(Request::Update(Box::new(update)))))
+    }
+
     /// Takes a child in that is asked for, unless its id is taken.
     fn new_child(&mut self, spec: ChildSpec, asker: oneshot::Sender<Answer>) -> Event {
-        let rules = spec.rules.clone();
+        let rules = spec.rules().clone();
         let event = self.asked(Request::Start(rules, Incarnation(0)), asker);
         if self.machine.key_of(spec.id()).is_none() {
             self.children.add(self.machine.next_key(), spec, None);
@@ -258,17 +329,33 @@ impl Tree {
     fn answer(&mut self, result: Result<Option<Key>, RequestError>) {
         let Some(asker) = self.asker.take() else { return };
         let answer = match result {
-            Ok(key) => {
-                let entry = key.and_then(|key| Some((key, self.children.get(key)?)));
-                Ok(entry.and_then(|(key, entry)| Some(ChildRef::new(key, entry.handle.clone()?))))
-            }
+            Ok(key) => Ok(key.and_then(|key| self.children.child_ref(key))),
             Err(error) => Err(Refusal { error, start: self.start_error.take() }),
         };
         // Whoever asked may have given up.
         asker.send(answer).ok();
     }
 
-    fn count(&self) -> ChildCounts {
+    /// All children, last started first, as OTP lists them.
+    pub(super) fn which(&self) -> Vec<ChildInfo> {
+        self.machine.keys().rev().filter_map(|key| self.children.info(key)).collect()
+    }
+
+    pub(super) fn which_one(&self, id: &ChildId) -> Option<ChildInfo> {
+        self.children.info(self.machine.key_of(id)?)
+    }
+
+    pub(super) fn spec(&self, id: &ChildId) -> Option<ChildSpec> {
+        Some(self.children.get(self.machine.key_of(id)?)?.spec.clone())
+    }
+
+    /// Whom an orderly restart of this child stops, itself included.
+    pub(super) fn affected(&self, id: &ChildId) -> Vec<Arc<Probe>> {
+        let keys = self.machine.key_of(id).map(|key| self.machine.affected(key)).unwrap_or_default();
+        keys.iter().filter_map(|key| self.children.get(*key)).map(|entry| entry.probe.clone()).collect()
+    }
+
+    pub(super) fn count(&self) -> ChildCounts {
         let (specs, supervisors) = self.children.count();
         ChildCounts { specs, active: self.machine.active(), supervisors, workers: specs - supervisors }
     }
@@ -284,11 +371,10 @@ impl Tree {
 
 impl Body for SupervisorBody {
     fn release(&self) {
-        if let (Some(link), Some(cell)) = (&self.link, self.cell.get()) {
-            link.unplug(cell);
+        if let Some(cell) = self.cell.get() {
+            self.handle.link.unplug(cell);
         }
-        self.life.probe.detach(self.life.incarnation);
-        self.life.down.cancel();
+        self.life.release();
     }
 }
 

@@ -1,20 +1,22 @@
 //! One node's supervision: the root, its tree and its events. Nothing here is global to the process.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-use super::child::{StartCause, StartCtx};
-use super::core::{ExitReason, Incarnation, Path, Restart};
+use super::child::{ChildSpec, StartCause, StartCtx};
+use super::core::{ExitReason, Incarnation, Path};
 use super::error::StartError;
 use super::life::{ActorHandle, Life, descendants_gone};
 use super::lock::lock;
 use super::probe::Probe;
+use super::registry::Registry;
 use super::report::{EVENTS_MAX, SupervisionEvent};
 use super::supervisor_actor;
-use super::tree::{NodeKind, NodeState, TreeNode};
+use super::tree::{NodeState, TreeNode};
 use super::{SupervisorSpec, core::ChildId};
 
 /// One node: a root supervisor, the tree below it, and its events. Cheap to clone. Several may live in one process and
@@ -29,6 +31,7 @@ struct Shared {
     root: Mutex<Arc<Probe>>,
     running: Mutex<Option<ActorHandle>>,
     events: broadcast::Sender<SupervisionEvent>,
+    registry: Arc<Registry>,
 }
 
 /// The started root. Dropping it kills the tree: nothing is left running without an owner.
@@ -45,7 +48,8 @@ impl System {
     pub fn new(name: &str) -> Self {
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let root = root_probe(&ChildId::from(name));
-        let shared = Shared { name: name.to_owned(), root: Mutex::new(root), running: Mutex::new(None), events };
+        let (root, running, registry) = (Mutex::new(root), Mutex::new(None), Arc::default());
+        let shared = Shared { name: name.to_owned(), root, running, events, registry };
         Self { shared: Arc::new(shared) }
     }
 
@@ -95,6 +99,31 @@ impl System {
     pub fn probe(&self, path: &str) -> Option<Arc<Probe>> {
         let root = lock(&self.shared.root).clone();
         root.find(path)
+    }
+
+    /// Kills the actor at `path`, as a crash would: no cleanup runs, and its supervisor does what its rules say. Tells
+    /// whether there was one. For tests of what survives; to stop a child in order see [`operate`](Self::operate).
+    pub fn kill(&self, path: &str) -> bool {
+        let attached = self.probe(path).and_then(|probe| probe.attached());
+        attached.inspect(|actor| actor.cell.kill()).is_some()
+    }
+
+    /// What is registered under `name`: an [`Address`](super::Address) for an actor, a
+    /// [`SupervisorHandle`](super::SupervisorHandle), [`DynamicHandle`](super::DynamicHandle) or
+    /// [`PartitionHandle`](super::PartitionHandle) for a supervisor. `None` when nobody has the name now, or when it
+    /// holds another type.
+    pub fn lookup<T: Any + Clone + Send + Sync>(&self, name: &str) -> Option<T> {
+        self.shared.registry.lookup(name)
+    }
+
+    /// All registered names with the paths of those who have them, by name.
+    pub fn registered(&self) -> Vec<(String, Path)> {
+        self.shared.registry.all()
+    }
+
+    /// The names of this system.
+    pub(super) fn registry(&self) -> &Arc<Registry> {
+        &self.shared.registry
     }
 
     /// What happens to children from now on. A subscriber that lags behind loses the oldest and learns how many.
@@ -187,7 +216,7 @@ impl Drop for Unfinished<'_> {
 }
 
 fn root_probe(id: &ChildId) -> Arc<Probe> {
-    Probe::new(id.clone(), Path::root(), NodeKind::Supervisor, Restart::Temporary, Arc::default())
+    Probe::new(Path::root(), ChildSpec::root(id.clone()).given)
 }
 
 impl fmt::Debug for System {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::core::{Restart, Strategy};
 use super::lock::lock;
-use super::probe::{Probe, millis};
+use super::probe::{Probe, Supervising, millis};
 
 /// One node of the tree at one moment, with everything below it. Times in milliseconds are measured on the monotonic
 /// clock, `started_at` and `at` on the wall clock.
@@ -41,6 +41,10 @@ pub struct TreeNode {
     pub restarts_in_window: u32,
     /// Only supervisors: how many restarts the window allows.
     pub restart_limit: Option<u32>,
+    /// Only supervisors: the window, in milliseconds.
+    pub restart_period_ms: Option<u64>,
+    /// When its pending restart is due, if it waits for one.
+    pub retry_at: Option<DateTime<Utc>>,
     /// Its latest end.
     pub last_exit: Option<LastExit>,
     /// Only workers, while they run.
@@ -89,6 +93,8 @@ pub enum NodeKind {
     Supervisor,
     /// A dynamic supervisor.
     DynamicSupervisor,
+    /// A supervisor of partitions.
+    PartitionSupervisor,
     /// An actor that supervises nobody.
     Worker,
 }
@@ -101,6 +107,8 @@ pub enum NodeState {
     Starting,
     /// It runs.
     Running,
+    /// It runs, but an operator made it stop taking messages.
+    Suspended,
     /// Its supervisor is stopping it.
     Stopping,
     /// It ended and waits to be restarted.
@@ -136,40 +144,43 @@ impl Probe {
         let labels = self.labels();
         let busy = *lock(&self.busy);
         let facts = lock(&self.facts);
+        let supervising = facts.supervising.as_deref();
         let alive = matches!(facts.state, NodeState::Running | NodeState::Stopping | NodeState::Zombie);
         let started = facts.started.filter(|_| alive);
-        let counts = |intensity: super::Intensity| {
-            let recent = facts.restarts.iter().filter(|at| now.saturating_duration_since(**at) <= intensity.period);
+        let counts = |supervising: &Supervising| {
+            let period = supervising.intensity.period;
+            let recent = supervising.restarts.iter().filter(|at| now.saturating_duration_since(**at) <= period);
             u32::try_from(recent.count()).unwrap_or(u32::MAX)
         };
+        let mailbox = facts.mailbox.as_ref().map(|mailbox| mailbox.stats());
+        let suspended = mailbox.as_ref().is_some_and(|stats| stats.suspended);
         let mut node = TreeNode {
             id: self.id.to_string(),
             path: self.path.to_string(),
             kind: self.kind,
             actor: facts.actor.to_owned(),
-            state: facts.state,
-            strategy: facts.strategy,
-            restart: self.restart,
+            state: if suspended && facts.state == NodeState::Running { NodeState::Suspended } else { facts.state },
+            strategy: supervising.and_then(|supervising| supervising.strategy),
+            restart: facts.given.rules.restart,
             incarnation: facts.incarnation.0,
             started_at: started.map(|(at, _)| at),
             uptime_ms: started.map_or(0, |(_, since)| millis(now.saturating_duration_since(since))),
             restarts_total: self.restarts_total(),
-            restarts_in_window: facts.intensity.map_or(0, counts),
-            restart_limit: facts.intensity.map(|intensity| intensity.max_restarts),
+            restarts_in_window: supervising.map_or(0, counts),
+            restart_limit: supervising.map(|supervising| supervising.intensity.max_restarts),
+            restart_period_ms: supervising.map(|supervising| millis(supervising.intensity.period)),
+            retry_at: facts.retry_at.filter(|_| facts.state == NodeState::Restarting),
             last_exit: facts.history.back().map(|exit| LastExit {
                 reason: exit.reason.to_string(),
                 at: exit.at,
                 location: exit.reason.location().map(str::to_owned),
                 lived_ms: exit.lived_ms,
             }),
-            mailbox: facts.mailbox.as_ref().map(|mailbox| {
-                let stats = mailbox.stats();
-                MailboxNode {
-                    depth: stats.depth,
-                    limit: stats.limit,
-                    oldest_ms: stats.oldest.map(millis),
-                    processed: stats.processed,
-                }
+            mailbox: mailbox.map(|stats| MailboxNode {
+                depth: stats.depth,
+                limit: stats.limit,
+                oldest_ms: stats.oldest.map(millis),
+                processed: stats.processed,
             }),
             current_message: busy.map(|(kind, _)| kind.to_owned()),
             busy_ms: busy.map(|(_, since)| millis(now.saturating_duration_since(since))),
@@ -211,10 +222,16 @@ macro_rules! names {
     };
 }
 
-names!(NodeKind { Supervisor => "supervisor", DynamicSupervisor => "dynamic_supervisor", Worker => "worker" });
+names!(NodeKind {
+    Supervisor => "supervisor",
+    DynamicSupervisor => "dynamic_supervisor",
+    PartitionSupervisor => "partition_supervisor",
+    Worker => "worker",
+});
 names!(NodeState {
     Starting => "starting",
     Running => "running",
+    Suspended => "suspended",
     Stopping => "stopping",
     Restarting => "restarting",
     Zombie => "zombie",

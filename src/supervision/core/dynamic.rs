@@ -32,6 +32,8 @@ pub(crate) enum DynamicEvent {
     Gone(Key),
     /// Stop this child.
     Terminate(Key),
+    /// Stop this child in order and start it again; counts as no failure.
+    Cycle(Key),
     /// Stop everything and end.
     Shutdown(ExitReason),
 }
@@ -55,6 +57,8 @@ struct Slot {
     running_since: Duration,
     /// It ran before, so a start now is a restart.
     ran: bool,
+    /// It is stopped only to be started again.
+    again: bool,
 }
 
 #[derive(Debug)]
@@ -81,9 +85,19 @@ impl DynamicMachine {
         self.slots.get(&key).map(|slot| matches!(slot.state, SlotState::Zombie { .. }))
     }
 
+    /// Whether this child is being stopped.
+    pub(crate) fn is_stopping(&self, key: Key) -> bool {
+        self.slots.get(&key).is_some_and(|slot| slot.state == SlotState::Stopping)
+    }
+
     /// Whether it is ending: from then on stops must be awaited together and nothing is started.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_some()
+    }
+
+    /// Counts restarts by other limits from now on; what was counted stays.
+    pub(crate) fn set_intensity(&mut self, intensity: Intensity) {
+        self.window.set(intensity);
     }
 
     /// How many children run or are being started.
@@ -108,6 +122,7 @@ impl DynamicMachine {
             failures: 0,
             running_since: Duration::ZERO,
             ran: false,
+            again: false,
         };
         self.slots.insert(key, slot);
         self.start(key);
@@ -125,6 +140,7 @@ impl DynamicMachine {
             DynamicEvent::RetryDue { key, token } => self.retry_due(key, token, now),
             DynamicEvent::Gone(key) => self.zombie_gone(key),
             DynamicEvent::Terminate(key) => self.terminate(key),
+            DynamicEvent::Cycle(key) => self.cycle(key),
             DynamicEvent::Shutdown(reason) => self.close(reason),
         }
         self.finish();
@@ -136,7 +152,8 @@ impl DynamicMachine {
         slot.state = SlotState::Starting;
         slot.token += 1;
         slot.incarnation = slot.incarnation.next();
-        let (incarnation, restart) = (slot.incarnation, slot.ran);
+        let restart = slot.ran && !std::mem::take(&mut slot.again);
+        let incarnation = slot.incarnation;
         self.out.push(Effect::Mark { key, state: ChildState::Starting });
         self.out.push(Effect::Start { key, incarnation, restart });
     }
@@ -265,6 +282,7 @@ impl DynamicMachine {
 
     fn terminate(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
+        slot.again = false;
         match slot.state {
             SlotState::Running => self.stop(key),
             SlotState::Restarting { .. } => {
@@ -273,6 +291,23 @@ impl DynamicMachine {
                 self.forget(key);
             }
             SlotState::Zombie { .. } => slot.state = SlotState::Zombie { resume: false },
+            SlotState::Starting | SlotState::Stopping => {}
+        }
+    }
+
+    fn cycle(&mut self, key: Key) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        match slot.state {
+            SlotState::Running => {
+                slot.again = true;
+                self.stop(key);
+            }
+            SlotState::Restarting { .. } => {
+                slot.again = true;
+                self.out.push(Effect::CancelRetry { key });
+                self.start(key);
+            }
+            SlotState::Zombie { .. } => slot.state = SlotState::Zombie { resume: true },
             SlotState::Starting | SlotState::Stopping => {}
         }
     }
@@ -295,13 +330,16 @@ impl DynamicMachine {
         }
         self.stopping -= 1;
         let on_zombie = slot.rules.on_zombie;
-        if gone {
-            if !is_expected(slot.rules.restart, slot.rules.shutdown, &reason) {
-                self.out.push(Effect::Report(Report::ShutdownError { key, reason }));
-            }
-            self.forget(key);
-        } else if !self.haunt(key, on_zombie) {
-            self.forget(key);
+        let again = slot.again && self.closing.is_none();
+        if gone && !is_expected(slot.rules.restart, slot.rules.shutdown, &reason) {
+            self.out.push(Effect::Report(Report::ShutdownError { key, reason }));
+        }
+        let held = !gone && self.haunt(key, on_zombie);
+        match (held, again && !self.is_closing()) {
+            (true, true) => self.settle(key, SlotState::Zombie { resume: true }),
+            (true, false) => {}
+            (false, true) => self.start(key),
+            (false, false) => self.forget(key),
         }
     }
 

@@ -17,6 +17,11 @@ impl Window {
         Self { intensity, times: VecDeque::new() }
     }
 
+    /// Counts by other limits from now on; what was counted stays.
+    pub(crate) fn set(&mut self, intensity: Intensity) {
+        self.intensity = intensity;
+    }
+
     /// Counts a restart at `now` and tells whether it is still allowed. A restart exactly `period` ago still counts, as
     /// in OTP.
     pub(crate) fn allows(&mut self, now: Duration) -> bool {

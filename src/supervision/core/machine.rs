@@ -12,7 +12,7 @@ use super::intensity::Window;
 use super::plan::{self, Mode, Slot, SlotState, Slots, Step};
 use super::{
     AutoShutdown, ChildId, ChildRules, ChildState, Effect, ErrorInfo, ExitReason, Incarnation, Intensity, Key,
-    OnZombie, Report, Request, RequestError, Restart, Strategy,
+    OnZombie, Report, Request, RequestError, Restart, Strategy, Update,
 };
 
 /// What happened.
@@ -97,6 +97,21 @@ impl Machine {
     /// The child that has this id now.
     pub(crate) fn key_of(&self, id: &ChildId) -> Option<Key> {
         self.by_id.get(id).copied()
+    }
+
+    /// Children in start order.
+    pub(crate) fn keys(&self) -> impl DoubleEndedIterator<Item = Key> {
+        self.slots.keys().copied()
+    }
+
+    /// What the supervisor does once significant children ended.
+    pub(crate) fn auto_shutdown(&self) -> AutoShutdown {
+        self.auto_shutdown
+    }
+
+    /// Whom an orderly restart of this child would stop, itself included.
+    pub(crate) fn affected(&self, key: Key) -> Vec<Key> {
+        plan::affected(self.strategy, &self.slots, key)
     }
 
     /// The key the next new child will have.
@@ -219,6 +234,12 @@ impl Machine {
             }
             Mode::Restart => {
                 self.steps.clear();
+                self.retry(key, false);
+            }
+            Mode::Cycle(_) => {
+                self.out.push(Effect::Reply(Err(RequestError::Start)));
+                self.steps.clear();
+                self.mode = Mode::Restart;
                 self.retry(key, false);
             }
             Mode::Request { new, .. } => {
@@ -428,8 +449,37 @@ impl Machine {
                 self.forget(key);
                 return Ok(Some(key));
             }
+            Request::Cycle(id) => {
+                let (key, slot) = self.find(&id).ok_or(RequestError::NotFound)?;
+                match (slot.state, slot.rules.restart) {
+                    (SlotState::Zombie { .. }, _) => return Err(RequestError::Zombie),
+                    (_, Restart::Temporary) => return Err(RequestError::Temporary),
+                    _ => {}
+                }
+                self.steps = plan::cycle(self.strategy, &self.slots, key).into();
+                self.mode = Mode::Cycle(key);
+            }
+            Request::Update(update) => {
+                self.update(*update);
+                self.out.push(Effect::Reply(Ok(None)));
+            }
         }
         Ok(None)
+    }
+
+    fn update(&mut self, update: Update) {
+        self.strategy = update.strategy;
+        self.auto_shutdown = update.auto_shutdown;
+        self.window.set(update.intensity);
+        for (rules, incarnation) in update.children {
+            match self.key_of(&rules.id).and_then(|key| self.slots.get_mut(&key)) {
+                Some(slot) => slot.rules = rules,
+                None => {
+                    let key = self.insert(rules, incarnation);
+                    self.settle(key, SlotState::Down);
+                }
+            }
+        }
     }
 
     fn begin(&mut self, step: Step, mode: Mode) {
@@ -461,7 +511,7 @@ impl Machine {
                 self.out.push(Effect::BootFailed { key });
                 self.mode = Mode::Closed;
             }
-            Mode::Request { key, .. } => {
+            Mode::Request { key, .. } | Mode::Cycle(key) => {
                 let zombie = self.slots.get(&key).is_some_and(|slot| matches!(slot.state, SlotState::Zombie { .. }));
                 self.out.push(Effect::Reply(if zombie { Err(RequestError::Zombie) } else { Ok(Some(key)) }));
             }

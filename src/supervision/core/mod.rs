@@ -27,13 +27,13 @@ pub use backoff::Backoff;
 pub use exit::{CrashInfo, ERROR_TEXT_BYTES_MAX, ErrorInfo, ExitReason};
 pub use ids::{ChildId, Incarnation, Path};
 pub use spec::{
-    AutoShutdown, CHILDREN_MAX, ChildKind, ID_BYTES_MAX, Intensity, MAX_RESTARTS_MAX, OnZombie, Restart, Shutdown,
-    SpecError, Strategy,
+    AutoShutdown, CHILDREN_MAX, ChildKind, ChildRules, ID_BYTES_MAX, Intensity, MAX_RESTARTS_MAX, OnZombie, Restart,
+    Shutdown, SpecError, Strategy,
 };
 
 pub(crate) use dynamic::{DynamicEvent, DynamicMachine};
-pub(crate) use effect::{ChildState, Effect, Key, Report};
+pub(crate) use effect::{ChildState, Effect, Key, Report, is_expected};
 pub(crate) use exit::truncate;
 pub(crate) use machine::{Event, Machine};
-pub(crate) use request::{Request, RequestError};
-pub(crate) use spec::{ChildRules, validate_group};
+pub(crate) use request::{Request, RequestError, Update};
+pub(crate) use spec::validate_group;

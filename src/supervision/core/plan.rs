@@ -51,6 +51,8 @@ pub(super) enum Mode {
     Unwind(Key),
     /// An automatic restart.
     Restart,
+    /// This child, and what the strategy restarts with it, is stopped and started by request.
+    Cycle(Key),
     /// A request about this child is being served; `new` when the request brought it.
     Request {
         key: Key,
@@ -93,6 +95,24 @@ pub(super) fn restart(strategy: Strategy, slots: &Slots, pivot: Key) -> Vec<Step
             stops.chain(starts(slots.iter())).collect()
         }
     }
+}
+
+/// Whom the strategy restarts together with `pivot`, itself included, in start order.
+pub(super) fn affected(strategy: Strategy, slots: &Slots, pivot: Key) -> Vec<Key> {
+    match strategy {
+        Strategy::OneForOne => vec![pivot],
+        Strategy::RestForOne => slots.range(pivot..).map(|(key, _)| *key).collect(),
+        Strategy::OneForAll => slots.keys().copied().collect(),
+    }
+}
+
+/// An orderly restart of `pivot`: all that are affected are stopped in reverse and started in order, temporary
+/// bystanders are not.
+pub(super) fn cycle(strategy: Strategy, slots: &Slots, pivot: Key) -> Vec<Step> {
+    let keys = affected(strategy, slots, pivot);
+    let stops = keys.iter().rev().copied().map(Step::Stop);
+    let comes_back = |key: &&Key| slots.get(key).is_some_and(|slot| !slot.is_temporary());
+    stops.chain(keys.iter().filter(comes_back).copied().map(Step::Start)).collect()
 }
 
 /// What is left of a restart that had to wait for `pivot` to die: start it and, in group strategies, what follows.

@@ -145,16 +145,24 @@ impl fmt::Display for Shutdown {
     }
 }
 
-/// A child as the decisions see it: everything but how to start it.
+/// A child as the decisions see it: everything but how to start it. Made by [`ChildSpec`](super::super::ChildSpec).
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ChildRules {
-    pub(crate) id: ChildId,
-    pub(crate) restart: Restart,
-    pub(crate) shutdown: Shutdown,
-    pub(crate) kind: ChildKind,
-    pub(crate) significant: bool,
-    pub(crate) backoff: Option<Backoff>,
-    pub(crate) on_zombie: OnZombie,
+#[non_exhaustive]
+pub struct ChildRules {
+    /// Name among its siblings.
+    pub id: ChildId,
+    /// When it is started again. Default permanent.
+    pub restart: Restart,
+    /// How it is stopped. Default 5 s for workers, infinity for supervisors.
+    pub shutdown: Shutdown,
+    /// What it is.
+    pub kind: ChildKind,
+    /// Whether its end may end its supervisor. Default false.
+    pub significant: bool,
+    /// Wait between restarts. Default none, as in OTP.
+    pub backoff: Option<Backoff>,
+    /// What happens when it is killed but does not end.
+    pub on_zombie: OnZombie,
 }
 
 /// Why a specification was refused.
@@ -187,6 +195,9 @@ pub enum SpecError {
     /// A significant child under a supervisor that does not care.
     #[error("child \"{0}\" is significant, but its supervisor's auto_shutdown is never")]
     SignificantNever(ChildId),
+    /// A partition supervisor of no partitions.
+    #[error("a partition supervisor needs between 1 and {CHILDREN_MAX} partitions, not {0}")]
+    Partitions(usize),
     /// The backoff's numbers make no sense.
     #[error("child \"{0}\": its backoff must have 0 < min <= max and a factor of at least 1")]
     Backoff(ChildId),

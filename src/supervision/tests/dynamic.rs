@@ -34,7 +34,7 @@ async fn d10_a_lowered_limit_keeps_children_and_refuses_new_ones() {
     assert_eq!(handle.start_child(kit.worker("x").0).await.unwrap_err(), StartChildError::MaxChildren(2));
     handle.set_max_children(1).await.unwrap();
     handle.terminate_child(&first).await.unwrap();
-    assert_eq!(handle.count().await.unwrap().active, 1);
+    assert_eq!(handle.count_children().await.unwrap().active, 1);
     assert_eq!(handle.start_child(kit.worker("x").0).await.unwrap_err(), StartChildError::MaxChildren(1));
     handle.set_max_children(2).await.unwrap();
     assert!(handle.start_child(kit.worker("x").0).await.is_ok());
@@ -51,7 +51,7 @@ async fn comes_back(restart: Restart, how: Do) -> bool {
     address.cast(how).unwrap();
     child.ended().await;
     tokio::time::sleep(ms(10)).await;
-    let active = handle.count().await.unwrap().active == 1;
+    let active = handle.count_children().await.unwrap().active == 1;
     assert_eq!(active, address.is_up());
     assert_eq!(kit.system.snapshot().find("/jobs/x").is_some(), active);
     active
@@ -113,7 +113,7 @@ async fn d16_d17_what_a_start_returns_reaches_the_caller() {
     assert!(matches!(error, StartChildError::Start(StartError::Panic(_))));
     let ignoring = ChildSpec::new("x", |_| Box::pin(async { Ok(Started::Ignore) }));
     assert_eq!(handle.start_child(ignoring).await.unwrap_err(), StartChildError::Ignored);
-    assert_eq!(handle.count().await.unwrap(), ChildCounts::default());
+    assert_eq!(handle.count_children().await.unwrap(), ChildCounts::default());
     let significant = kit.worker("x").0.restart(Restart::Temporary).significant(true);
     let error = handle.start_child(significant).await.unwrap_err();
     assert_eq!(error, StartChildError::InvalidSpec(SpecError::SignificantNever("x".into())));
@@ -135,7 +135,7 @@ async fn d39_d41_terminate_child() {
     failing.store(usize::MAX, Ordering::SeqCst);
     address.cast(Do::Panic).unwrap();
     kit.is("/jobs/y", NodeState::Restarting).await;
-    assert_eq!(handle.count().await.unwrap(), ChildCounts { specs: 1, active: 0, supervisors: 0, workers: 1 });
+    assert_eq!(handle.count_children().await.unwrap(), ChildCounts { specs: 1, active: 0, supervisors: 0, workers: 1 });
     assert_eq!(handle.terminate_child(&child).await, Ok(()));
     assert_eq!(handle.terminate_child(&child).await, Err(ChildError::NotFound));
     assert!(kit.system.snapshot().find("/jobs/y").is_none());
@@ -191,7 +191,7 @@ async fn a_handle_and_its_limit_survive_a_restart_of_the_supervisor() {
     kit.kill("/jobs");
     kit.runs("/jobs", 2).await;
     assert!(!address.is_up());
-    assert_eq!(handle.count().await.unwrap(), ChildCounts::default());
+    assert_eq!(handle.count_children().await.unwrap(), ChildCounts::default());
     assert_eq!(handle.terminate_child(&child).await, Err(ChildError::NotFound));
     for _ in 0..2 {
         handle.start_child(kit.worker("x").0).await.unwrap();
@@ -241,7 +241,7 @@ async fn x14_a_hundred_thousand_temporary_children_leave_nothing_behind() {
             within(child.ended()).await;
         }
         // An ended child gives its place free a moment later, when its supervisor has heard of it.
-        while handle.count().await.unwrap().specs > 0 {
+        while handle.count_children().await.unwrap().specs > 0 {
             tokio::task::yield_now().await;
         }
         kit.journal.take();

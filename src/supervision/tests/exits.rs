@@ -46,7 +46,7 @@ async fn x01_panic_error_kill_and_abort_are_told_apart() {
             let (actor, task) = ractor::Actor::spawn_linked(None, Bare, (), parent).await.unwrap();
             task_sender.send(task).unwrap();
             let handle = ActorHandle { cell: actor.get_cell(), life: ctx.life.clone(), body: Arc::new(Bare) };
-            Ok(Started::Actor(ActorRun { handle }))
+            Ok(Started::Actor(ActorRun { handle, info: None }))
         })
     });
     let spec = root(Strategy::OneForOne).children([panics, fails, killed, aborted]);

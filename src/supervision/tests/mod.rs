@@ -5,6 +5,7 @@ mod addresses;
 mod dynamic;
 mod exits;
 mod kit;
+mod operate;
 mod reports;
 mod requests;
 mod restarts;

@@ -18,14 +18,14 @@ async fn s23_start_terminate_restart_delete() {
     assert_eq!((started.path().as_str(), started.state()), ("/x", NodeState::Running));
     assert_eq!(handle.start_child(child.clone()).await.unwrap_err(), StartChildError::AlreadyStarted);
     let counts = ChildCounts { specs: 1, active: 1, supervisors: 0, workers: 1 };
-    assert_eq!(handle.count().await.unwrap(), counts);
+    assert_eq!(handle.count_children().await.unwrap(), counts);
     assert_eq!(handle.restart_child("x").await.unwrap_err(), ChildError::Running);
     assert_eq!(handle.delete_child("x").await, Err(ChildError::Running));
 
     assert_eq!(handle.terminate_child("x").await, Ok(()));
     assert_eq!(started.ended().await, ExitReason::Shutdown);
     assert_eq!(handle.terminate_child("x").await, Ok(()));
-    assert_eq!(handle.count().await.unwrap(), ChildCounts { active: 0, ..counts });
+    assert_eq!(handle.count_children().await.unwrap(), ChildCounts { active: 0, ..counts });
     assert_eq!(handle.start_child(child.clone()).await.unwrap_err(), StartChildError::AlreadyPresent);
     assert_eq!(handle.restart_child("x").await.unwrap().unwrap().incarnation(), Incarnation(2));
 
@@ -35,7 +35,7 @@ async fn s23_start_terminate_restart_delete() {
     assert!(kit.system.snapshot().find("/x").is_none());
 
     running.stop().await;
-    assert_eq!(handle.count().await, Err(ChildError::NoProc));
+    assert_eq!(handle.count_children().await, Err(ChildError::NoProc));
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,7 +46,7 @@ async fn s11_start_child_returns_the_error_and_records_nothing() {
     let (child, _) = scripted(Script { failing: Arc::new(AtomicUsize::new(1)), ..kit.script("x") });
     let error = handle.start_child(child.clone()).await.unwrap_err();
     assert_eq!(error.to_string(), "the child did not start: init fails");
-    assert_eq!(handle.count().await.unwrap(), ChildCounts::default());
+    assert_eq!(handle.count_children().await.unwrap(), ChildCounts::default());
     assert!(handle.start_child(child).await.is_ok());
 }
 
@@ -58,7 +58,7 @@ async fn s03_a_child_that_ignores_its_start_stays_known() {
     let ignoring = ChildSpec::new("x", |_| Box::pin(async { Ok(Started::Ignore) }));
     assert_eq!(handle.start_child(ignoring.clone()).await.unwrap_err(), StartChildError::Ignored);
     let counts = ChildCounts { specs: 1, active: 0, supervisors: 0, workers: 1 };
-    assert_eq!(handle.count().await.unwrap(), counts);
+    assert_eq!(handle.count_children().await.unwrap(), counts);
     let temporary = handle.start_child(ignoring.restart(Restart::Temporary)).await;
     assert_eq!(temporary.unwrap_err(), StartChildError::AlreadyPresent);
     handle.delete_child("x").await.unwrap();
@@ -79,7 +79,7 @@ async fn s80_the_supervisor_serves_requests_during_a_failing_restart_loop() {
     assert_eq!(handle.start_child(child).await.unwrap_err(), StartChildError::AlreadyPresent);
     assert_eq!(handle.restart_child("x").await.unwrap_err(), ChildError::Restarting);
     assert_eq!(handle.delete_child("x").await, Err(ChildError::Restarting));
-    assert_eq!(handle.count().await.unwrap().active, 0);
+    assert_eq!(handle.count_children().await.unwrap().active, 0);
     assert_eq!(handle.terminate_child("x").await, Ok(()));
     assert_eq!(kit.node("/x").state, NodeState::Stopped);
     assert_eq!(within(running.stop()).await, ExitReason::Shutdown);

@@ -20,7 +20,7 @@ async fn s56_tree() {
     let spec = root(Strategy::OneForAll).child(kit.worker("first").0).child(sub.into_child());
     let _running = kit.start(spec).await;
     dynamic.start_child(kit.worker("job").0).await.unwrap();
-    assert_eq!(handle.count().await.unwrap(), ChildCounts { specs: 3, active: 3, supervisors: 1, workers: 2 });
+    assert_eq!(handle.count_children().await.unwrap(), ChildCounts { specs: 3, active: 3, supervisors: 1, workers: 2 });
     assert_eq!(kit.system.snapshot().count(), 7);
 
     // A leaf's restart is local.
@@ -44,7 +44,7 @@ async fn s56_tree() {
     assert_eq!(kit.node("/sub").last_exit.unwrap().reason, "shutdown");
     assert_eq!(kit.node("/sub/transient").state, NodeState::Running);
     assert!(kit.node("/sub/jobs").children.is_empty());
-    assert_eq!(handle.count().await.unwrap().active, 3);
+    assert_eq!(handle.count_children().await.unwrap().active, 3);
 }
 
 #[tokio::test(start_paused = true)]
