@@ -100,10 +100,7 @@ impl PartitionSupervisorSpec {
 
     /// Checks everything that can be wrong with it; starting it does the same.
     pub fn validate(&self) -> Result<(), SpecError> {
-        if !(1..=CHILDREN_MAX).contains(&self.partitions) {
-            return Err(SpecError::Partitions(self.partitions));
-        }
-        self.group().validate()
+        self.group()?.validate()
     }
 
     /// As a child of a static supervisor, reached through `handle`: permanent, stopped without a time limit.
@@ -112,8 +109,7 @@ impl PartitionSupervisorSpec {
         let child = ChildSpec::new(id, move |ctx| {
             let (spec, handle) = (self.clone(), handle.clone());
             Box::pin(async move {
-                spec.validate()?;
-                let group = spec.group().handle(&handle.supervisor);
+                let group = spec.group()?.partitions(&handle);
                 let started: Result<Started, StartError> = supervisor_actor::start_child(ctx, Arc::new(group)).await;
                 if started.is_ok() {
                     handle.sizes.initial.store(spec.partitions, Ordering::Relaxed);
@@ -125,9 +121,12 @@ impl PartitionSupervisorSpec {
         child.supervising(NodeKind::PartitionSupervisor)
     }
 
-    fn group(&self) -> SupervisorSpec {
+    fn group(&self) -> Result<SupervisorSpec, SpecError> {
+        if !(1..=CHILDREN_MAX).contains(&self.partitions) {
+            return Err(SpecError::Partitions(self.partitions));
+        }
         let children = (0..self.partitions).map(|number| (self.child)(number).with_id(name(number)));
-        SupervisorSpec::new(self.id.clone(), Strategy::OneForOne).intensity(self.intensity).children(children)
+        Ok(SupervisorSpec::new(self.id.clone(), Strategy::OneForOne).intensity(self.intensity).children(children))
     }
 }
 

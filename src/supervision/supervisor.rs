@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::child::ChildSpec;
 use super::core::{AutoShutdown, ChildId, Intensity, SpecError, Strategy, validate_group};
+use super::partition::PartitionHandle;
 use super::supervisor_actor;
 use super::supervisor_handle::SupervisorHandle;
 use super::tree::NodeKind;
@@ -17,6 +18,8 @@ pub struct SupervisorSpec {
     pub(super) auto_shutdown: AutoShutdown,
     pub(super) children: Vec<ChildSpec>,
     pub(super) handle: Option<SupervisorHandle>,
+    /// What a name of it leads to, when its children are partitions.
+    pub(super) partitions: Option<PartitionHandle>,
 }
 
 impl SupervisorSpec {
@@ -29,6 +32,7 @@ impl SupervisorSpec {
             auto_shutdown: AutoShutdown::Never,
             children: Vec::new(),
             handle: None,
+            partitions: None,
         }
     }
 
@@ -65,6 +69,12 @@ impl SupervisorSpec {
     pub fn handle(mut self, handle: &SupervisorHandle) -> Self {
         self.handle = Some(handle.clone());
         self
+    }
+
+    /// Makes it the supervisor of partitions that `handle` reaches.
+    pub(super) fn partitions(mut self, handle: &PartitionHandle) -> Self {
+        self.partitions = Some(handle.clone());
+        self.handle(handle.supervisor())
     }
 
     /// Checks everything that can be wrong with it; starting it does the same. Supervisors among the children check

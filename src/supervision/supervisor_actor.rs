@@ -114,7 +114,10 @@ impl ractor::Actor for SupervisorActor {
         probe.attach(self.body.life.attached(cell.clone()), "Supervisor", None);
         let handle = &self.body.handle;
         probe.supervises(Some(spec.strategy), spec.intensity, Overseer::Static(handle.clone()));
-        self.body.life.register(system.registry(), handle.clone())?;
+        match &spec.partitions {
+            Some(partitions) => self.body.life.register(system.registry(), partitions.clone())?,
+            None => self.body.life.register(system.registry(), handle.clone())?,
+        }
         let mut tree = Tree::new(system, myself, probe, &spec);
         match tree.drive(Event::Boot).await {
             Outcome::Continue => {

@@ -1,7 +1,6 @@
 //! A worker that does what it is told, a journal of what happened, and waiting for conditions.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,10 +25,6 @@ impl Journal {
 
     pub(super) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
-    }
-
-    pub(super) fn count(&self, line: &str) -> usize {
-        self.0.lock().unwrap().iter().filter(|noted| *noted == line).count()
     }
 
     /// Waits for so many lines and takes them.
@@ -63,8 +58,6 @@ pub(super) enum Do {
     Fail,
     Stop(ExitReason),
     Sleep(Duration),
-    /// Hogs the thread until released: no await point.
-    Hog(Arc<AtomicBool>),
     Later(Duration),
     Ping(Reply<u64>),
     Keep(Reply<u64>),
@@ -76,13 +69,7 @@ pub(super) enum Do {
 pub(super) struct Script {
     pub(super) name: String,
     pub(super) journal: Journal,
-    /// So many starts fail.
-    pub(super) failing: Arc<AtomicUsize>,
-    /// So many starts panic.
-    pub(super) panicking: Arc<AtomicUsize>,
-    pub(super) init_takes: Duration,
     pub(super) stop_takes: Duration,
-    pub(super) stop_panics: bool,
     pub(super) notes_drop: bool,
 }
 
@@ -103,21 +90,12 @@ async fn pause(span: Duration) {
     }
 }
 
-fn take_one(counter: &AtomicUsize) -> bool {
-    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
-}
-
 impl Actor for Worker {
     type Msg = Do;
     type Args = Script;
 
     async fn init(_: &Ctx<Do>, script: Script) -> Result<Self, ActorError> {
         script.journal.note(format!("start {}", script.name));
-        pause(script.init_takes).await;
-        if take_one(&script.failing) {
-            return Err(ActorError::msg("init fails"));
-        }
-        assert!(!take_one(&script.panicking), "init panics");
         Ok(Self { script, kept: Vec::new(), timers: Vec::new() })
     }
 
@@ -127,11 +105,6 @@ impl Actor for Worker {
             Do::Fail => return Err(ToldToFail(std::io::Error::other("because")).into()),
             Do::Stop(reason) => return Ok(Flow::Stop(reason)),
             Do::Sleep(span) => tokio::time::sleep(span).await,
-            Do::Hog(released) => {
-                while !released.load(Ordering::SeqCst) {
-                    std::thread::sleep(ms(1));
-                }
-            }
             Do::Later(span) => self.timers.push(ctx.send_after(span, Do::Note("later"))),
             Do::Ping(reply) => reply.send(ctx.incarnation().0),
             Do::Keep(reply) => self.kept.push(reply),
@@ -143,7 +116,6 @@ impl Actor for Worker {
     async fn stopped(&mut self, _: &Ctx<Do>, reason: &ExitReason) {
         self.script.journal.note(format!("stop {}", self.script.name));
         pause(self.script.stop_takes).await;
-        assert!(!self.script.stop_panics, "stopped panics");
         if *reason != ExitReason::Shutdown {
             self.script.journal.note(format!("{} was {}", self.script.name, reason));
         }

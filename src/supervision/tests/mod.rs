@@ -1,5 +1,5 @@
-//! Tests of the adapter. Most run on one thread under tokio's paused clock; those about code that hogs its thread run
-//! on real ones. Names begin with the row of OTP's (S), Elixir's (D) or our own (X) list they follow.
+//! Tests of the adapter beyond OTP's own suite, which `tests/otp` follows through the public interface. Those whose
+//! names begin with a row of it need what is not public. Most run on one thread under tokio's paused clock.
 
 mod addresses;
 mod dynamic;
@@ -7,10 +7,7 @@ mod exits;
 mod kit;
 mod operate;
 mod reports;
-mod requests;
 mod restarts;
 mod snapshots;
 mod stops;
 mod stress;
-mod trees;
-mod zombies;
