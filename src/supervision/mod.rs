@@ -69,4 +69,4 @@ pub use report::{EVENTS_MAX, EventLevel, SupervisionEvent, SupervisionEventKind}
 pub use supervisor::SupervisorSpec;
 pub use supervisor_handle::{SpecDiff, SupervisorHandle};
 pub use system::{Running, System};
-pub use tree::{LastExit, MailboxNode, NodeKind, NodeState, TreeNode};
+pub use tree::{LastExit, MailboxNode, NodeKind, NodeState, TREE_CHILDREN_MAX, TreeNode};

@@ -9,10 +9,13 @@ use tokio::time::Instant;
 
 use super::core::{Restart, Strategy};
 use super::lock::lock;
-use super::probe::{Probe, Supervising, millis};
+use super::probe::{Facts, Probe, Supervising, millis};
 
-/// One node of the tree at one moment, with everything below it. Times in milliseconds are measured on the monotonic
-/// clock, `started_at` and `at` on the wall clock.
+/// Most children of one node that a snapshot shows; the others are only counted.
+pub const TREE_CHILDREN_MAX: usize = 1_000;
+
+/// One node of the tree at one moment, with what is below it: at most [`TREE_CHILDREN_MAX`] children a node. Times in
+/// milliseconds are measured on the monotonic clock, `started_at` and `at` on the wall clock.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct TreeNode {
     /// Id among its siblings.
@@ -55,7 +58,13 @@ pub struct TreeNode {
     pub busy_ms: Option<u64>,
     /// Labels of its spec and of its probe.
     pub labels: BTreeMap<String, String>,
-    /// Children in start order.
+    /// How many children there are, those included that are not shown.
+    #[serde(default)]
+    pub children_total: usize,
+    /// How many children are in each state, those included that are not shown.
+    #[serde(default)]
+    pub children_by_state: BTreeMap<NodeState, usize>,
+    /// The first children in start order, at most [`TREE_CHILDREN_MAX`].
     pub children: Vec<TreeNode>,
 }
 
@@ -100,7 +109,7 @@ pub enum NodeKind {
 }
 
 /// What a node is doing.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
     /// Its start is under way.
@@ -128,14 +137,14 @@ impl TreeNode {
         self.children.iter().find_map(|child| child.find(path))
     }
 
-    /// How many nodes there are, this one included.
+    /// How many nodes are shown, this one included.
     pub fn count(&self) -> usize {
         1 + self.children.iter().map(Self::count).sum::<usize>()
     }
 }
 
 impl Probe {
-    /// This node and everything below it, now.
+    /// This node and what is below it, now; of more than [`TREE_CHILDREN_MAX`] children the first ones.
     pub fn snapshot(&self) -> TreeNode {
         self.snapshot_at(Instant::now())
     }
@@ -153,13 +162,12 @@ impl Probe {
             u32::try_from(recent.count()).unwrap_or(u32::MAX)
         };
         let mailbox = facts.mailbox.as_ref().map(|mailbox| mailbox.stats());
-        let suspended = mailbox.as_ref().is_some_and(|stats| stats.suspended);
         let mut node = TreeNode {
             id: self.id.to_string(),
             path: self.path.to_string(),
             kind: self.kind,
             actor: facts.actor.to_owned(),
-            state: if suspended && facts.state == NodeState::Running { NodeState::Suspended } else { facts.state },
+            state: facts.shown_state(),
             strategy: supervising.and_then(|supervising| supervising.strategy),
             restart: facts.given.rules.restart,
             incarnation: facts.incarnation.0,
@@ -185,11 +193,28 @@ impl Probe {
             current_message: busy.map(|(kind, _)| kind.to_owned()),
             busy_ms: busy.map(|(_, since)| millis(now.saturating_duration_since(since))),
             labels,
+            children_total: 0,
+            children_by_state: BTreeMap::new(),
             children: Vec::new(),
         };
         drop(facts);
-        node.children = self.children().iter().map(|child| child.snapshot_at(now)).collect();
+        let children = self.children();
+        node.children_total = children.len();
+        node.children = children.iter().take(TREE_CHILDREN_MAX).map(|child| child.snapshot_at(now)).collect();
+        let shown = node.children.iter().map(|child| child.state);
+        let others = children.iter().skip(TREE_CHILDREN_MAX).map(|child| lock(&child.facts).shown_state());
+        for state in shown.chain(others) {
+            *node.children_by_state.entry(state).or_default() += 1;
+        }
         node
+    }
+}
+
+impl Facts {
+    /// What it is doing, as the tree says it.
+    fn shown_state(&self) -> NodeState {
+        let suspended = self.mailbox.as_ref().is_some_and(|mailbox| mailbox.stats().suspended);
+        if suspended && self.state == NodeState::Running { NodeState::Suspended } else { self.state }
     }
 }
 

@@ -86,3 +86,23 @@ async fn a_system_that_runs_nothing_shows_a_stopped_root() {
     assert_eq!((tree.id.as_str(), tree.path.as_str(), tree.state), ("node-1", "/", NodeState::Stopped));
     assert!(tree.children.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_very_many_children_the_first_are_shown_and_all_are_counted_and_found() {
+    let kit = Kit::new();
+    let dynamic = DynamicHandle::new();
+    let more = 5;
+    let jobs = DynamicSupervisorSpec::new("jobs", TREE_CHILDREN_MAX + more).into_child(&dynamic);
+    let _running = kit.start(root(Strategy::OneForOne).child(jobs)).await;
+    for job in 0..TREE_CHILDREN_MAX + more {
+        dynamic.start_child(kit.worker(&job.to_string()).0).await.unwrap();
+    }
+    let node = kit.node("/jobs");
+    assert_eq!((node.children.len(), node.children_total), (TREE_CHILDREN_MAX, TREE_CHILDREN_MAX + more));
+    assert_eq!(
+        node.children_by_state.into_iter().collect::<Vec<_>>(),
+        [(NodeState::Running, TREE_CHILDREN_MAX + more)]
+    );
+    let last = format!("/jobs/{}", TREE_CHILDREN_MAX + more - 1);
+    assert_eq!(kit.system.describe(&last).unwrap().node.path, last);
+}
