@@ -36,3 +36,7 @@ pub(super) const JOB_OPEN: &str = "E0824";
 pub(super) const NOBODY_ONLINE: &str = "E0825";
 /// An instance's answer cannot be read.
 pub(super) const STRANGE_ANSWER: &str = "E0826";
+/// An order would need to name its instance.
+pub(super) const SEVERAL_ONLINE: &str = "E0827";
+/// Neither a path nor a command of `tree`.
+pub(super) const NO_TREE_COMMAND: &str = "E0828";

@@ -75,9 +75,25 @@ impl Failure {
         self
     }
 
+    /// Several failures as one, with exit code and hint of the first.
+    pub(super) fn all(failures: Vec<Self>) -> Option<Self> {
+        failures.into_iter().reduce(|mut all, next| {
+            let messages = [all.message.take(), next.message].into_iter().flatten().collect::<Vec<_>>();
+            all.message = Some(messages.join("\n"));
+            all
+        })
+    }
+
     /// A failure from any error of the crate.
     pub(super) fn coded(exit: Exit, error: &(impl Coded + ?Sized)) -> Self {
         Self { exit, message: Some(format!("error[{}]: {error}", error.code())), hint: error.hint() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message.as_deref().unwrap_or_default())?;
+        self.hint.iter().try_for_each(|hint| write!(f, "\ntry: {hint}"))
     }
 }
 
@@ -137,7 +153,7 @@ fn of_instance(error: &InstanceError) -> Exit {
     match error {
         InstanceError::BadId(_) => Exit::Usage,
         InstanceError::InUse { .. } | InstanceError::NotOnline { .. } => Exit::Conflict,
-        InstanceError::NoAnswer { .. } => Exit::TimedOut,
+        InstanceError::NoAnswer { .. } | InstanceError::Unfinished { .. } => Exit::TimedOut,
         InstanceError::Db(error) => of_database(error),
     }
 }

@@ -3,7 +3,7 @@
 //! A closed pipe (`singularity job list | head`) ends the output quietly. Money, durations and times have one form
 //! each.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -40,25 +40,56 @@ fn to_json(value: &impl Serialize) -> Result<String, Failure> {
 /// # Errors
 /// The value cannot be written as JSON.
 pub(super) fn document(schema: &'static str, body: &impl Serialize) -> Result<(), Failure> {
+    line(document_text(schema, body)?);
+    Ok(())
+}
+
+/// The line of [`document`].
+///
+/// # Errors
+/// The value cannot be written as JSON.
+pub(super) fn document_text(schema: &'static str, body: &impl Serialize) -> Result<String, Failure> {
     #[derive(Serialize)]
     struct Document<'a, T> {
         schema: &'static str,
         #[serde(flatten)]
         body: &'a T,
     }
-    json(&Document { schema, body })
+    to_json(&Document { schema, body })
 }
 
 /// Prints names and values, one pair a line; the values begin in one column, and so do their further lines.
 pub(super) fn pairs(pairs: &[(String, String)]) {
+    pair_lines(pairs).iter().for_each(line);
+}
+
+/// The lines of [`pairs`].
+pub(super) fn pair_lines(pairs: &[(String, String)]) -> Vec<String> {
     let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    let mut texts = Vec::with_capacity(pairs.len());
     for (name, value) in pairs {
         let mut lines = value.lines();
-        line(format!("{name:width$}  {}", lines.next().unwrap_or_default()).trim_end());
-        for more in lines {
-            line(format!("{:width$}  {more}", "").trim_end());
-        }
+        texts.push(format!("{name:width$}  {}", lines.next().unwrap_or_default()).trim_end().to_owned());
+        texts.extend(lines.map(|more| format!("{:width$}  {more}", "").trim_end().to_owned()));
     }
+    texts
+}
+
+/// Whether the data goes to a terminal.
+pub(super) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Prints a text of any number of lines; tells whether anybody still reads.
+pub(super) fn is_read(text: &str) -> bool {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_ok()
+}
+
+/// As [`is_read`], on a terminal in place of what was there.
+pub(super) fn repaint(text: &str) -> bool {
+    // Clear, then the cursor to the first line.
+    if is_terminal() { is_read(&format!("\x1b[2J\x1b[H{text}")) } else { is_read(text) }
 }
 
 /// Prints a table with a head line; numbers and all else are given as text.

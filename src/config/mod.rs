@@ -29,6 +29,7 @@ pub use period::Period;
 pub use print::{Entry, entries, print};
 pub use problem::{ConfigErrors, Excerpt, Fault, Problem};
 pub use secret::SecretRef;
+pub(crate) use suggest::nearest;
 
 /// Whether `text` may be the id of an instance: 1 to 63 visible ASCII characters, as `INSTANCE_ID` and `--instance-id`
 /// must be too.

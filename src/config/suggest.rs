@@ -5,7 +5,7 @@ const WORD_CHARS_MAX: usize = 64;
 
 /// The candidate with the smallest edit distance to `word`, if it is at most a third of the word's length (always at
 /// least one). Case does not count, and `-` and a space are the underscore they were meant to be.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     if length > WORD_CHARS_MAX {
         return None;

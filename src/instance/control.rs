@@ -1,41 +1,93 @@
-//! Questions to a live instance, through the database: no port is needed, and they work from wherever the database is
-//! reached.
+//! Answers questions and carries out orders that come through the database: no port is needed, and they work from
+//! wherever the database is reached.
 //!
-//! A client inserts a row into `control_requests` and sends a notice; the instance writes the answer into the row and
-//! sends a notice back. Rows stay for an hour, as a record of who asked what.
+//! A client inserts a row into `control_requests` and sends a notice (`ask.rs`); the instance takes the row, writes the
+//! answer into it and sends a notice back. A row is taken once: an order is not carried out again when the actor is
+//! restarted in the middle of it. Rows stay for an hour, as a record of who asked what.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::error::InstanceError;
+use crate::error::Coded;
 use crate::postgres::{Database, DbError};
-use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
+use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, ExitReason, Flow, Timer};
 
 /// Channel of both notices, before the schema's prefix is put to it.
 pub const CONTROL_CHANNEL: &str = "control";
-/// Questions answered at a time.
-const REQUESTS_MAX: i64 = 20;
+/// Requests answered at a time; the others wait in the table.
+const REQUESTS_MAX: usize = 20;
 /// Mailbox of the control actor; notices are merged.
 const CONTROL_MAILBOX_MAX: usize = 16;
 /// Look at the table behind the notices, which can be lost.
 const POLL: Duration = Duration::from_secs(1);
-/// How often a client looks for its answer.
-const CLIENT_POLL: Duration = Duration::from_millis(50);
 /// Looks between two clean-ups of old rows.
 const CLEAN_EVERY_POLLS: u32 = 600;
 
-/// Answers questions: action and body in, answer out.
-pub type Answer = Arc<dyn Fn(&str, &Value) -> Value + Send + Sync>;
+/// What somebody asks of this instance.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is asked for, for example `tree`.
+    pub action: String,
+    /// With what; not checked yet.
+    pub body: Value,
+    /// Who asks.
+    pub by: String,
+}
+
+/// Why a request is not answered as it was meant; part of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What kind of refusal it is.
+    pub kind: RefusalKind,
+    /// Stable code.
+    pub code: String,
+    /// What is wrong.
+    pub text: String,
+    /// What to try.
+    pub hint: Option<String>,
+}
+
+/// Kinds of refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// The request cannot be understood; nothing was done.
+    Invalid,
+    /// What it is about is not there; nothing was done.
+    NotFound,
+    /// It took too long, and may still be done.
+    TimedOut,
+    /// It was begun and failed.
+    Failed,
+    /// Not in the present state; nothing was done.
+    #[serde(other)]
+    Refused,
+}
+
+impl Refusal {
+    /// A refusal for this error.
+    pub fn new(kind: RefusalKind, error: &impl Coded) -> Self {
+        Self { kind, code: error.code().to_owned(), text: error.to_string(), hint: error.hint() }
+    }
+}
+
+/// Answers requests. Runs beside the actor, so it may take long; at most 20 run at a time.
+pub type Answer = Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Value, Refusal>> + Send + Sync>;
 
 /// The actor.
 pub struct Control {
     db: Database,
     instance_id: Arc<str>,
     answer: Answer,
+    /// Requests that are being answered; they end with the actor.
+    answering: JoinSet<()>,
     timer: Timer,
     polls: u32,
 }
@@ -49,7 +101,7 @@ impl fmt::Debug for Control {
 /// What the control actor is told.
 #[derive(Debug)]
 pub enum ControlMsg {
-    /// A notice arrived, or one may have been lost.
+    /// A notice arrived, or one may have been lost, or a request was answered.
     Look,
     /// The poll is due.
     Poll,
@@ -68,29 +120,38 @@ impl Control {
         })
     }
 
-    async fn answer_all(&self) -> Result<(), DbError> {
-        let requests = sqlx::query!(
-            "SELECT id, action, body FROM control_requests
-             WHERE instance_id = $1 AND answered_at IS NULL AND requested_at > now() - interval '1 minute'
-             ORDER BY requested_at LIMIT $2",
+    /// Takes as many requests as may be answered now.
+    async fn take(&mut self, ctx: &Ctx<ControlMsg>) -> Result<(), DbError> {
+        while self.answering.try_join_next().is_some() {}
+        let free = REQUESTS_MAX.saturating_sub(self.answering.len());
+        if free == 0 {
+            return Ok(());
+        }
+        let taken = sqlx::query!(
+            "UPDATE control_requests SET taken_at = clock_timestamp() WHERE id IN (
+               SELECT id FROM control_requests
+               WHERE instance_id = $1 AND taken_at IS NULL AND answered_at IS NULL
+                 AND requested_at > now() - interval '1 minute'
+               ORDER BY requested_at LIMIT $2 FOR UPDATE SKIP LOCKED
+             )
+             RETURNING id, action, body, requested_by",
             &*self.instance_id,
-            REQUESTS_MAX,
+            i64::try_from(free).unwrap_or(i64::MAX),
         )
         .fetch_all(&self.db)
         .await?;
-        for request in requests {
-            let answer = (self.answer)(&request.action, &request.body);
-            sqlx::query!(
-                "WITH answered AS (
-                   UPDATE control_requests SET answer = $2, answered_at = now() WHERE id = $1 AND answered_at IS NULL RETURNING id
-                 )
-                 SELECT pg_notify($3, json_build_object('answered', id)::text) FROM answered",
-                request.id,
-                answer,
-                self.db.channel(CONTROL_CHANNEL),
-            )
-            .fetch_optional(&self.db)
-            .await?;
+        for row in taken {
+            let request = Request { action: row.action, body: row.body, by: row.requested_by };
+            let (answer, db, address) = ((self.answer)(request), self.db.clone(), ctx.address().clone());
+            self.answering.spawn(async move {
+                let answer = answer.await.unwrap_or_else(|refusal| json!({ "error": refusal }));
+                if let Err(error) = store(&db, row.id, &answer).await {
+                    // Nothing to repeat: whoever asked sees that no answer came, and may ask again.
+                    tracing::warn!(target: "instance", %error, "an answer was not stored");
+                }
+                // More may wait. Refused only when a look is due anyway.
+                drop(address.cast(ControlMsg::Look));
+            });
         }
         Ok(())
     }
@@ -103,29 +164,53 @@ impl Control {
     }
 }
 
+async fn store(db: &Database, id: Uuid, answer: &Value) -> Result<(), DbError> {
+    sqlx::query!(
+        "WITH answered AS (
+           UPDATE control_requests SET answer = $2, answered_at = now() WHERE id = $1 AND answered_at IS NULL RETURNING id
+         )
+         SELECT pg_notify($3, json_build_object('answered', id)::text) FROM answered",
+        id,
+        answer,
+        db.channel(CONTROL_CHANNEL),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(())
+}
+
 impl Actor for Control {
     type Msg = ControlMsg;
     type Args = (Database, Arc<str>, Answer);
 
     async fn init(ctx: &Ctx<ControlMsg>, (db, instance_id, answer): Self::Args) -> Result<Self, ActorError> {
-        Ok(Self { db, instance_id, answer, timer: ctx.send_after(POLL, ControlMsg::Poll), polls: 0 })
+        let timer = ctx.send_after(POLL, ControlMsg::Poll);
+        Ok(Self { db, instance_id, answer, answering: JoinSet::new(), timer, polls: 0 })
     }
 
     async fn handle(&mut self, ctx: &Ctx<ControlMsg>, msg: ControlMsg) -> Result<Flow, ActorError> {
-        if let Err(error) = self.answer_all().await {
+        if let Err(error) = self.take(ctx).await {
             // The registry reports a database that is away; the client sees that no answer came.
-            tracing::debug!(target: "instance", %error, "questions wait");
+            tracing::debug!(target: "instance", %error, "requests wait");
         }
         if matches!(msg, ControlMsg::Poll) {
             self.polls = self.polls.wrapping_add(1);
             if self.polls.is_multiple_of(CLEAN_EVERY_POLLS)
                 && let Err(error) = self.clean().await
             {
-                tracing::debug!(target: "instance", %error, "old questions stay");
+                tracing::debug!(target: "instance", %error, "old requests stay");
             }
             self.timer = ctx.send_after(POLL, ControlMsg::Poll);
         }
         Ok(Flow::Continue)
+    }
+
+    async fn stopped(&mut self, _ctx: &Ctx<ControlMsg>, _reason: &ExitReason) {
+        while self.answering.try_join_next().is_some() {}
+        if !self.answering.is_empty() {
+            let requests = self.answering.len();
+            tracing::warn!(target: "instance", requests, "requests stay unanswered; orders that were given stand");
+        }
     }
 
     fn message_kind(msg: &ControlMsg) -> &'static str {
@@ -133,54 +218,5 @@ impl Actor for Control {
             ControlMsg::Look => "look",
             ControlMsg::Poll => "poll",
         }
-    }
-}
-
-/// Asks `instance_id` and waits for its answer.
-///
-/// Cancel safety: the question stays in the table and may still be answered; asking again is harmless.
-///
-/// # Errors
-/// [`InstanceError::NoAnswer`] after `limit`, [`InstanceError::Db`].
-pub async fn ask(
-    db: &Database,
-    instance_id: &str,
-    action: &str,
-    body: &Value,
-    requested_by: &str,
-    limit: Duration,
-) -> Result<Value, InstanceError> {
-    let id = Uuid::now_v7();
-    sqlx::query!(
-        "WITH asked AS (
-           INSERT INTO control_requests (id, instance_id, action, body, requested_by) VALUES ($1, $2, $3, $4, $5) RETURNING instance_id
-         )
-         SELECT pg_notify($6, json_build_object('instance', instance_id)::text) FROM asked",
-        id,
-        instance_id,
-        action,
-        body,
-        requested_by,
-        db.channel(CONTROL_CHANNEL),
-    )
-    .fetch_one(db)
-    .await?;
-    let answered = async {
-        loop {
-            let answer = sqlx::query_scalar!(
-                "SELECT answer FROM control_requests WHERE id = $1 AND answered_at IS NOT NULL",
-                id
-            )
-            .fetch_optional(db)
-            .await?;
-            if let Some(answer) = answer {
-                return Ok::<_, InstanceError>(answer.unwrap_or(Value::Null));
-            }
-            tokio::time::sleep(CLIENT_POLL).await;
-        }
-    };
-    match tokio::time::timeout(limit, answered).await {
-        Ok(answer) => answer,
-        Err(_) => Err(InstanceError::NoAnswer { instance_id: instance_id.to_owned(), limit_ms: limit.as_millis() }),
     }
 }

@@ -37,6 +37,14 @@ pub enum InstanceError {
         /// How long it was waited for.
         limit_ms: u128,
     },
+    /// The instance took the request and did not answer yet.
+    #[error("instance {instance_id:?} has not finished after {limit_ms} ms; it goes on")]
+    Unfinished {
+        /// The name.
+        instance_id: String,
+        /// How long it was waited for.
+        limit_ms: u128,
+    },
     /// The database said no, or nothing.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -65,6 +73,7 @@ impl Coded for InstanceError {
             Self::InUse { .. } => "E0702",
             Self::NotOnline { .. } => "E0703",
             Self::NoAnswer { .. } => Self::NO_ANSWER,
+            Self::Unfinished { .. } => "E0705",
             Self::Db(error) => error.code(),
         }
     }
@@ -77,6 +86,7 @@ impl Coded for InstanceError {
             }
             Self::NotOnline { .. } => Some("see `singularity instance list`".into()),
             Self::NoAnswer { .. } => Some("see `singularity instance list` for its last heartbeat, and its log".into()),
+            Self::Unfinished { .. } => Some("see `singularity tree` for what it does now, and `tree events`".into()),
             Self::Db(error) => error.hint(),
         }
     }

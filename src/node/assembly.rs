@@ -8,11 +8,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
+use super::answers::answers;
 use super::error::NodeError;
 use super::notices::{Notices, NoticesArgs};
+use super::shutdown::HISTORY_LIMIT;
 use super::storage::{Guardian, Storage};
 use crate::config::Config;
-use crate::instance::{Beat, Control, Identity, Lease, Presence, Registry, RegistryArgs};
+use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registry, RegistryArgs};
 use crate::llm::Gateway;
 use crate::postgres::migrate;
 use crate::queue::{
@@ -25,6 +27,15 @@ use crate::workflow::{Store, WorkflowWorker, llm_request};
 /// Executors of one queue: its largest limit, and as many that have reported and are about to end. The limit itself is
 /// kept by the queue's slots, so that it can change while jobs run.
 const EXECUTORS_MAX: usize = 20_000;
+
+// Why operators may neither terminate nor suspend these.
+const PROTECTS_REGISTRY: &str =
+    "its heartbeat keeps this instance's jobs its own; without it others take them over. Stop the node instead";
+const PROTECTS_HISTORY: &str = "it keeps the record of what operators do";
+const PROTECTS_CONTROL: &str = "it carries out these requests, so nobody could undo this one";
+const PROTECTS_COMPLETER: &str = "without it no result of a job is stored. Pause the queues instead";
+const PROTECTS_EXECUTORS: &str =
+    "its producer hands jobs to it, which would be claimed and could not run. Pause the queue instead";
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -72,6 +83,7 @@ pub struct Node {
     pub(super) queues: Queues,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) running: Running,
+    pub(super) history: History,
     system: System,
 }
 
@@ -115,6 +127,7 @@ impl Node {
             Queues::new(config.queues.iter().map(|(name, queue)| QueueState::new(name, queue.limit, queue.paused)));
         let draining = Arc::new(AtomicBool::new(false));
         let system = System::new(&identity.instance_id);
+        let history = History::new(db.clone(), Arc::clone(&identity), &system);
         let parts = Parts {
             config: Arc::clone(&config),
             identity: Arc::clone(&identity),
@@ -127,10 +140,17 @@ impl Node {
             workers,
             runtime: JobRuntime::new(options.job_runtime),
             completions: Completions::default(),
+            history: history.clone(),
             system: system.clone(),
         };
-        let running = system.start(parts.tree()).await?;
-        Ok(Self { identity, config, storage, engine, presence, queues, draining, running, system })
+        let running = match system.start(parts.tree()).await {
+            Ok(running) => running,
+            Err(error) => {
+                history.finish(HISTORY_LIMIT).await;
+                return Err(error.into());
+            }
+        };
+        Ok(Self { identity, config, storage, engine, presence, queues, draining, running, history, system })
     }
 
     /// Its instance id.
@@ -177,6 +197,7 @@ struct Parts {
     workers: Workers,
     runtime: JobRuntime,
     completions: Completions,
+    history: History,
     system: System,
 }
 
@@ -192,16 +213,12 @@ impl Parts {
             instance_id: Arc::clone(&instance_id),
             control: control.clone(),
         };
-        let system = self.system.clone();
-        let answer = Arc::new(move |action: &str, _body: &Value| match action {
-            "tree" => {
-                serde_json::to_value(system.snapshot()).unwrap_or_else(|error| json!({ "error": error.to_string() }))
-            }
-            other => json!({ "error": format!("this version knows no action {other:?}") }),
-        });
+        let control_child =
+            Control::child(self.storage.db().clone(), Arc::clone(&instance_id), &control, answers(self.system.clone()));
         let instance = SupervisorSpec::new("instance", Strategy::OneForOne)
-            .child(Registry::child(self.registry()))
-            .child(Control::child(self.storage.db().clone(), Arc::clone(&instance_id), &control, answer));
+            .child(Registry::child(self.registry()).protected(PROTECTS_REGISTRY))
+            .child(self.history.child().protected(PROTECTS_HISTORY))
+            .child(control_child.protected(PROTECTS_CONTROL).carries_requests());
         let services = SupervisorSpec::new("services", Strategy::OneForOne)
             .child(Stager::child(StagerArgs {
                 engine: self.engine.clone(),
@@ -219,7 +236,11 @@ impl Parts {
         let mut producers = SupervisorSpec::new("queues", Strategy::OneForOne);
         for queue in self.queues.iter() {
             let handle = DynamicHandle::new();
-            executors = executors.child(DynamicSupervisorSpec::new(queue.name(), EXECUTORS_MAX).into_child(&handle));
+            executors = executors.child(
+                DynamicSupervisorSpec::new(queue.name(), EXECUTORS_MAX)
+                    .into_child(&handle)
+                    .protected(PROTECTS_EXECUTORS),
+            );
             let poll =
                 self.config.queues.get(queue.name()).map_or(Duration::from_secs(1), |queue| queue.poll_interval.get());
             producers = producers.child(Producer::child(ProducerArgs {
@@ -239,7 +260,7 @@ impl Parts {
             .child(SupervisorSpec::new("infra", Strategy::OneForOne).child(Notices::child(notices)).into_child())
             .child(instance.into_child())
             .child(services.into_child())
-            .child(Completer::child(self.engine.clone(), self.completions.clone()))
+            .child(Completer::child(self.engine.clone(), self.completions.clone()).protected(PROTECTS_COMPLETER))
             .child(executors.into_child())
             .child(producers.into_child())
     }

@@ -5,7 +5,7 @@
 //! ```text
 //! singularity             rest_for_one
 //! ├─ infra                one_for_one   notifier
-//! ├─ instance             one_for_one   registry · control
+//! ├─ instance             one_for_one   registry · history · control
 //! ├─ services             one_for_one   stager · lifeline
 //! ├─ completer
 //! ├─ executors            one_for_one   one dynamic supervisor a queue, max_children = limit
@@ -49,6 +49,7 @@
 //! # }
 //! ```
 
+mod answers;
 mod assembly;
 mod error;
 mod notices;

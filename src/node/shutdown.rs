@@ -15,6 +15,9 @@ const GOODBYE_LIMIT: Duration = Duration::from_secs(3);
 /// How long the tree may take to stop in order when the database does not answer, on which its actors wait.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long the last supervision events may take to be written.
+pub(super) const HISTORY_LIMIT: Duration = Duration::from_secs(3);
+
 /// How a shutdown went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
@@ -57,6 +60,8 @@ impl Node {
             if tokio::time::timeout(STOP_LIMIT, self.running.stop()).await.is_err() {
                 self.running.kill().await;
             }
+            // Says in the log what is not kept.
+            self.history.finish(Duration::ZERO).await;
             self.storage.close().await;
             return Drained { handed_back, forced };
         }
@@ -69,6 +74,7 @@ impl Node {
         }
         let left = self.presence.leave(&self.identity);
         report("the instance was not marked offline", tokio::time::timeout(GOODBYE_LIMIT, left).await);
+        self.history.finish(HISTORY_LIMIT).await;
         self.storage.close().await;
         Drained { handed_back, forced }
     }

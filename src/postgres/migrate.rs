@@ -36,10 +36,15 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { version: 1, name: "oban", sql: include_str!("../../migrations/0001_oban.sql") },
     Migration { version: 2, name: "instances", sql: include_str!("../../migrations/0002_instances.sql") },
     Migration { version: 3, name: "workflows", sql: include_str!("../../migrations/0003_workflows.sql") },
+    Migration {
+        version: 4,
+        name: "supervision_events",
+        sql: include_str!("../../migrations/0004_supervision_events.sql"),
+    },
 ];
 
 /// The migration of Oban's tables. Its SQL looks for itself what is missing.

@@ -1,13 +1,15 @@
 //! Who is there: registering, being taken over, going stale, being replaced, and questions from outside.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use singularity::error::Coded;
-use singularity::instance::{Beat, BeatAnswer, Identity, InstanceError, Presence, ask};
+use singularity::instance::{Answer, Beat, BeatAnswer, Control, Identity, InstanceError, Presence, Request, ask};
 use singularity::postgres::Database;
 use singularity::queue::State;
-use singularity::supervision::TreeNode;
+use singularity::supervision::{Strategy, SupervisorSpec, System, TreeNode};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::support::db::TestDb;
@@ -194,7 +196,8 @@ async fn a_live_node_answers_questions_and_nobody_answers_for_another() {
     let job = tree.find(&format!("/executors/default/{id}")).unwrap();
     assert_eq!((job.labels["worker"].as_str(), job.labels["attempt"].as_str()), ("fixture", "1/20"));
     let answer = question(&asker, "one", "explode").await.unwrap();
-    assert!(answer["error"].as_str().unwrap().contains("explode"), "{answer}");
+    assert_eq!(answer["error"]["code"], "E0715", "{answer}");
+    assert!(answer["error"]["text"].as_str().unwrap().contains("explode"), "{answer}");
     let nobody = ask(&asker, "two", "tree", &json!({}), "test", Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(nobody.code(), "E0704");
     let (asked, answered): (i64, i64) = sqlx::query_as("SELECT count(*), count(answered_at) FROM control_requests")
@@ -204,4 +207,33 @@ async fn a_live_node_answers_questions_and_nobody_answers_for_another() {
     assert_eq!((asked, answered), (3, 2), "a record stays");
     fixture.release(id);
     drop(workers(&fixture));
+}
+
+#[tokio::test]
+async fn a_long_answer_holds_up_no_other_and_goes_on_when_its_asker_gives_up() {
+    let (_db, database) = TestDb::migrated().await;
+    let (begun, control) = (Arc::new(Notify::new()), Control::address());
+    let seen = Arc::clone(&begun);
+    let answer: Answer = Arc::new(move |request: Request| {
+        let seen = Arc::clone(&seen);
+        Box::pin(async move {
+            if request.action == "long" {
+                seen.notify_one();
+                std::future::pending::<()>().await;
+            }
+            Ok(json!(request.by))
+        })
+    });
+    let system = System::new("test");
+    let child = Control::child(database.clone(), "one".into(), &control, answer);
+    let running = system.start(SupervisorSpec::new("test", Strategy::OneForOne).child(child)).await.unwrap();
+    let (body, limit) = (json!({}), Duration::from_secs(3));
+    let long = ask(&database, "one", "long", &body, "test", limit);
+    let other = async {
+        begun.notified().await;
+        question(&database, "one", "short").await.unwrap()
+    };
+    let (long, other) = tokio::join!(long, other);
+    assert_eq!((long.unwrap_err().code(), other), ("E0705", json!("test")));
+    running.stop().await;
 }
