@@ -1,8 +1,9 @@
 //! Keeps supervision events of level warning and up in the database, so that a dead instance can be examined.
 //!
-//! Events are taken from the system as they come and wait in a shared list that outlives the actor: a restart, or a
-//! database that is away, delays them. The list is bounded; what does not fit is counted, and the count is kept as an
-//! event of its own. What still waits when the tree is down is written by the node ([`History::flush`]).
+//! Events are taken from the system as they come ([`System::warnings`]) and wait in a shared list that outlives the
+//! actor: a restart, or a database that is away, delays them. The list is bounded; what does not fit is counted, and the
+//! count is kept as an event of its own. What still waits when the tree is down is written by the node
+//! ([`History::finish`]).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -64,7 +65,7 @@ impl History {
         Self(Arc::new(Shared {
             db,
             identity,
-            source: tokio::sync::Mutex::new(system.events()),
+            source: tokio::sync::Mutex::new(system.warnings()),
             waiting: Mutex::default(),
             next_seq: AtomicI64::new(1),
             lost: AtomicU64::new(0),
@@ -202,7 +203,6 @@ impl History {
                     }
                 }
                 Err(RecvError::Lagged(count)) => {
-                    // How many of them were to be kept, nobody knows.
                     self.0.lost.fetch_add(count, Ordering::AcqRel);
                     self.poke();
                 }

@@ -14,7 +14,7 @@ use super::life::{ActorHandle, Life, descendants_gone};
 use super::lock::lock;
 use super::probe::Probe;
 use super::registry::Registry;
-use super::report::{EVENTS_MAX, SupervisionEvent};
+use super::report::{EVENTS_MAX, EventLevel, SupervisionEvent};
 use super::supervisor_actor;
 use super::tree::{NodeState, TreeNode};
 use super::{SupervisorSpec, core::ChildId};
@@ -31,6 +31,7 @@ struct Shared {
     root: Mutex<Arc<Probe>>,
     running: Mutex<Option<ActorHandle>>,
     events: broadcast::Sender<SupervisionEvent>,
+    warnings: broadcast::Sender<SupervisionEvent>,
     registry: Arc<Registry>,
 }
 
@@ -47,9 +48,10 @@ impl System {
     /// A system that runs nothing yet.
     pub fn new(name: &str) -> Self {
         let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (warnings, _) = broadcast::channel(EVENTS_MAX);
         let root = root_probe(&ChildId::from(name));
         let (root, running, registry) = (Mutex::new(root), Mutex::new(None), Arc::default());
-        let shared = Shared { name: name.to_owned(), root, running, events, registry };
+        let shared = Shared { name: name.to_owned(), root, running, events, warnings, registry };
         Self { shared: Arc::new(shared) }
     }
 
@@ -131,16 +133,28 @@ impl System {
         self.shared.events.subscribe()
     }
 
+    /// As [`events`](Self::events), but only what matters: level [`EventLevel::Warning`] and up. However many children
+    /// come and go, such a subscriber is neither woken by them nor loses anything to them.
+    pub fn warnings(&self) -> broadcast::Receiver<SupervisionEvent> {
+        self.shared.warnings.subscribe()
+    }
+
     /// The name given at its making.
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
     pub(super) fn emit(&self, event: impl FnOnce() -> SupervisionEvent) {
-        if self.shared.events.receiver_count() > 0 {
-            // Fails only when the last subscriber just left.
-            self.shared.events.send(event()).ok();
+        let (events, warnings) = (&self.shared.events, &self.shared.warnings);
+        if events.receiver_count() == 0 && warnings.receiver_count() == 0 {
+            return;
         }
+        let event = event();
+        // Sending fails only when the last subscriber just left.
+        if event.level() >= EventLevel::Warning {
+            warnings.send(event.clone()).ok();
+        }
+        events.send(event).ok();
     }
 }
 

@@ -127,6 +127,27 @@ async fn an_instance_that_cannot_prove_that_it_lives_stops_its_jobs_before_other
 }
 
 #[tokio::test]
+async fn what_happens_while_the_database_is_away_is_kept_when_it_is_back() {
+    let outage = Outage::new(|_| {}).await;
+    let Outage { engine, proxy, node, .. } = &outage;
+    proxy.set(Mode::Blackhole);
+    outage.noticed().await;
+    assert!(node.system().kill("/services/stager"));
+    until("events that wait", || async {
+        let tree = node.system().snapshot();
+        tree.find("/instance/history").unwrap().labels.contains_key("waiting").then_some(())
+    })
+    .await;
+    proxy.set(Mode::Pass);
+    let kept = until("the crash", || async {
+        let rows = singularity::instance::events(engine.db(), Some("one"), 10).await.unwrap();
+        (rows.len() == 2).then_some(rows)
+    })
+    .await;
+    assert_eq!((kept[0].event.as_str(), kept[1].event.as_str()), ("exited", "started"));
+}
+
+#[tokio::test]
 async fn a_short_outage_does_not_stop_jobs() {
     let outage = Outage::new(|config| config.instance.stale_after = Period::from_secs(30)).await;
     let id = outage.insert(1, json!({"do": "hold"})).await[0];

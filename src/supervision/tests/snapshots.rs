@@ -106,3 +106,18 @@ async fn of_very_many_children_the_first_are_shown_and_all_are_counted_and_found
     let last = format!("/jobs/{}", TREE_CHILDREN_MAX + more - 1);
     assert_eq!(kit.system.describe(&last).unwrap().node.path, last);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_wants_warnings_hears_of_nothing_else() {
+    let kit = Kit::new();
+    let mut warnings = kit.system.warnings();
+    let (child, address) = kit.worker("x");
+    let running = kit.start(root(Strategy::OneForOne).child(child)).await;
+    address.cast(Do::Panic).unwrap();
+    kit.runs("/x", 2).await;
+    running.stop().await;
+    let (exit, start) = (warnings.try_recv().unwrap(), warnings.try_recv().unwrap());
+    assert!(matches!(exit.kind, SupervisionEventKind::Exited { .. }), "{exit:?}");
+    assert_eq!(start.kind, SupervisionEventKind::Started { restart: true });
+    assert!(warnings.try_recv().is_err(), "starts and orderly ends are no warnings");
+}
