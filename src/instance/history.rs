@@ -1,8 +1,8 @@
 //! Keeps supervision events of level warning and up in the database, so that a dead instance can be examined.
 //!
 //! Events are taken from the system as they come ([`System::warnings`]) and wait in a shared list that outlives the
-//! actor: a restart, or a database that is away, delays them. The list is bounded; what does not fit is counted, and the
-//! count is kept as an event of its own. What still waits when the tree is down is written by the node
+//! actor: a restart, or a database that is away, delays them. The list is bounded; what does not fit is counted, and
+//! the count is kept as an event of its own. What still waits when the tree is down is written by the node
 //! ([`History::finish`]).
 
 use std::collections::VecDeque;

@@ -72,6 +72,9 @@ pub(super) async fn run(operation: Operation, args: OrderArgs, context: &Context
         Operation::Resume => "resumed",
     };
     output::line(format!("{} {did} on instance {}{now}", done.path, done.instance_id));
+    if let Some(job) = job_of(&done.path).filter(|_| operation == Operation::Terminate) {
+        output::note(format!("the job is handed back and runs again; `singularity job cancel {job}` would end it"));
+    }
     let undo = match operation {
         Operation::Terminate if !done.actor.is_null() => "restart",
         Operation::Suspend => "resume",
@@ -89,6 +92,11 @@ fn actor_now(actor: &Value) -> String {
     view.map_or_else(String::new, |view| format!(": {}, incarnation {}", view.state, view.incarnation))
 }
 
+/// The job of an executor, which is named by its id.
+fn job_of(path: &str) -> Option<i64> {
+    path.strip_prefix("/executors/")?.rsplit_once('/')?.1.parse().ok()
+}
+
 /// The instance that is named, or the only one that is there.
 async fn the_one(storage: &Storage, wanted: Option<&str>) -> Result<InstanceRow, Failure> {
     let mut rows = match ask::choose(storage, wanted).await? {
@@ -103,5 +111,17 @@ async fn the_one(storage: &Storage, wanted: Option<&str>) -> Result<InstanceRow,
             let hint = format!("say which one is meant, for example --instance {}", names[0]);
             Err(Failure::new(Exit::Usage, codes::SEVERAL_ONLINE, text).hint(hint))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_executor_is_known_by_its_path() {
+        assert_eq!(job_of("/executors/default/17"), Some(17));
+        assert_eq!(job_of("/executors/default"), None);
+        assert_eq!(job_of("/services/17"), None);
     }
 }

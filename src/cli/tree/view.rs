@@ -136,8 +136,13 @@ fn describe(view: &View, now: DateTime<Utc>) -> String {
     if let Some(exit) = &view.last_exit {
         let reason = output::shortened(&exit.reason, REASON_CHARS_MAX);
         let is_clean = reason == "normal" || reason.starts_with("shutdown");
-        let what = if is_clean { "last end" } else { "last failure" };
-        parts.push(format!("{what} {}: {reason}", output::relative(exit.at, now)));
+        let when = output::relative(exit.at, now);
+        if !is_clean {
+            parts.push(format!("last failure {when}: {reason}"));
+        } else if view.state == "stopped" {
+            // An orderly end before the present life is not worth a word.
+            parts.push(format!("ended {when}: {reason}"));
+        }
     }
     parts.join("  ")
 }
@@ -216,6 +221,22 @@ mod tests {
             "{shown}"
         );
         assert_eq!(node(vec![]), "jobs  (dynamic)  running  children 2000: 1999 running, 1 stopping");
+    }
+
+    #[test]
+    fn an_orderly_end_is_told_while_nothing_runs() {
+        let now = Utc::now();
+        let of = |state: &str| {
+            let last_exit = Some(Exited { reason: "shutdown".into(), at: now - chrono::TimeDelta::seconds(5) });
+            describe(
+                &View { id: "x".into(), kind: "worker".into(), state: state.into(), last_exit, ..View::default() },
+                now,
+            )
+        };
+        assert_eq!(
+            (of("running"), of("stopped")),
+            ("x  running".into(), "x  stopped  ended 5.0s ago: shutdown".into())
+        );
     }
 
     #[test]
