@@ -16,6 +16,8 @@ use crate::supervision::{ChildError, OperateError, Operation, System, TreeNode};
 
 /// Orders carried out at a time: each may take as long as its children take to stop.
 const ORDERS_MAX: usize = 4;
+/// Longest path that is looked for, in bytes.
+const PATH_BYTES_MAX: usize = 4_096;
 
 /// What is wrong with a request.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,8 @@ enum RequestError {
     UnknownAction(String),
     #[error("the request {action} cannot be read: {reason}")]
     BadBody { action: String, reason: String },
+    #[error("the path has {0} bytes; at most {PATH_BYTES_MAX} are allowed")]
+    LongPath(usize),
     #[error("the reason has {0} characters; at most {max} are kept", max = EVENT_TEXT_CHARS_MAX)]
     LongReason(usize),
     #[error("{ORDERS_MAX} orders are being carried out already")]
@@ -37,6 +41,7 @@ impl Coded for RequestError {
         match self {
             Self::UnknownAction(_) => "E0715",
             Self::BadBody { .. } => "E0716",
+            Self::LongPath(_) => "E0720",
             Self::LongReason(_) => "E0717",
             Self::Busy => "E0718",
             Self::Unwritable(_) => "E0719",
@@ -46,6 +51,7 @@ impl Coded for RequestError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownAction(_) | Self::BadBody { .. } => Some("use the program version of that instance".into()),
+            Self::LongPath(_) => Some("see `singularity tree` for the paths of its actors".into()),
             Self::LongReason(_) => Some("write a shorter one".into()),
             Self::Busy => Some("wait until one is done; `singularity tree` shows what stops".into()),
             Self::Unwritable(_) => None,
@@ -56,9 +62,10 @@ impl Coded for RequestError {
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {
         let kind = match &error {
-            RequestError::UnknownAction(_) | RequestError::BadBody { .. } | RequestError::LongReason(_) => {
-                RefusalKind::Invalid
-            }
+            RequestError::UnknownAction(_)
+            | RequestError::BadBody { .. }
+            | RequestError::LongPath(_)
+            | RequestError::LongReason(_) => RefusalKind::Invalid,
             RequestError::Busy => RefusalKind::Refused,
             RequestError::Unwritable(_) => RefusalKind::Failed,
         };
@@ -106,6 +113,7 @@ async fn answer(system: &System, orders: &Semaphore, request: Request) -> Result
         "tree" => Ok(serde_json::to_value(system.snapshot()).map_err(RequestError::from)?),
         "actor" => {
             let ActorBody { path } = body(&request)?;
+            check_path(&path)?;
             let Some(detail) = system.describe(&path) else { return Err(not_found(system, path)) };
             Ok(serde_json::to_value(detail).map_err(RequestError::from)?)
         }
@@ -119,6 +127,7 @@ async fn answer(system: &System, orders: &Semaphore, request: Request) -> Result
 }
 
 async fn operate(system: &System, order: &OrderBody, by: &str) -> Result<Value, Refusal> {
+    check_path(&order.path)?;
     let operation: Operation = order.operation.parse().map_err(|error| refusal(&error))?;
     let chars = order.why.as_deref().map_or(0, |why| why.chars().count());
     if chars > EVENT_TEXT_CHARS_MAX {
@@ -129,6 +138,10 @@ async fn operate(system: &System, order: &OrderBody, by: &str) -> Result<Value, 
         Err(OperateError::NotFound(path)) => Err(not_found(system, path)),
         Err(error) => Err(refusal(&error)),
     }
+}
+
+fn check_path(path: &str) -> Result<(), RequestError> {
+    if path.len() > PATH_BYTES_MAX { Err(RequestError::LongPath(path.len())) } else { Ok(()) }
 }
 
 fn body<T: DeserializeOwned>(request: &Request) -> Result<T, RequestError> {
@@ -188,6 +201,7 @@ mod tests {
             (request("operate", json!({ "operation": "explode", "path": "/" })), "E0938"),
             (request("operate", long), "E0717"),
             (request("actor", json!({ "path": "/nowhere" })), "E0930"),
+            (request("actor", json!({ "path": "/".repeat(PATH_BYTES_MAX + 1) })), "E0720"),
         ];
         for (request, code) in cases {
             let answered = answer(&system, &Semaphore::new(1), request.clone()).await;

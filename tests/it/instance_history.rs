@@ -79,3 +79,21 @@ async fn the_newest_events_of_an_instance_are_kept_and_no_more() {
         sqlx::query_scalar("SELECT count(*) FROM supervision_events").fetch_one(database.pool()).await.unwrap();
     assert_eq!(usize::try_from(count).unwrap(), EVENTS_KEPT_MAX);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_instances_long_gone_are_forgotten_after_thirty_days() {
+    let (db, database) = TestDb::migrated().await;
+    for (instance, days) in [("old", 31), ("gone", 29)] {
+        db.execute(format!(
+            "INSERT INTO supervision_events (instance_id, process, seq, at, level, path, incarnation, event, inserted_at)
+             VALUES ('{instance}', gen_random_uuid(), 1, now(), 'error', '/', 1, 'zombie', now() - interval '{days} days')"
+        ))
+        .await;
+    }
+    let _node = TestNode::start(db.url(), "one", &Fixture::default(), |_| {}).await;
+    until("one of two", || async {
+        let rows = kept(&database).await;
+        (rows.iter().map(|row| row.instance_id.as_str()).collect::<Vec<_>>() == ["gone"]).then_some(())
+    })
+    .await;
+}

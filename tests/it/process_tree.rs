@@ -37,6 +37,22 @@ const FIELDS: [&str; 23] = [
     "uptime_ms",
 ];
 
+/// What `tree events --json` promises of every event.
+const EVENT_FIELDS: [&str; 12] = [
+    "at",
+    "by_whom",
+    "detail",
+    "event",
+    "id",
+    "incarnation",
+    "instance_id",
+    "level",
+    "path",
+    "process",
+    "reason",
+    "why",
+];
+
 fn keys(value: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
@@ -157,6 +173,22 @@ async fn what_a_killed_instance_did_is_told_afterwards() {
     assert_eq!(document["instances"][0]["events"][0]["why"], "last words");
     assert_eq!(events(&place, &["--instance", "one"]).len(), 1);
     run(&place, &["tree", "events", "--instance", "two"]).refused(3, &["\"two\" is unknown"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_tree_gave_up_exits_with_70_and_leaves_its_last_events() {
+    let db = TestDb::new().await;
+    let place = Place::new(&db, CONFIG);
+    let mut node = node(&place, "one").await;
+    // Somebody else has its name: the registry fails, and fails again whenever it is started.
+    db.execute("UPDATE instance_registry SET incarnation = gen_random_uuid()").await;
+    assert_eq!(node.wait().code(), Some(70));
+    let kept = events(&place, &["--instance", "one"]);
+    let last = kept.last().unwrap();
+    assert_eq!((&last["event"], &last["level"]), (&json!("max_intensity"), &json!("error")));
+    assert_eq!(keys(last), EVENT_FIELDS);
+    let shown = run(&place, &["tree", "events"]).done().out;
+    assert!(shown.contains("max intensity") && shown.contains("another process has taken"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,39 +103,46 @@ fn schema(args: &ShowArgs) -> &'static str {
 /// end.
 async fn watch(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
     let mut stops = Stops::listen()?;
-    let interval = args.interval.get().max(INTERVAL_MIN);
-    let watching = context.with_tables(async |storage| {
-        loop {
-            let (shown, failure) = match Box::pin(look(storage, args)).await {
-                Ok((listing, failure)) if args.json => (output::document_text(schema(args), &listing)?, failure),
-                Ok((listing, failure)) => (text(&listing, args)?, failure),
-                Err(failure) => (String::new(), Some(failure)),
-            };
-            if !show(args.json, &shown, failure) {
-                return Ok(());
-            }
-            tokio::time::sleep(interval).await;
-        }
-    });
-    tokio::select! {
-        result = watching => result,
+    let storage = tokio::select! {
+        storage = context.migrated() => storage?,
+        () = stops.next() => return Err(Failure::silent(Exit::Interrupted)),
+    };
+    let watched = tokio::select! {
+        watched = looks(&storage, args) => watched,
         () = stops.next() => Err(Failure::silent(Exit::Interrupted)),
-    }
+    };
+    storage.close().await;
+    watched
 }
 
-/// Shows one look; tells whether anybody still reads. What went wrong is part of the picture on a terminal, and apart
-/// from the data elsewhere.
-fn show(json: bool, shown: &str, failure: Option<Failure>) -> bool {
-    let told = failure.map(|failure| failure.to_string()).unwrap_or_default();
-    let in_picture = output::is_terminal() && !json;
-    if !told.is_empty() && !in_picture {
-        output::note(&told);
+/// One look after another, as long as somebody reads.
+async fn looks(storage: &Storage, args: &ShowArgs) -> Result<(), Failure> {
+    let interval = args.interval.get().max(INTERVAL_MIN);
+    let mut told_before = String::new();
+    loop {
+        let (shown, failure) = match Box::pin(look(storage, args)).await {
+            Ok((listing, failure)) if args.json => (output::document_text(schema(args), &listing)?, failure),
+            Ok((listing, failure)) => (text(&listing, args)?, failure),
+            Err(failure) => (String::new(), Some(failure)),
+        };
+        let told = failure.map(|failure| failure.to_string()).unwrap_or_default();
+        let in_picture = output::is_terminal() && !args.json;
+        if !in_picture && !told.is_empty() && told != told_before {
+            output::note(&told);
+        }
+        let is_read = if args.json {
+            shown.is_empty() || output::is_read(&shown)
+        } else {
+            let time = Utc::now().format("%Y-%m-%d %H:%M:%S UTC");
+            // On a terminal what went wrong is part of the picture, or it would be painted over.
+            output::repaint(&format!("{time}\n{shown}\n{}", if in_picture { &told } else { "" }))
+        };
+        if !is_read {
+            return Ok(());
+        }
+        told_before = told;
+        tokio::time::sleep(interval).await;
     }
-    if json {
-        return shown.is_empty() || output::is_read(shown);
-    }
-    let time = Utc::now().format("%Y-%m-%d %H:%M:%S UTC");
-    output::repaint(&format!("{time}\n{shown}\n{}", if in_picture { &told } else { "" }))
 }
 
 async fn look(storage: &Storage, args: &ShowArgs) -> Result<Look, Failure> {
