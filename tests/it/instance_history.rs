@@ -97,3 +97,20 @@ async fn events_of_instances_long_gone_are_forgotten_after_thirty_days() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_the_database_refuses_holds_up_no_other_and_is_counted() {
+    let (db, database) = TestDb::migrated().await;
+    db.execute("ALTER TABLE supervision_events ADD CHECK (path <> '/services/stager')").await;
+    let node = TestNode::start(db.url(), "one", &Fixture::default(), |_| {}).await;
+    assert!(node.system().kill("/services/stager"));
+    assert!(node.system().kill("/services/lifeline"));
+    let lost = until("two kept and two lost", || async {
+        let rows = kept(&database).await;
+        let lost: u64 = rows.iter().filter_map(|row| row.detail["events"].as_u64()).sum();
+        (of(&rows, "/services/lifeline") == ["exited", "started"] && lost == 2).then_some(rows)
+    })
+    .await;
+    assert!(lost.iter().any(|row| row.event == "events_lost" && row.path == "/instance/history"));
+    node.shutdown().await;
+}
