@@ -4,6 +4,7 @@ mod change;
 mod enqueue;
 mod list;
 mod show;
+mod unique;
 mod wait;
 
 use clap::Subcommand;
@@ -16,7 +17,7 @@ use super::exit::{Exit, Failure};
 #[derive(Debug, Subcommand)]
 pub(super) enum JobCommand {
     /// Stores a job: `job enqueue llm_request --args '{"prompt": "hello"}'`
-    Enqueue(enqueue::EnqueueArgs),
+    Enqueue(Box<enqueue::EnqueueArgs>),
     /// The newest jobs: `job list`
     List(list::ListArgs),
     /// Everything that is known of a job: `job show 17`
@@ -38,7 +39,7 @@ pub(super) enum JobCommand {
 /// database. Waiting: 1 when a job failed, 5 when the time is over.
 pub(super) async fn run(command: JobCommand, context: &Context) -> Result<(), Failure> {
     match command {
-        JobCommand::Enqueue(args) => enqueue::run(args, context).await,
+        JobCommand::Enqueue(args) => enqueue::run(*args, context).await,
         JobCommand::List(args) => list::run(args, context).await,
         JobCommand::Show(args) => show::run(args, context).await,
         JobCommand::Wait(args) => wait::run(args, context).await,

@@ -24,6 +24,20 @@ pub enum QueueError {
         /// Limit.
         max: usize,
     },
+    /// Options of a unique job break a rule.
+    #[error("unique: invalid option, \"{reason}\"")]
+    Unique {
+        /// Oban's text.
+        reason: String,
+    },
+    /// Unique jobs on a connection where nothing keeps others from inserting the same.
+    #[error("unique jobs cannot be inserted {place}")]
+    UniqueUnguarded {
+        /// Where, in words.
+        place: &'static str,
+        /// What to do about it.
+        way_out: &'static str,
+    },
     /// The database said no, or nothing.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -47,6 +61,8 @@ impl Coded for QueueError {
         match self {
             Self::Invalid { .. } => "E0401",
             Self::TooMany { .. } => "E0402",
+            Self::Unique { .. } => "E0403",
+            Self::UniqueUnguarded { .. } => "E0404",
             Self::Db(error) => error.code(),
         }
     }
@@ -55,6 +71,8 @@ impl Coded for QueueError {
         match self {
             Self::Invalid { field, .. } => Some(format!("change {field}")),
             Self::TooMany { max, .. } => Some(format!("insert in batches of at most {max}")),
+            Self::Unique { .. } => Some("change the options of unique".into()),
+            Self::UniqueUnguarded { way_out, .. } => Some((*way_out).into()),
             Self::Db(error) => error.hint(),
         }
     }

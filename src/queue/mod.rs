@@ -25,6 +25,7 @@ mod slots;
 mod stager;
 mod state;
 mod stop;
+mod unique;
 mod worker;
 
 pub use attempt::Attempt;
@@ -46,4 +47,5 @@ pub use slots::{QueueState, Slot};
 pub use stager::{Stager, StagerArgs};
 pub use state::State;
 pub use stop::{StopCause, StopSignal};
+pub use unique::{Replace, ReplaceField, UNIQUE_KEYS_MAX, UNIQUE_PERIOD_DEFAULT, Unique, UniqueField, UniqueTimestamp};
 pub use worker::{Executable, JobContext, Worker, Workers, code_error};

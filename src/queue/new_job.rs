@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::error::QueueError;
+use super::unique::{Replace, Unique};
 
 /// Longest worker and queue name in characters; the database refuses 128.
 pub const NAME_CHARS_MAX: usize = 127;
@@ -30,6 +31,17 @@ pub enum Schedule {
     At(DateTime<Utc>),
 }
 
+impl Schedule {
+    /// Milliseconds from the database's present, or the moment; neither for now.
+    pub(super) fn columns(self) -> (Option<i64>, Option<DateTime<Utc>>) {
+        match self {
+            Self::Now => (None, None),
+            Self::In(delay) => (Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)), None),
+            Self::At(at) => (None, Some(at)),
+        }
+    }
+}
+
 /// A job to insert. Made with [`NewJob::new`] and the setters, checked when it is inserted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {
@@ -49,8 +61,10 @@ pub struct NewJob {
     pub priority: i32,
     /// When it is due.
     pub schedule: Schedule,
-    /// Insert only if no job with the same worker, queue and arguments is incomplete or completed.
-    pub unique: bool,
+    /// Insert only if no other job is the same.
+    pub unique: Option<Unique>,
+    /// What is written into the other job where there is one; nothing unless set. Needs [`NewJob::unique`].
+    pub replace: Replace,
 }
 
 impl NewJob {
@@ -65,7 +79,8 @@ impl NewJob {
             max_attempts: MAX_ATTEMPTS_DEFAULT,
             priority: 0,
             schedule: Schedule::Now,
-            unique: false,
+            unique: None,
+            replace: Replace::default(),
         }
     }
 
@@ -97,10 +112,24 @@ impl NewJob {
         self
     }
 
+    /// Inserts it only if no other job is the same.
+    #[must_use]
+    pub fn unique(mut self, unique: Unique) -> Self {
+        self.unique = Some(unique);
+        self
+    }
+
+    /// Sets what is written into the other job where there is one.
+    #[must_use]
+    pub fn replace(mut self, replace: Replace) -> Self {
+        self.replace = replace;
+        self
+    }
+
     /// Checks every rule and brings tags into stored form.
     ///
     /// # Errors
-    /// [`QueueError::Invalid`] naming the field, the value and what is allowed.
+    /// [`QueueError::Invalid`] naming the field, the value and what is allowed; [`QueueError::Unique`].
     pub fn validated(mut self) -> Result<Self, QueueError> {
         name("worker", &self.worker)?;
         name("queue", &self.queue)?;
@@ -120,6 +149,11 @@ impl NewJob {
         }
         if !(0..=PRIORITY_MAX).contains(&self.priority) {
             return Err(invalid("priority", &self.priority.to_string(), "a number from 0 (most urgent) to 9"));
+        }
+        match &self.unique {
+            Some(unique) => unique.validate()?,
+            None if self.replace.is_empty() => {}
+            None => return Err(invalid("replace", "set", "a replacement only of a job that is unique")),
         }
         self.tags = stored_tags(&self.tags);
         Ok(self)

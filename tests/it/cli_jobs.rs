@@ -109,6 +109,32 @@ async fn a_unique_job_is_stored_once_and_a_dry_run_stores_nothing() {
 }
 
 #[tokio::test]
+async fn options_say_when_a_job_is_the_same_and_what_is_overwritten() {
+    let db = TestDb::new().await;
+    let place = Place::new(&db, "");
+    let first = enqueue(&place, &["mail", "--args", r#"{"id": 1, "text": "a"}"#]);
+    let second = |more: &[&str]| {
+        let args = ["job", "enqueue", "mail", "--args", r#"{"id": 1, "text": "b"}"#, "--json"];
+        run(&place, &[&args[..], more].concat()).done().document("singularity.job_enqueue.v1")
+    };
+    let told = second(&["--unique-fields", "worker,args", "--unique-keys", "id", "--replace", "available:args,tags"]);
+    assert_eq!((&told["id"], &told["conflict"], &told["replaced"]), (&json!(first), &json!(true), &json!(true)));
+    let job = &run(&place, &["job", "show", &first.to_string(), "--json"]).done().document("singularity.job.v1")["job"];
+    assert_eq!(job["args"]["text"], "b");
+    assert_eq!(second(&["--unique-states", "executing,completed"])["conflict"], json!(false));
+    assert_eq!(second(&["--unique-period", "1h", "--unique-timestamp", "scheduled_at"])["conflict"], json!(true));
+    for (args, part) in [
+        (vec!["--unique-fields", "state"], "there are args, meta, queue, worker"),
+        (vec!["--unique-states", "done"], "the groups all"),
+        (vec!["--replace", "done:args"], "is not a job state"),
+        (vec!["--replace", "state"], "is not a field that can be replaced"),
+        (vec!["--unique-fields", "worker", "--unique-keys", "id"], "using :keys expects :fields"),
+    ] {
+        run(&place, &[&["job", "enqueue", "mail"], &args[..]].concat()).refused(2, &[part]);
+    }
+}
+
+#[tokio::test]
 async fn arguments_are_read_from_standard_input() {
     let db = TestDb::new().await;
     let place = Place::new(&db, "");

@@ -44,6 +44,7 @@ mod queue_claim;
 mod queue_complete;
 mod queue_insert;
 mod queue_services;
+mod queue_unique;
 mod tidy;
 mod workflow_llm;
 mod workflow_requests;

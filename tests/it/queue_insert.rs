@@ -7,7 +7,7 @@ use singularity::error::Coded;
 use singularity::postgres::notifier::{Event, INSERT, Listener, ListenerOptions};
 use singularity::postgres::{Database, migrate};
 use singularity::queue::engine::{INSERT_BATCH_MAX, Inserted};
-use singularity::queue::{Engine, NewJob, QueueError, Schedule};
+use singularity::queue::{Engine, NewJob, QueueError, Schedule, Unique};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::db::{DEADLINE, TestDb};
@@ -19,7 +19,7 @@ fn job() -> NewJob {
 }
 
 fn unique() -> NewJob {
-    NewJob { unique: true, ..job() }
+    job().unique(Unique::forever())
 }
 
 async fn count(database: &Database) -> i64 {

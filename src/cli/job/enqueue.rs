@@ -7,12 +7,14 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::unique::UniqueArgs;
 use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{live, output};
 use crate::config::{Config, Period};
 use crate::node::Storage;
+use crate::queue::engine::Inserted;
 use crate::queue::{Engine, NewJob, Schedule, State};
 use crate::workflow::{LLM_REQUEST, LlmRequest};
 
@@ -47,9 +49,8 @@ pub(crate) struct EnqueueArgs {
     /// A word to find the job by; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Store nothing if a job with the same worker, queue and arguments is waiting, running or completed
-    #[arg(long)]
-    unique: bool,
+    #[command(flatten)]
+    unique: UniqueArgs,
     /// Data beside the arguments, a JSON object
     #[arg(long, value_name = "JSON", default_value = "{}")]
     meta: String,
@@ -67,6 +68,7 @@ struct Answer<'a> {
     id: Option<i64>,
     state: Option<State>,
     conflict: bool,
+    replaced: bool,
     dry_run: bool,
     queue: &'a str,
     worker: &'a str,
@@ -114,7 +116,7 @@ fn new_job(args: EnqueueArgs, config: &Config) -> Result<NewJob, Failure> {
     }
     job.priority = args.priority;
     job.tags = args.tags;
-    job.unique = args.unique;
+    (job.unique, job.replace) = args.unique.options();
     Ok(job.validated()?)
 }
 
@@ -152,14 +154,12 @@ async fn stored(storage: &Storage, job: NewJob, json: bool) -> Result<(), Failur
     let state = if inserted.conflict { row.as_ref().map_or(fresh, |row| row.state) } else { fresh };
     let scheduled_at = row.map(|row| row.scheduled_at);
     if json {
-        output::document(
-            "singularity.job_enqueue.v1",
-            &answer(&job, Some((inserted.id, inserted.conflict)), Some(state), scheduled_at),
-        )?;
+        output::document("singularity.job_enqueue.v1", &answer(&job, Some(inserted), Some(state), scheduled_at))?;
     } else if inserted.conflict {
         output::line(format!(
-            "job {} was there already, {state} in queue {}; nothing was stored",
-            inserted.id, job.queue
+            "job {} was there already, {state}; {}",
+            inserted.id,
+            if inserted.replaced { "it was changed" } else { "nothing was stored" }
         ));
     } else {
         let due = if job.schedule == Schedule::Now { String::new() } else { format!(", {}", due(job.schedule)) };
@@ -175,14 +175,15 @@ async fn stored(storage: &Storage, job: NewJob, json: bool) -> Result<(), Failur
 
 fn answer(
     job: &NewJob,
-    inserted: Option<(i64, bool)>,
+    inserted: Option<Inserted>,
     state: Option<State>,
     scheduled_at: Option<DateTime<Utc>>,
 ) -> Answer<'_> {
     Answer {
-        id: inserted.map(|(id, _)| id),
+        id: inserted.map(|inserted| inserted.id),
         state,
-        conflict: inserted.is_some_and(|(_, conflict)| conflict),
+        conflict: inserted.is_some_and(|inserted| inserted.conflict),
+        replaced: inserted.is_some_and(|inserted| inserted.replaced),
         dry_run: inserted.is_none(),
         queue: &job.queue,
         worker: &job.worker,

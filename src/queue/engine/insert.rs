@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use super::Engine;
 use crate::postgres::Database;
 use crate::queue::error::QueueError;
-use crate::queue::new_job::{NewJob, Schedule};
+use crate::queue::new_job::NewJob;
 
 /// Jobs in one call. Ten thousand rows of `unnest` arrays are one round trip; far more would only hold memory.
 pub const INSERT_BATCH_MAX: usize = 10_000;
@@ -22,6 +22,8 @@ pub struct Inserted {
     pub id: i64,
     /// Whether a unique job was there already, so that nothing was inserted.
     pub conflict: bool,
+    /// Whether the one that was there was changed by [`NewJob::replace`].
+    pub replaced: bool,
 }
 
 /// Text of the insert for one schema, whose name was validated as a plain identifier when the pool was made.
@@ -70,9 +72,10 @@ impl Engine {
     /// # Errors
     /// As [`Engine::insert_many_on`].
     pub async fn insert_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, QueueError> {
-        if jobs.iter().any(|job| job.unique) {
+        if jobs.iter().any(|job| job.unique.is_some()) {
             let mut session = self.db.session().await?;
-            let mut tx = session.begin().await?;
+            // Whatever the server's default is: after the lock, what others committed must be seen.
+            let mut tx = session.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
             let inserted = self.insert_many_on(&mut tx, jobs).await?;
             tx.commit().await?;
             session.give_back();
@@ -88,12 +91,14 @@ impl Engine {
     /// Inserts all of `jobs` on `connection`, which may be inside a transaction: then the jobs exist, and their
     /// notifications are sent, when it commits. Results are in the order of `jobs`.
     ///
-    /// Jobs marked unique take a transaction lock each and wait for others that insert the same; they need `connection`
-    /// to be in a transaction.
+    /// Unique jobs, at most [`super::UNIQUE_BATCH_MAX`], wait for others that insert the same and are not committed
+    /// yet, so what is returned is never in doubt. They need `connection` to be in a transaction of isolation level
+    /// READ COMMITTED. A wait that takes longer than the connection's `lock_timeout` is an error.
     ///
     /// # Errors
-    /// [`QueueError::Invalid`] for the first job that breaks a rule, [`QueueError::TooMany`], [`QueueError::Db`];
-    /// nothing is inserted by this call then.
+    /// [`QueueError::Invalid`] and [`QueueError::Unique`] for the first job that breaks a rule,
+    /// [`QueueError::TooMany`], [`QueueError::UniqueUnguarded`], [`QueueError::Db`]; nothing is inserted by this call
+    /// then, except outside of a transaction, where plain jobs may be.
     pub async fn insert_many_on(
         &self,
         connection: &mut PgConnection,
@@ -103,17 +108,25 @@ impl Engine {
             return Err(QueueError::TooMany { count: jobs.len(), max: INSERT_BATCH_MAX });
         }
         let jobs = jobs.into_iter().map(NewJob::validated).collect::<Result<Vec<_>, _>>()?;
-        if !jobs.iter().any(|job| job.unique) {
+        if !jobs.iter().any(|job| job.unique.is_some()) {
             return self.insert_plain(connection, jobs).await;
         }
+        self.lock_unique(connection, &jobs).await?;
         let mut inserted = Vec::with_capacity(jobs.len());
+        let mut plain = Vec::new();
         for job in jobs {
-            let found = if job.unique { self.find_unique(connection, &job).await? } else { None };
-            match found {
-                Some(id) => inserted.push(Inserted { id, conflict: true }),
+            let Some(unique) = job.unique.clone() else {
+                plain.push(job);
+                continue;
+            };
+            // In the order of the input, because ids rise in it.
+            inserted.extend(self.insert_plain(connection, std::mem::take(&mut plain)).await?);
+            match self.find_unique(connection, &job, &unique).await? {
+                Some(found) => inserted.push(Inserted { id: found.id, conflict: true, replaced: found.replaced }),
                 None => inserted.extend(self.insert_plain(connection, vec![job]).await?),
             }
         }
+        inserted.extend(self.insert_plain(connection, plain).await?);
         Ok(inserted)
     }
 
@@ -143,36 +156,7 @@ impl Engine {
             .bind(self.db.channel("insert"))
             .fetch_all(connection)
             .await?;
-        rows.iter().map(|row| Ok(Inserted { id: row.try_get(0)?, conflict: false })).collect()
-    }
-
-    /// Looks for a job that a unique one would repeat, after waiting for everybody who inserts the same.
-    ///
-    /// The lock is a transaction lock on a hash of schema, worker, queue and arguments; a collision only makes two
-    /// unrelated inserts wait for each other.
-    async fn find_unique(&self, connection: &mut PgConnection, job: &NewJob) -> Result<Option<i64>, QueueError> {
-        let schema = self.db.schema();
-        sqlx::query(
-            "SELECT pg_advisory_xact_lock(hashtextextended($1 || $2 || ' ' || $3 || ' ' || $4::jsonb::text, 0))",
-        )
-        .bind(schema.as_str())
-        .bind(&job.worker)
-        .bind(&job.queue)
-        .bind(&job.args)
-        .execute(&mut *connection)
-        .await?;
-        let found = sqlx::query_scalar(AssertSqlSafe(format!(
-            r#"SELECT id FROM "{schema}".oban_jobs
-               WHERE worker = $1 AND queue = $2 AND args = $3::jsonb AND args @> $3::jsonb
-                 AND state::text = ANY('{{suspended,scheduled,available,executing,retryable,completed}}')
-               ORDER BY id LIMIT 1"#
-        )))
-        .bind(&job.worker)
-        .bind(&job.queue)
-        .bind(&job.args)
-        .fetch_optional(connection)
-        .await?;
-        Ok(found)
+        rows.iter().map(|row| Ok(Inserted { id: row.try_get(0)?, conflict: false, replaced: false })).collect()
     }
 }
 
@@ -193,11 +177,7 @@ struct Columns {
 
 impl Columns {
     fn push(&mut self, job: NewJob) {
-        let (delay_ms, at) = match job.schedule {
-            Schedule::Now => (None, None),
-            Schedule::In(delay) => (Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)), None),
-            Schedule::At(at) => (None, Some(at)),
-        };
+        let (delay_ms, at) = job.schedule.columns();
         self.queues.push(job.queue);
         self.workers.push(job.worker);
         self.args.push(job.args);

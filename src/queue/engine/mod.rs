@@ -3,7 +3,7 @@
 //! Invariants: each write of an attempt's result is guarded by id, state `executing`, attempt, producer and time of the
 //! claim, so a stale runner changes nothing; the database's clock decides every time; statements that choose rows lock
 //! them with SKIP LOCKED and check the state again where they write. Names are unqualified and resolved by the pool's
-//! `search_path`, except in `insert`, which also runs on a connection that the caller brought.
+//! `search_path`, except in `insert` and `unique`, which also run on a connection that the caller brought.
 
 mod claim;
 mod complete;
@@ -12,6 +12,7 @@ mod manage;
 mod read;
 mod row;
 mod sweep;
+mod unique;
 
 pub use claim::Claim;
 pub use complete::GuardedAck;
@@ -19,6 +20,7 @@ pub use insert::{INSERT_BATCH_MAX, Inserted};
 pub use manage::Changed;
 pub use read::{JobFilter, LIST_MAX, QueueCounts};
 pub use sweep::Rescued;
+pub use unique::UNIQUE_BATCH_MAX;
 
 use std::sync::Arc;
 

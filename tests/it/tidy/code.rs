@@ -3,7 +3,7 @@
 use super::source::{Finding, Rust, Text, in_src};
 
 /// Files whose functions get time and chance as arguments and do nothing but compute: path prefixes under `src/`.
-const PURE: [&str; 23] = [
+const PURE: [&str; 24] = [
     "config/",
     "error.rs",
     "llm/anthropic.rs",
@@ -22,6 +22,7 @@ const PURE: [&str; 23] = [
     "queue/new_job.rs",
     "queue/outcome.rs",
     "queue/state.rs",
+    "queue/unique.rs",
     "routing/select.rs",
     "supervision/core/",
     "workflow/definition.rs",
