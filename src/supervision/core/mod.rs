@@ -19,6 +19,8 @@ mod request;
 mod spec;
 
 #[cfg(test)]
+mod dynamic_model_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //! keeps a readable trace; names begin with the row of OTP's or Elixir's suite they follow.
 
 mod dynamic;
+pub(super) mod dynamic_sim;
 mod requests;
 pub(super) mod sim;
 mod strategies;
