@@ -40,6 +40,8 @@ pub(super) struct Given {
     pub(super) rules: ChildRules,
     pub(super) node_kind: NodeKind,
     pub(super) start_timeout: Option<Duration>,
+    /// How long the code of a task may take.
+    pub(super) time_limit: Option<Duration>,
     pub(super) labels: BTreeMap<String, String>,
     /// Name in the registry of its system.
     pub(super) name: Option<Arc<str>>,
@@ -107,6 +109,7 @@ impl ChildSpec {
                 },
                 node_kind: NodeKind::Worker,
                 start_timeout: None,
+                time_limit: None,
                 labels: BTreeMap::new(),
                 name: None,
                 protected: None,
@@ -241,7 +244,7 @@ impl ChildSpec {
         &self.given.rules
     }
 
-    fn given_mut(&mut self) -> &mut Given {
+    pub(super) fn given_mut(&mut self) -> &mut Given {
         Arc::make_mut(&mut self.given)
     }
 

@@ -7,10 +7,12 @@ use std::time::Duration;
 use ractor::ActorCell;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::core::{ExitReason, Incarnation, Path};
 use super::life::Life;
 use super::mailbox::Mailbox;
+use super::probe::Attached;
 use super::{Address, Probe};
 
 /// An actor's view of itself; belongs to one incarnation. Cheap to clone.
@@ -55,6 +57,16 @@ impl<M: Send + 'static> Ctx<M> {
     /// Which life this is.
     pub fn incarnation(&self) -> Incarnation {
         self.shared.life.incarnation
+    }
+
+    /// Cancelled as soon as this incarnation is asked to stop, also while a message is handled.
+    pub(super) fn stopping(&self) -> &CancellationToken {
+        self.shared.life.stopping()
+    }
+
+    /// This incarnation as its probe knows it.
+    pub(super) fn attached(&self) -> Attached {
+        self.shared.life.attached(self.shared.cell.clone())
     }
 
     /// Sends `msg` to this incarnation after the wait, also when the mailbox is full. Dropping the timer cancels it; it

@@ -27,6 +27,8 @@ pub(crate) struct Life {
     pub(super) probe: Arc<Probe>,
     pub(super) incarnation: Incarnation,
     requested: Mutex<Option<ExitReason>>,
+    /// Cancelled when it is asked to stop; made only for who wants to know.
+    stopping: OnceLock<CancellationToken>,
     exit: OnceLock<ExitReason>,
     registration: OnceLock<Registration>,
     /// Cancelled when the actor is gone and has let go of everything.
@@ -36,8 +38,9 @@ pub(crate) struct Life {
 impl Life {
     pub(super) fn new(probe: Arc<Probe>, incarnation: Incarnation) -> Arc<Self> {
         let down = CancellationToken::new();
-        let (requested, exit, registration) = (Mutex::new(None), OnceLock::new(), OnceLock::new());
-        Arc::new(Self { probe, incarnation, requested, exit, registration, down })
+        let (requested, stopping) = (Mutex::new(None), OnceLock::new());
+        let (exit, registration) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self { probe, incarnation, requested, stopping, exit, registration, down })
     }
 
     /// Registers what reaches this life under the name of its spec, if that has one.
@@ -61,7 +64,20 @@ impl Life {
     /// Asks the actor to stop in order; the first reason stands.
     pub(super) fn request_stop(&self, cell: &ActorCell, reason: ExitReason) {
         lock(&self.requested).get_or_insert(reason);
+        if let Some(stopping) = self.stopping.get() {
+            stopping.cancel();
+        }
         cell.stop(Some(ORDERED_STOP.to_owned()));
+    }
+
+    /// Cancelled as soon as it is asked to stop, also when that was before the call.
+    pub(super) fn stopping(&self) -> &CancellationToken {
+        let stopping = self.stopping.get_or_init(CancellationToken::new);
+        // Whoever asks later finds the token made above.
+        if lock(&self.requested).is_some() {
+            stopping.cancel();
+        }
+        stopping
     }
 
     /// Why it was asked to stop.

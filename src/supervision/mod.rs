@@ -40,6 +40,7 @@ mod supervisor;
 mod supervisor_actor;
 mod supervisor_handle;
 mod system;
+mod task;
 mod tree;
 
 #[cfg(test)]
@@ -69,4 +70,5 @@ pub use report::{EVENTS_MAX, EventLevel, SupervisionEvent, SupervisionEventKind}
 pub use supervisor::SupervisorSpec;
 pub use supervisor_handle::{SpecDiff, SupervisorHandle};
 pub use system::{Running, System};
+pub use task::TaskCtx;
 pub use tree::{LastExit, MailboxNode, NodeKind, NodeState, TREE_CHILDREN_MAX, TreeNode};

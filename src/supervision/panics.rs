@@ -8,7 +8,7 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::Once;
 use std::task::Poll;
@@ -21,6 +21,14 @@ pub(crate) struct Caught {
     pub(crate) text: String,
     pub(crate) location: Option<String>,
     pub(crate) backtrace: Option<String>,
+}
+
+impl Caught {
+    /// Panics again on this thread, which may be another one; who catches it there learns the first place.
+    pub(super) fn resume(self) -> ! {
+        NOTED.set(Some(Noted { location: self.location, backtrace: self.backtrace }));
+        resume_unwind(Box::new(self.text))
+    }
 }
 
 struct Noted {

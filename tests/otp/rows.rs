@@ -87,7 +87,8 @@ what is not public. `cargo test --test otp` runs the former.
 A row is carried over as it is (`same`), with a difference that is said (`adapted`), or not at all, with the reason
 (`no`). Everywhere: ids are texts; a child is named by its id, or under a dynamic supervisor by the reference that
 its start gave; results are types, so what OTP rejects at run time as a wrong term often does not compile here.
-Elixir's `Task.Supervisor` has no counterpart, so the cases of its suite are not listed.
+`ChildSpec::task` is what Elixir runs under a `Task.Supervisor`; the cases of its suite that apply are in
+`src/supervision/tests/tasks.rs` (`t07` to `t26`). Its `async`, `await` and stream functions have no counterpart.
 
 This file is written by `UPDATE_DOCS=1 cargo test --test otp rows`; the same test fails while the two differ.
 ";

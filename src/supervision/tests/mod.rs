@@ -11,3 +11,4 @@ mod restarts;
 mod snapshots;
 mod stops;
 mod stress;
+mod tasks;
