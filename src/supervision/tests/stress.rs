@@ -1,7 +1,8 @@
-//! Random crashes on real threads: nothing may hang, leak or run twice.
+//! Random crashes and orders on real threads: nothing may hang, leak or run twice.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -9,7 +10,9 @@ use rand::{Rng, RngExt, SeedableRng};
 use super::kit::{Kit, ms, until, within};
 use crate::supervision::*;
 
-const ROUNDS: usize = 400;
+const ROUNDS: usize = 10_000;
+/// One round in so many waits until the tree is whole again, so that crashes also meet trees that run.
+const CALM_EVERY: usize = 10;
 
 /// How many incarnations of each name live, and the most there ever were.
 type Lives = Arc<Mutex<HashMap<String, (usize, usize)>>>;
@@ -19,6 +22,8 @@ enum Blow {
     Fail,
     Stop,
     Nap,
+    /// Keeps its thread, so a kill takes effect only afterwards.
+    Hog,
     Ping(Reply<()>),
 }
 
@@ -53,6 +58,7 @@ impl Actor for Victim {
             Blow::Panic => panic!("hit"),
             Blow::Fail => return Err(ActorError::msg("hit")),
             Blow::Stop => return Ok(Flow::Stop(ExitReason::Normal)),
+            Blow::Hog => std::thread::sleep(ms(4)),
             Blow::Nap => tokio::time::sleep(ms(1)).await,
             Blow::Ping(reply) => reply.send(()),
         }
@@ -72,14 +78,16 @@ fn victim(name: String, lives: &Lives, seed: u64) -> (ChildSpec, Address<Blow>) 
     let address = Address::new("victim", 1000);
     let (lives, id) = (lives.clone(), name.clone());
     let dice = Mutex::new(StdRng::seed_from_u64(seed));
-    let started = std::sync::atomic::AtomicBool::new(false);
-    let spec = ChildSpec::actor::<Victim>(id, &address, move || {
+    let started = AtomicBool::new(false);
+    let spec = ChildSpec::actor::<Victim>(id.clone(), &address, move || {
         // The first start always succeeds, so that the tree comes up.
-        let first = !started.swap(true, std::sync::atomic::Ordering::SeqCst);
+        let first = !started.swap(true, Ordering::SeqCst);
         let dice = if first { 9 } else { dice.lock().unwrap().random_range(0..20) };
         (name.clone(), lives.clone(), dice)
     });
-    (spec, address)
+    // A name would keep a second incarnation from starting; half of them do without, so that one would show.
+    let named = seed.is_multiple_of(2);
+    (if named { spec.registered(id) } else { spec }, address)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -104,23 +112,39 @@ async fn random_crashes_never_hang_leak_or_run_a_child_twice() {
     let jobs = DynamicHandle::new();
     spec = spec.child(DynamicSupervisorSpec::new("jobs", 50).intensity(wide).into_child(&jobs));
     let running = within(kit.system.start(spec)).await.unwrap();
+    let mut probes: Vec<Weak<Probe>> = Vec::new();
 
     for round in 0..ROUNDS {
         let address = &addresses[dice.random_range(0..addresses.len())];
         let supervisor = format!("/s{}", dice.random_range(0..3));
         // Refusals are part of the game: the target may be down.
-        match dice.random_range(0..10) {
+        match dice.random_range(0..12) {
             0 => drop(address.cast(Blow::Panic)),
             1 => drop(address.cast(Blow::Fail)),
             2 => drop(address.cast(Blow::Stop)),
             3 => drop(address.cast(Blow::Nap)),
             4 => drop(within(address.call(Blow::Ping, ms(100))).await),
-            5 => kill_if_up(&kit, &supervisor),
-            6 => kill_if_up(&kit, &format!("{supervisor}/{}w{}", &supervisor[1..], dice.random_range(0..4))),
-            7 => kill_if_up(&kit, if round % 10 == 0 { "/jobs" } else { "/jobs/none" }),
+            5 => {
+                // Its supervisor dies while it keeps its thread.
+                let at = dice.random_range(0..addresses.len());
+                if addresses[at].cast(Blow::Hog).is_ok() {
+                    until(|| addresses[at].depth() == 0).await;
+                }
+                kit.system.kill(&format!("/s{}", at / 4));
+            }
+            6 => drop(kit.system.kill(&format!("{supervisor}/{}w{}", &supervisor[1..], dice.random_range(0..4)))),
+            7 => drop(kit.system.kill(if round % 10 == 0 { "/jobs" } else { "/jobs/none" })),
+            8 => {
+                let path = format!("{supervisor}/{}w{}", &supervisor[1..], dice.random_range(0..4));
+                let operation = Operation::ALL[dice.random_range(0..4)];
+                drop(within(kit.system.operate(operation, &path, "dice", None)).await);
+                // Whatever was done, the child is wanted again.
+                drop(within(kit.system.operate(Operation::Restart, &path, "dice", None)).await);
+            }
             _ => {
                 let (job, address) = victim(format!("job{round}"), &lives, dice.next_u64());
                 let job = within(jobs.start_child(job.restart(Restart::Transient))).await;
+                probes.extend(job.as_ref().ok().map(|job| Arc::downgrade(job.probe())));
                 match (job, dice.random_range(0..4)) {
                     (Ok(job), 0) => drop(within(jobs.terminate_child(&job)).await),
                     (Ok(_), 1) => drop(address.cast(Blow::Panic)),
@@ -133,6 +157,9 @@ async fn random_crashes_never_hang_leak_or_run_a_child_twice() {
         if dice.random_range(0..3) == 0 {
             tokio::task::yield_now().await;
         }
+        if round % CALM_EVERY == 0 {
+            until(|| addresses.iter().all(Address::is_up)).await;
+        }
     }
 
     // It settles: every static child runs, once.
@@ -140,20 +167,17 @@ async fn random_crashes_never_hang_leak_or_run_a_child_twice() {
     for address in &addresses {
         until(|| matches!(address.cast(Blow::Nap), Ok(()))).await;
     }
+    assert!(!probes.is_empty());
     assert!(lives.lock().unwrap().values().all(|(_, most)| *most <= 1), "two at once: {:?}", lives.lock().unwrap());
     assert_eq!(within(running.stop()).await, ExitReason::Shutdown);
     until(|| lives.lock().unwrap().values().all(|(now, _)| *now == 0)).await;
     assert!(addresses.iter().all(|address| !address.is_up()));
+    assert_eq!(kit.system.registered(), [], "no name is left");
+    until(|| probes.iter().all(|probe| probe.strong_count() == 0)).await;
     let tree = kit.system.snapshot();
     assert!(tree.find("/jobs").unwrap().children.is_empty());
     fn stopped(node: &TreeNode) -> bool {
         node.state == NodeState::Stopped && node.children.iter().all(stopped)
     }
     assert!(stopped(&tree), "{tree:#?}");
-}
-
-fn kill_if_up(kit: &Kit, path: &str) {
-    if let Some(actor) = kit.system.probe(path).and_then(|probe| probe.attached()) {
-        actor.cell.kill();
-    }
 }
