@@ -1,0 +1,152 @@
+//! The ratios that supervision is held to, measured side by side and printed with their targets.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::ours::Ours;
+use super::{bare, on_one_thread, ours};
+
+/// Names the kind of children whose memory this process measures.
+const RSS_KIND: &str = "SUPERVISION_BENCH_RSS_KIND";
+/// Says how many children they are.
+const RSS_CHILDREN: &str = "SUPERVISION_BENCH_RSS_CHILDREN";
+/// Rounds of each measurement; its median counts.
+const ROUNDS: usize = 7;
+
+/// Measures in turn, so that whatever else the machine does meets all of them.
+fn medians<const N: usize>(mut measure: impl FnMut(usize) -> Duration) -> [f64; N] {
+    let mut rounds = [(); N].map(|()| Vec::new());
+    for _ in 0..ROUNDS {
+        for (which, round) in rounds.iter_mut().enumerate() {
+            round.push(measure(which).as_secs_f64());
+        }
+    }
+    rounds.map(|mut round| {
+        round.sort_by(f64::total_cmp);
+        round[ROUNDS / 2]
+    })
+}
+
+/// Takes so many snapshots of 100 supervisors with so many children each.
+pub async fn snapshots(children: u64, times: u64) -> Duration {
+    let ours = Ours::start(100).await;
+    ours.children(children).await;
+    let mut took = Duration::ZERO;
+    for _ in 0..times {
+        let begin = Instant::now();
+        let tree = std::hint::black_box(ours.system.snapshot());
+        took += begin.elapsed();
+        drop(tree);
+    }
+    ours.end().await;
+    took
+}
+
+fn started_by_us(children: u64) -> Duration {
+    on_one_thread(async move {
+        let ours = Ours::start(1).await;
+        let took = ours.children(children).await;
+        ours.end().await;
+        took
+    })
+}
+
+fn started_bare(children: u64) -> Duration {
+    on_one_thread(async move {
+        let parent = bare::parent().await;
+        let took = bare::start(&parent, children).await;
+        bare::end(parent).await;
+        took
+    })
+}
+
+/// Prints every ratio, its target and whether it holds.
+pub fn print(quick: bool) {
+    let (few, many, times) = if quick { (100, 1_000, 100) } else { (1_000, 100_000, 20_000) };
+    println!("\nmeasure                                       figure      target  holds");
+    let line = |name: &str, figure: f64, target: f64| {
+        let holds = if figure <= target { "yes" } else { "NO" };
+        println!("{name:<42} {figure:>9.2} {target:>11.1}  {holds}");
+    };
+    let [ours_many, bare_many, restart, restart_bare] = medians::<4>(|which| match which {
+        0 => started_by_us(times),
+        1 => started_bare(times),
+        2 => on_one_thread(ours::restart(times)),
+        _ => on_one_thread(bare::restart(times)),
+    });
+    line("start_child / spawn_linked", ours_many / bare_many, 2.0);
+    line("restart until running / spawn_linked", restart / bare_many, 3.0);
+    println!("{:<42} {:>9.2}", "restart / the same by hand on ractor", restart / restart_bare);
+    let [small, large] = medians::<2>(|which| match which {
+        0 => started_by_us(few),
+        _ => started_by_us(many),
+    });
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let growth = (large / many as f64) / (small / few as f64);
+    line(&format!("start of {many} / of {few}, each"), growth, 1.5);
+    let [snapshot] = medians::<1>(|_| on_one_thread(snapshots(many / 100, 1)));
+    line(&format!("snapshot of {many} nodes, ms"), snapshot * 1_000.0, 60.0);
+    let [stop, killed] = medians::<2>(|which| match which {
+        0 => on_one_thread(async move {
+            let ours = Ours::start(1).await;
+            ours.children(many).await;
+            ours.end().await
+        }),
+        _ => on_one_thread(async move {
+            let parent = bare::parent().await;
+            bare::start(&parent, many).await;
+            bare::end(parent).await
+        }),
+    });
+    println!("{:<42} {:>9.2}", format!("stop of {many}, in order / killed, bare"), stop / killed);
+    match (rss("supervised", many), rss("bare", many)) {
+        (Some(supervised), Some(bare)) => {
+            line("memory of a child / of a linked actor", supervised / bare, 1.5);
+            println!("{:<42} {supervised:>9.0} {bare:>11.0}", "bytes of a child, of a linked actor (RSS)");
+        }
+        _ => println!("memory: skipped, /proc/self/statm cannot be read here"),
+    }
+    let each = |seconds: f64| seconds / f64::from(u32::try_from(times).unwrap_or(u32::MAX)) * 1e6;
+    println!(
+        "start_child {:.1} us, spawn_linked {:.1} us, restart {:.1} us, by hand {:.1} us; stop of {many} {:.0} ms, killed {:.0} ms",
+        each(ours_many),
+        each(bare_many),
+        each(restart),
+        each(restart_bare),
+        stop * 1e3,
+        killed * 1e3
+    );
+}
+
+/// Bytes that each child adds, measured by a process of its own.
+fn rss(kind: &str, children: u64) -> Option<f64> {
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new(program).env(RSS_KIND, kind).env(RSS_CHILDREN, children.to_string()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().ok()
+}
+
+/// When this process was started to measure memory: bytes that each child adds.
+pub fn rss_of_this_process() -> Option<f64> {
+    let kind = std::env::var(RSS_KIND).ok()?;
+    let children: u32 = std::env::var(RSS_CHILDREN).ok()?.parse().ok()?;
+    let (before, after) = on_one_thread(async move {
+        let ours = Ours::start(1).await;
+        let parent = bare::parent().await;
+        let before = resident()?;
+        if kind == "supervised" {
+            ours.children(u64::from(children)).await;
+        } else {
+            bare::start(&parent, u64::from(children)).await;
+        }
+        Some((before, resident()?))
+    })?;
+    Some(f64::from(u32::try_from(after.saturating_sub(before)).unwrap_or(u32::MAX)) / f64::from(children))
+}
+
+/// Resident memory of this process in bytes.
+fn resident() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    // Page size of every platform with /proc that this is developed on.
+    Some(pages * 4096)
+}
