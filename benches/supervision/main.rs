@@ -1,8 +1,9 @@
 //! What supervision costs beside bare actors: starting, restarting, looking at and stopping children, and their memory.
 //!
 //! `cargo bench --bench supervision` measures with criterion and then prints a table of ratios to ractor's own
-//! `spawn_linked`, measured in the same run; `cargo bench --bench supervision -- --test` tries everything once. All of it
-//! runs on one runtime thread, as a node's supervisors do.
+//! `spawn_linked`, measured in the same run; `cargo bench --bench supervision -- --test` tries everything once.
+//! Everything runs on one runtime thread, as a node's supervisors do; the first ratios also on two, where both sides
+//! wake tasks across threads.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,7 +29,10 @@ fn main() {
         println!("{measured}");
         return;
     }
-    let quick = std::env::args().any(|argument| argument == "--test");
+    // cargo passes `--bench` to measure; without it, or with `--test`, everything is tried once.
+    let arguments: Vec<String> = std::env::args().collect();
+    let quick = !arguments.iter().any(|argument| argument == "--bench")
+        || arguments.iter().any(|argument| argument == "--test");
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
@@ -44,7 +48,12 @@ fn main() {
 
 /// One thread, and everything in a task on it: no waking across threads.
 fn on_one_thread<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
-    let runtime: Runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    on_threads(1, future)
+}
+
+/// In a task on a runtime of so many threads.
+fn on_threads<T: Send + 'static>(threads: usize, future: impl Future<Output = T> + Send + 'static) -> T {
+    let runtime: Runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
     #[expect(clippy::disallowed_methods, reason = "awaited at once")]
     let task = runtime.spawn(future);
     runtime.block_on(task).unwrap()

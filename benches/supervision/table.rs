@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::ours::Ours;
-use super::{bare, on_one_thread, ours};
+use super::{bare, on_one_thread, on_threads, ours};
 
 /// Names the kind of children whose memory this process measures.
 const RSS_KIND: &str = "SUPERVISION_BENCH_RSS_KIND";
@@ -42,8 +42,8 @@ pub async fn snapshots(children: u64, times: u64) -> Duration {
     took
 }
 
-fn started_by_us(children: u64) -> Duration {
-    on_one_thread(async move {
+fn started_by_us(threads: usize, children: u64) -> Duration {
+    on_threads(threads, async move {
         let ours = Ours::start(1).await;
         let took = ours.children(children).await;
         ours.end().await;
@@ -51,8 +51,8 @@ fn started_by_us(children: u64) -> Duration {
     })
 }
 
-fn started_bare(children: u64) -> Duration {
-    on_one_thread(async move {
+fn started_bare(threads: usize, children: u64) -> Duration {
+    on_threads(threads, async move {
         let parent = bare::parent().await;
         let took = bare::start(&parent, children).await;
         bare::end(parent).await;
@@ -63,23 +63,38 @@ fn started_bare(children: u64) -> Duration {
 /// Prints every ratio, its target and whether it holds.
 pub fn print(quick: bool) {
     let (few, many, times) = if quick { (100, 1_000, 100) } else { (1_000, 100_000, 20_000) };
+    if quick {
+        println!("\ntried once, with few children and perhaps not optimised: these figures say nothing");
+    }
     println!("\nmeasure                                       figure      target  holds");
     let line = |name: &str, figure: f64, target: f64| {
         let holds = if figure <= target { "yes" } else { "NO" };
         println!("{name:<42} {figure:>9.2} {target:>11.1}  {holds}");
     };
-    let [ours_many, bare_many, restart, restart_bare] = medians::<4>(|which| match which {
-        0 => started_by_us(times),
-        1 => started_bare(times),
-        2 => on_one_thread(ours::restart(times)),
-        _ => on_one_thread(bare::restart(times)),
-    });
-    line("start_child / spawn_linked", ours_many / bare_many, 2.0);
-    line("restart until running / spawn_linked", restart / bare_many, 3.0);
-    println!("{:<42} {:>9.2}", "restart / the same by hand on ractor", restart / restart_bare);
+    let each = |seconds: f64| seconds / f64::from(u32::try_from(times).unwrap_or(u32::MAX)) * 1e6;
+    for threads in [1, 2] {
+        let [ours_many, bare_many, restart, restart_bare] = medians::<4>(|which| match which {
+            0 => started_by_us(threads, times),
+            1 => started_bare(threads, times),
+            2 => on_threads(threads, ours::restart(times)),
+            _ => on_threads(threads, bare::restart(times)),
+        });
+        println!("runtime threads: {threads}");
+        line("start_child / spawn_linked", ours_many / bare_many, 2.0);
+        line("restart until running / spawn_linked", restart / bare_many, 3.0);
+        println!("{:<42} {:>9.2}", "restart / the same by hand on ractor", restart / restart_bare);
+        println!(
+            "  start_child {:.1} us, spawn_linked {:.1} us, restart {:.1} us, by hand {:.1} us",
+            each(ours_many),
+            each(bare_many),
+            each(restart),
+            each(restart_bare)
+        );
+    }
+    println!("runtime threads: 1");
     let [small, large] = medians::<2>(|which| match which {
-        0 => started_by_us(few),
-        _ => started_by_us(many),
+        0 => started_by_us(1, few),
+        _ => started_by_us(1, many),
     });
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let growth = (large / many as f64) / (small / few as f64);
@@ -99,6 +114,7 @@ pub fn print(quick: bool) {
         }),
     });
     println!("{:<42} {:>9.2}", format!("stop of {many}, in order / killed, bare"), stop / killed);
+    println!("  in order {:.0} ms, killed {:.0} ms", stop * 1e3, killed * 1e3);
     match (rss("supervised", many), rss("bare", many)) {
         (Some(supervised), Some(bare)) => {
             line("memory of a child / of a linked actor", supervised / bare, 1.5);
@@ -106,16 +122,6 @@ pub fn print(quick: bool) {
         }
         _ => println!("memory: skipped, /proc/self/statm cannot be read here"),
     }
-    let each = |seconds: f64| seconds / f64::from(u32::try_from(times).unwrap_or(u32::MAX)) * 1e6;
-    println!(
-        "start_child {:.1} us, spawn_linked {:.1} us, restart {:.1} us, by hand {:.1} us; stop of {many} {:.0} ms, killed {:.0} ms",
-        each(ours_many),
-        each(bare_many),
-        each(restart),
-        each(restart_bare),
-        stop * 1e3,
-        killed * 1e3
-    );
 }
 
 /// Bytes that each child adds, measured by a process of its own.

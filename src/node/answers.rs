@@ -177,7 +177,7 @@ fn last(path: &str) -> &str {
 }
 
 fn collect<'a>(node: &'a TreeNode, paths: &mut Vec<&'a str>) {
-    paths.push(&node.path);
+    paths.push(node.path.as_str());
     node.children.iter().for_each(|child| collect(child, paths));
 }
 
@@ -214,7 +214,11 @@ mod tests {
     #[test]
     fn a_wrong_path_leads_to_the_one_that_was_meant() {
         let root = System::new("x").snapshot();
-        let node = |path: &str, children: Vec<TreeNode>| TreeNode { path: path.into(), children, ..root.clone() };
+        let node = |path: &str, children: Vec<TreeNode>| TreeNode {
+            path: serde_json::from_value(path.into()).unwrap(),
+            children,
+            ..root.clone()
+        };
         let queues = node("/queues", vec![node("/queues/default", vec![])]);
         let tree = node("/", vec![node("/services", vec![node("/services/stager", vec![])]), queues]);
         for (wanted, found) in [

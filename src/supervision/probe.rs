@@ -92,6 +92,15 @@ pub struct ExitRecord {
     pub lived_ms: u64,
 }
 
+impl Facts {
+    /// The labels of its spec and those set since, the latter winning.
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
+        let mut all = self.given.labels.clone();
+        all.extend(self.labels.iter().map(|(key, value)| (key.to_string(), value.clone())));
+        all
+    }
+}
+
 impl Probe {
     pub(super) fn new(path: Path, given: Arc<Given>) -> Arc<Self> {
         let (id, kind) = (given.rules.id.clone(), given.node_kind);
@@ -169,10 +178,7 @@ impl Probe {
 
     /// The labels of its spec and those set since, the latter winning.
     pub fn labels(&self) -> BTreeMap<String, String> {
-        let set = lock(&self.facts);
-        let mut all = set.given.labels.clone();
-        all.extend(set.labels.iter().map(|(key, value)| (key.to_string(), value.clone())));
-        all
+        lock(&self.facts).labels()
     }
 
     /// A new life begins.

@@ -1,5 +1,6 @@
 //! Snapshots of the live tree, for people and for `--json`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -7,8 +8,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::core::{Restart, Strategy};
+use super::core::{ChildId, Path, Restart, Strategy};
 use super::lock::lock;
+use super::mailbox::MailboxStats;
 use super::probe::{Facts, Probe, Supervising, millis};
 
 /// Most children of one node that a snapshot shows; the others are only counted.
@@ -19,13 +21,13 @@ pub const TREE_CHILDREN_MAX: usize = 1_000;
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct TreeNode {
     /// Id among its siblings.
-    pub id: String,
+    pub id: ChildId,
     /// Place in the tree; the root is `/`.
-    pub path: String,
+    pub path: Path,
     /// What it is.
     pub kind: NodeKind,
     /// Short type name of the actor; empty before the first start.
-    pub actor: String,
+    pub actor: Cow<'static, str>,
     /// What it is doing.
     pub state: NodeState,
     /// Only static supervisors.
@@ -53,7 +55,7 @@ pub struct TreeNode {
     /// Only workers, while they run.
     pub mailbox: Option<MailboxNode>,
     /// Kind of the message being handled.
-    pub current_message: Option<String>,
+    pub current_message: Option<Cow<'static, str>>,
     /// How long it has been handling it.
     pub busy_ms: Option<u64>,
     /// Labels of its spec and of its probe.
@@ -131,7 +133,7 @@ pub enum NodeState {
 impl TreeNode {
     /// The node at `path` in this tree.
     pub fn find(&self, path: &str) -> Option<&TreeNode> {
-        if self.path == path {
+        if self.path.as_str() == path {
             return Some(self);
         }
         self.children.iter().find_map(|child| child.find(path))
@@ -150,7 +152,6 @@ impl Probe {
     }
 
     fn snapshot_at(&self, now: Instant) -> TreeNode {
-        let labels = self.labels();
         let busy = *lock(&self.busy);
         let facts = lock(&self.facts);
         let supervising = facts.supervising.as_deref();
@@ -162,12 +163,14 @@ impl Probe {
             u32::try_from(recent.count()).unwrap_or(u32::MAX)
         };
         let mailbox = facts.mailbox.as_ref().map(|mailbox| mailbox.stats());
+        let supervises = supervising.is_some();
         let mut node = TreeNode {
-            id: self.id.to_string(),
-            path: self.path.to_string(),
+            // Shared with the probe: a snapshot of many nodes copies no text.
+            id: self.id.clone(),
+            path: self.path.clone(),
             kind: self.kind,
-            actor: facts.actor.to_owned(),
-            state: facts.shown_state(),
+            actor: Cow::Borrowed(facts.actor),
+            state: facts.shown_state(mailbox.as_ref()),
             strategy: supervising.and_then(|supervising| supervising.strategy),
             restart: facts.given.rules.restart,
             incarnation: facts.incarnation.0,
@@ -190,19 +193,25 @@ impl Probe {
                 oldest_ms: stats.oldest.map(millis),
                 processed: stats.processed,
             }),
-            current_message: busy.map(|(kind, _)| kind.to_owned()),
+            current_message: busy.map(|(kind, _)| Cow::Borrowed(kind)),
             busy_ms: busy.map(|(_, since)| millis(now.saturating_duration_since(since))),
-            labels,
+            labels: facts.labels(),
             children_total: 0,
             children_by_state: BTreeMap::new(),
             children: Vec::new(),
         };
         drop(facts);
+        if !supervises {
+            return node;
+        }
         let children = self.children();
         node.children_total = children.len();
         node.children = children.iter().take(TREE_CHILDREN_MAX).map(|child| child.snapshot_at(now)).collect();
         let shown = node.children.iter().map(|child| child.state);
-        let others = children.iter().skip(TREE_CHILDREN_MAX).map(|child| lock(&child.facts).shown_state());
+        let others = children.iter().skip(TREE_CHILDREN_MAX).map(|child| {
+            let facts = lock(&child.facts);
+            facts.shown_state(facts.mailbox.as_ref().map(|mailbox| mailbox.stats()).as_ref())
+        });
         for state in shown.chain(others) {
             *node.children_by_state.entry(state).or_default() += 1;
         }
@@ -212,8 +221,8 @@ impl Probe {
 
 impl Facts {
     /// What it is doing, as the tree says it.
-    fn shown_state(&self) -> NodeState {
-        let suspended = self.mailbox.as_ref().is_some_and(|mailbox| mailbox.stats().suspended);
+    fn shown_state(&self, mailbox: Option<&MailboxStats>) -> NodeState {
+        let suspended = mailbox.is_some_and(|mailbox| mailbox.suspended);
         if suspended && self.state == NodeState::Running { NodeState::Suspended } else { self.state }
     }
 }

@@ -30,7 +30,7 @@ async fn a_snapshot_tells_everything_about_a_busy_worker() {
     assert_eq!(tree.children[1].kind, "dynamic_supervisor");
 
     let x = tree.find("/x").unwrap();
-    assert_eq!((x.kind, x.actor.as_str(), x.state), (NodeKind::Worker, "Worker", NodeState::Running));
+    assert_eq!((x.kind, &*x.actor, x.state), (NodeKind::Worker, "Worker", NodeState::Running));
     assert_eq!((x.incarnation, x.restarts_total, x.restart), (2, 1, Restart::Permanent));
     assert_eq!(x.labels["queue"], "default");
     assert_eq!(x.current_message.as_deref(), Some("sleep"));
@@ -104,7 +104,7 @@ async fn of_very_many_children_the_first_are_shown_and_all_are_counted_and_found
         [(NodeState::Running, TREE_CHILDREN_MAX + more)]
     );
     let last = format!("/jobs/{}", TREE_CHILDREN_MAX + more - 1);
-    assert_eq!(kit.system.describe(&last).unwrap().node.path, last);
+    assert_eq!(kit.system.describe(&last).unwrap().node.path.as_str(), last);
 }
 
 #[tokio::test(start_paused = true)]
