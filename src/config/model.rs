@@ -112,6 +112,21 @@ pub struct Queue {
     pub paused: bool,
     /// Longest time between two looks at the table, 10 ms to 1 hour; notifications usually arrive first. Default 1 s.
     pub poll_interval: Period,
+    /// What becomes of the slot of a job that was told to end and does not. Default `hold`.
+    pub on_stuck: OnStuck,
+}
+
+/// What becomes of the slot of a job whose code was told to end and does not, because it never awaits. Its row stays
+/// `executing` either way, so that nobody runs it a second time, until the code returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStuck {
+    /// It stays taken until the code returns: never more code runs than the limit says.
+    #[default]
+    Hold,
+    /// It is free at once: the queue goes on at its pace beside the stuck code, of which it passes over at most as many
+    /// as its limit.
+    Release,
 }
 
 /// `[services]`
@@ -352,7 +367,7 @@ impl Default for Runtime {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { limit: 10, paused: false, poll_interval: Period::from_secs(1) }
+        Self { limit: 10, paused: false, poll_interval: Period::from_secs(1), on_stuck: OnStuck::Hold }
     }
 }
 

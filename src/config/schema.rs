@@ -110,6 +110,7 @@ const QUEUE: Node = table(&[
     ("limit", integer(1, 10_000)),
     ("paused", Node::Leaf(Kind::Bool)),
     ("poll_interval", period(POLL_MIN, HOUR)),
+    ("on_stuck", Node::Leaf(Kind::Choice(&["hold", "release"]))),
 ]);
 
 const WORKFLOW: Node = table(&[

@@ -24,9 +24,10 @@ use crate::queue::{
 use crate::supervision::{DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
 
-/// Executors of one queue: its largest limit, and as many that have reported and are about to end. The limit itself is
-/// kept by the queue's slots, so that it can change while jobs run.
-const EXECUTORS_MAX: usize = 20_000;
+/// Executors of one queue: its largest limit, as many that have reported and are about to end, and as many that are
+/// stuck and whose slots were released. The limit itself is kept by the queue's slots, so that it can change while jobs
+/// run.
+const EXECUTORS_MAX: usize = 30_000;
 
 // Why operators may neither terminate nor suspend these.
 const PROTECTS_REGISTRY: &str =
@@ -123,8 +124,12 @@ impl Node {
         workers.register_executable(WorkflowWorker::new(definition, store));
         workers.extend(options.workers);
 
-        let queues =
-            Queues::new(config.queues.iter().map(|(name, queue)| QueueState::new(name, queue.limit, queue.paused)));
+        let queues = Queues::new(
+            config
+                .queues
+                .iter()
+                .map(|(name, queue)| QueueState::new(name, queue.limit, queue.paused).on_stuck(queue.on_stuck)),
+        );
         let draining = Arc::new(AtomicBool::new(false));
         let system = System::new(&identity.instance_id);
         let history = History::new(db.clone(), Arc::clone(&identity), &system);

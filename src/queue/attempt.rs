@@ -20,7 +20,7 @@ use super::stop::StopSignal;
 /// failed, so that no job stays `executing` because its executor died.
 ///
 /// What it came to is reported only when its code has ended. Code that never awaits cannot be stopped: until it ends by
-/// itself its job keeps its slot and stays `executing`, and is given to nobody else.
+/// itself its job stays `executing` and is given to nobody else. It keeps its slot too, unless its queue releases it.
 #[derive(Debug)]
 pub struct Attempt {
     duty: Arc<Duty>,
@@ -104,6 +104,11 @@ impl Attempt {
     /// Resolves when none of the job's code runs. Cancel safe.
     pub async fn code_ended(&self) {
         self.duty.code.wait().await;
+    }
+
+    /// Says that its code was told to end and does not. Returns whether its slot is given to others therefore.
+    pub(super) fn stuck(&self) -> bool {
+        self.duty.queue.release_stuck(self.duty.slot)
     }
 
     /// Says what it came to. The completer gets it when the code has ended; the slot is freed when that is stored.

@@ -127,10 +127,11 @@ async fn code_ended(attempt: &Attempt, probe: &Probe) {
     if tokio::time::timeout(CANCEL_GRACE, attempt.code_ended()).await.is_ok() {
         return;
     }
-    probe.set_label("stuck", "yes");
+    let slot = if attempt.stuck() { "given to others" } else { "kept until it returns" };
+    probe.set_label("stuck", format!("its slot is {slot}"));
     tracing::error!(
-        target: "job", id = attempt.job().id, worker = %attempt.job().worker,
-        "job is stuck: its code was told to end and never awaits; its slot is free when it returns"
+        target: "job", id = attempt.job().id, worker = %attempt.job().worker, slot,
+        "job is stuck: its code was told to end and does not; nobody else is given the job until it returns"
     );
     attempt.code_ended().await;
 }

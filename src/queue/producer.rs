@@ -159,7 +159,7 @@ impl Producer {
         }
         let queue = &self.args.queue;
         let probe = ctx.probe();
-        probe.set_label("running", format!("{}/{}", queue.running(), queue.limit()));
+        probe.set_label("running", format!("{}/{}", queue.occupied(), queue.limit()));
         match (queue.is_paused(), self.database_away) {
             (true, _) => probe.set_label("paused", "yes"),
             (false, true) => probe.set_label("waits", "database"),

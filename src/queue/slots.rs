@@ -3,7 +3,10 @@
 //! A slot is taken when a job is claimed and freed when what it came to is stored, so writes that wait count as busy
 //! (back-pressure). The state is shared and outlives the producer: a producer that was restarted knows what still runs.
 //!
-//! Invariant: `running` never exceeds the limit by a claim; lowering the limit kills nothing.
+//! Stuck code may lose its slot before it ends: its job is still known here as running, but no longer counts against
+//! the limit.
+//!
+//! Invariant: the jobs that count never exceed the limit by a claim; lowering the limit kills nothing.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,6 +17,7 @@ use uuid::Uuid;
 
 use super::producer::ProducerMsg;
 use super::stop::StopSignal;
+use crate::config::OnStuck;
 use crate::supervision::Address;
 
 /// Mailbox of a producer. Pokes are merged, so few messages ever wait.
@@ -27,9 +31,18 @@ pub struct Slot {
     number: u64,
 }
 
+#[derive(Debug)]
+struct Held {
+    stop: StopSignal,
+    /// Its code is stuck, and its place is given to others.
+    released: bool,
+}
+
 #[derive(Debug, Default)]
 struct Running {
-    slots: BTreeMap<Slot, StopSignal>,
+    slots: BTreeMap<Slot, Held>,
+    /// Those of `slots` that are released.
+    released: usize,
     last_number: u64,
 }
 
@@ -40,6 +53,7 @@ pub struct QueueState {
     producer: Uuid,
     limit: AtomicU32,
     paused: AtomicBool,
+    on_stuck: OnStuck,
     stopping: AtomicBool,
     poked: AtomicBool,
     running: Mutex<Running>,
@@ -48,19 +62,27 @@ pub struct QueueState {
 }
 
 impl QueueState {
-    /// A queue with nothing running and a producer identity of its own.
+    /// A queue with nothing running and a producer identity of its own, whose stuck jobs hold their slots.
     pub fn new(name: &str, limit: u32, paused: bool) -> Self {
         Self {
             name: name.to_owned(),
             producer: Uuid::now_v7(),
             limit: AtomicU32::new(limit),
             paused: AtomicBool::new(paused),
+            on_stuck: OnStuck::Hold,
             stopping: AtomicBool::new(false),
             poked: AtomicBool::new(false),
             running: Mutex::default(),
             count: watch::Sender::new(0),
             address: Address::new("producer", PRODUCER_MAILBOX_MAX),
         }
+    }
+
+    /// What becomes of the slot of a stuck job.
+    #[must_use]
+    pub fn on_stuck(mut self, on_stuck: OnStuck) -> Self {
+        self.on_stuck = on_stuck;
+        self
     }
 
     /// Name of the queue.
@@ -110,11 +132,17 @@ impl QueueState {
         if self.is_paused() || self.is_stopping() {
             return 0;
         }
-        let running = u32::try_from(self.running()).unwrap_or(u32::MAX);
-        self.limit().saturating_sub(running)
+        let occupied = u32::try_from(self.occupied()).unwrap_or(u32::MAX);
+        self.limit().saturating_sub(occupied)
     }
 
-    /// Jobs that run or whose result is not stored yet.
+    /// Slots that are taken: all that run but those whose slot was released.
+    pub fn occupied(&self) -> usize {
+        let running = self.lock();
+        running.slots.len() - running.released
+    }
+
+    /// Jobs that run or whose result is not stored yet, with those whose slot was released.
     pub fn running(&self) -> usize {
         self.lock().slots.len()
     }
@@ -136,7 +164,7 @@ impl QueueState {
         let mut running = self.lock();
         running.last_number += 1;
         let slot = Slot { job_id, number: running.last_number };
-        running.slots.insert(slot, stop);
+        running.slots.insert(slot, Held { stop, released: false });
         self.count.send_replace(running.slots.len());
         slot
     }
@@ -145,21 +173,44 @@ impl QueueState {
     pub(super) fn free(&self, slot: Slot) {
         {
             let mut running = self.lock();
-            running.slots.remove(&slot);
+            let held = running.slots.remove(&slot);
+            running.released -= usize::from(held.is_some_and(|held| held.released));
             self.count.send_replace(running.slots.len());
         }
         self.poke();
     }
 
+    /// Gives the place of a job whose code is stuck to others, if this queue does so; the job stays known until
+    /// [`QueueState::free`]. At most as many as the limit are released at a time, which bounds what piles up. Returns
+    /// whether it was.
+    pub(super) fn release_stuck(&self, slot: Slot) -> bool {
+        if self.on_stuck == OnStuck::Hold {
+            return false;
+        }
+        {
+            let mut running = self.lock();
+            if running.released >= self.limit() as usize {
+                return false;
+            }
+            match running.slots.get_mut(&slot) {
+                Some(held) if !held.released => held.released = true,
+                _ => return false,
+            }
+            running.released += 1;
+        }
+        self.poke();
+        true
+    }
+
     /// The stop signals of a job that runs here.
     pub fn stop_signals_of(&self, job_id: i64) -> Vec<StopSignal> {
         let (first, last) = (Slot { job_id, number: 0 }, Slot { job_id, number: u64::MAX });
-        self.lock().slots.range(first..=last).map(|(_, stop)| stop.clone()).collect()
+        self.lock().slots.range(first..=last).map(|(_, held)| held.stop.clone()).collect()
     }
 
     /// The stop signals of all jobs that run here.
     pub fn stop_signals(&self) -> Vec<StopSignal> {
-        self.lock().slots.values().cloned().collect()
+        self.lock().slots.values().map(|held| held.stop.clone()).collect()
     }
 
     /// Where the producer listens.

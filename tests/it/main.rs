@@ -32,6 +32,8 @@ mod node_crash;
 mod node_jobs;
 mod node_outage;
 mod node_shutdown;
+mod node_spin;
+mod node_stuck;
 mod postgres_migrate;
 mod postgres_notifier;
 mod postgres_pgmq;

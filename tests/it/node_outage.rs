@@ -15,7 +15,10 @@ use crate::support::rows::row;
 /// Short limits, so that a silent connection is given up while a test waits.
 fn short(config: &mut Config) {
     config.database.statement_timeout = Period::from_millis(500);
-    config.queues.insert("default".into(), Queue { limit: 3, paused: false, poll_interval: Period::from_millis(100) });
+    config.queues.insert(
+        "default".into(),
+        Queue { limit: 3, paused: false, poll_interval: Period::from_millis(100), ..Queue::default() },
+    );
 }
 
 struct Outage {

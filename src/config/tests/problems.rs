@@ -149,6 +149,7 @@ fn suggestions_name_the_nearest_word_or_where_a_key_belongs() {
         ("[instance]\ncapabilities = \"llm\"", "write [\"llm\"]"),
         ("[queues.default]\n[queues.Pattern-Mining]", "write pattern_mining"),
         ("[log]\nformat = \"jsn\"", "write \"json\""),
+        ("[queues.default]\non_stuck = \"realease\"", "write \"release\""),
         ("[queues.other]", "add [queues.default], with paused = true if this instance shall not work on it"),
         (
             "plugins = [\"lifeline\"]",

@@ -18,6 +18,8 @@ use tokio::sync::watch;
 
 use super::db::DEADLINE;
 
+/// Threads that a test node's jobs have.
+pub const JOB_THREADS: usize = 2;
 /// Name of the fixture worker.
 pub const FIXTURE: &str = "fixture";
 
@@ -207,7 +209,10 @@ pub struct TestNode {
 
 /// What tests change most, at a pace that tests can wait for.
 pub fn fast(config: &mut Config) {
-    config.queues.insert("default".into(), Queue { limit: 10, paused: false, poll_interval: Period::from_millis(500) });
+    config.queues.insert(
+        "default".into(),
+        Queue { limit: 10, paused: false, poll_interval: Period::from_millis(500), ..Queue::default() },
+    );
     config.services.stager.interval = Period::from_millis(30);
     config.services.lifeline.interval = Period::from_millis(50);
     config.instance.heartbeat = Period::from_millis(200);
@@ -230,7 +235,8 @@ impl TestNode {
         fast(&mut config);
         config.database.url = SecretRef::File(path);
         change(&mut config);
-        let jobs = Builder::new_multi_thread().worker_threads(2).thread_name("jobs").enable_all().build().unwrap();
+        let jobs =
+            Builder::new_multi_thread().worker_threads(JOB_THREADS).thread_name("jobs").enable_all().build().unwrap();
         let options = NodeOptions {
             config: Arc::new(config),
             base_dir: dir.path().into(),
