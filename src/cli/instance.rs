@@ -45,7 +45,7 @@ pub(super) async fn run(command: InstanceCommand, context: &Context) -> Result<(
     if args.json {
         return output::document("singularity.instance_list.v1", &Listing { instances });
     }
-    let head = ["instance", "status", "heartbeat", "load", "queues", "workers", "host", "pid", "version"];
+    let head = ["instance", "status", "leader", "heartbeat", "load", "queues", "workers", "host", "pid", "version"];
     output::table(&head, instances.iter().map(row).collect());
     if !args.all && offline > 0 {
         output::note(format!("{offline} offline; see them with --all"));
@@ -63,6 +63,7 @@ fn row(row: &InstanceRow) -> Vec<String> {
     vec![
         row.instance_id.clone(),
         row.status.clone(),
+        if row.leader { "yes" } else { "no" }.to_owned(),
         format!("{} ago", output::millis(row.heartbeat_age_ms)),
         row.load.to_string(),
         queues.collect::<Vec<_>>().join(", "),

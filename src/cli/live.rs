@@ -90,6 +90,7 @@ mod tests {
             status: status.into(),
             last_heartbeat: DateTime::UNIX_EPOCH,
             heartbeat_age_ms: 0,
+            leader: false,
             load: 0,
             capabilities: json!({ "llm": true, "workers": workers }),
             queues,

@@ -133,10 +133,25 @@ pub enum OnStuck {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Services {
+    /// Whether this instance campaigns for the lead of all.
+    pub leader: Leader,
     /// Makes scheduled and retryable jobs available when their time has come.
     pub stager: Stager,
     /// Takes over the jobs of dead instances.
     pub lifeline: Lifeline,
+}
+
+/// `[services.leader]`: the lease in `oban_peers`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Leader {
+    /// Whether this instance takes part. Without it, it never leads. Default true.
+    pub campaign: bool,
+    /// Name of the Oban whose leader is elected, the key of the lease: 1 to 127 letters, digits, dots and underscores.
+    /// Default `Oban`, the one that every Oban node has unless it is told otherwise.
+    pub name: String,
+    /// How long a lease lasts that is not prolonged; 1 s to 5 minutes. Default 30 s, as in Oban.
+    pub lease: Period,
 }
 
 /// `[services.stager]`
@@ -368,6 +383,12 @@ impl Default for Runtime {
 impl Default for Queue {
     fn default() -> Self {
         Self { limit: 10, paused: false, poll_interval: Period::from_secs(1), on_stuck: OnStuck::Hold }
+    }
+}
+
+impl Default for Leader {
+    fn default() -> Self {
+        Self { campaign: true, name: "Oban".into(), lease: Period::from_secs(30) }
     }
 }
 

@@ -68,6 +68,19 @@ pub(super) fn instance_id(text: &str) -> Result<(), Flaw> {
     .suggest("write \"auto\" for host name and process id"))
 }
 
+/// Name of an Oban: letters, digits, dots and underscores, as Elixir prints module names.
+pub(super) fn oban_name(text: &str) -> Result<(), Flaw> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    if (1..=NAME_CHARS_MAX).contains(&text.len()) && text.chars().all(allowed) {
+        return Ok(());
+    }
+    let message = format!(
+        "\"{}\" is not the name of an Oban, expected 1 to {NAME_CHARS_MAX} letters, digits, dots and underscores",
+        shown(text)
+    );
+    Err(Flaw::bad(message).suggest("write \"Oban\", or the name that the Oban nodes on this database have"))
+}
+
 /// A PostgreSQL schema that never needs quotes.
 pub(super) fn schema(text: &str) -> Result<(), Flaw> {
     let starts = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');

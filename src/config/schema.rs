@@ -205,6 +205,14 @@ pub(super) static ROOT: Node = table(&[
     (
         "services",
         table(&[
+            (
+                "leader",
+                table(&[
+                    ("campaign", Node::Leaf(Kind::Bool)),
+                    ("name", text(rules::oban_name)),
+                    ("lease", period(Period::from_secs(1), Period::from_secs(300))),
+                ]),
+            ),
             ("stager", table(&[("interval", period(POLL_MIN, HOUR)), ("limit", integer(1, 50_000))])),
             ("lifeline", table(&[("interval", period(POLL_MIN, HOUR))])),
         ]),

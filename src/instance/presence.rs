@@ -30,6 +30,8 @@ pub struct InstanceRow {
     pub capabilities: Value,
     /// Its queues: limit, paused, running, producer.
     pub queues: Value,
+    /// Whether it holds a lease of a leader in `oban_peers`.
+    pub leader: bool,
     /// Version of the program.
     pub version: String,
     /// When this name first appeared.
@@ -231,8 +233,10 @@ impl Presence {
         let rows = sqlx::query_as!(
             InstanceRow,
             r#"SELECT instance_id, hostname, pid, status, last_heartbeat, load, capabilities, queues, version, created_at,
-                      (extract(epoch FROM clock_timestamp() - last_heartbeat) * 1000)::bigint AS "heartbeat_age_ms!"
-               FROM instance_registry ORDER BY status = 'offline', instance_id"#
+                      (extract(epoch FROM clock_timestamp() - last_heartbeat) * 1000)::bigint AS "heartbeat_age_ms!",
+                      EXISTS (SELECT FROM oban_peers p WHERE p.node = r.instance_id
+                              AND p.expires_at > timezone('UTC', clock_timestamp())) AS "leader!"
+               FROM instance_registry r ORDER BY status = 'offline', instance_id"#
         )
         .fetch_all(&self.db)
         .await?;

@@ -18,8 +18,8 @@ use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registr
 use crate::llm::Gateway;
 use crate::postgres::migrate;
 use crate::queue::{
-    Completer, Completions, Engine, JobRuntime, Lifeline, LifelineArgs, Producer, ProducerArgs, QueueState, Queues,
-    Stager, StagerArgs, StopCause, Workers,
+    Completer, Completions, Engine, JobRuntime, Leadership, Lifeline, LifelineArgs, Peer, PeerArgs, Producer,
+    ProducerArgs, QueueState, Queues, Stager, StagerArgs, StopCause, Workers,
 };
 use crate::supervision::{DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
@@ -141,6 +141,7 @@ impl Node {
             presence: presence.clone(),
             queues: queues.clone(),
             draining: Arc::clone(&draining),
+            leadership: Leadership::default(),
             lease: Lease::new(config.instance.stale_after.get()),
             workers,
             runtime: JobRuntime::new(options.job_runtime),
@@ -198,6 +199,7 @@ struct Parts {
     presence: Presence,
     queues: Queues,
     draining: Arc<AtomicBool>,
+    leadership: Leadership,
     lease: Lease,
     workers: Workers,
     runtime: JobRuntime,
@@ -211,13 +213,27 @@ impl Parts {
         let runtime = &self.config.runtime;
         let intensity = Intensity { max_restarts: runtime.max_restarts, period: runtime.max_window.get() };
         let instance_id: Arc<str> = self.identity.instance_id.as_str().into();
-        let control = Control::address();
+        let (control, peer) = (Control::address(), Peer::address());
+        let leader_name: Arc<str> = self.config.services.leader.name.as_str().into();
         let notices = NoticesArgs {
             storage: self.storage.clone(),
             queues: self.queues.clone(),
             instance_id: Arc::clone(&instance_id),
             control: control.clone(),
+            peer: peer.clone(),
+            leader_name: Arc::clone(&leader_name),
         };
+        let campaign = PeerArgs {
+            engine: self.engine.clone(),
+            leadership: self.leadership.clone(),
+            name: leader_name,
+            node: Arc::clone(&instance_id),
+            lease: self.config.services.leader.lease.get(),
+            campaign: self.config.services.leader.campaign,
+        };
+        let infra = SupervisorSpec::new("infra", Strategy::OneForOne)
+            .child(Notices::child(notices))
+            .child(Peer::child(campaign, &peer));
         let control_child =
             Control::child(self.storage.db().clone(), Arc::clone(&instance_id), &control, answers(self.system.clone()));
         let instance = SupervisorSpec::new("instance", Strategy::OneForOne)
@@ -228,6 +244,7 @@ impl Parts {
             .child(Stager::child(StagerArgs {
                 engine: self.engine.clone(),
                 queues: self.queues.clone(),
+                leadership: self.leadership.clone(),
                 interval: self.config.services.stager.interval.get(),
                 limit: self.config.services.stager.limit,
             }))
@@ -262,7 +279,7 @@ impl Parts {
         }
         SupervisorSpec::new("singularity", Strategy::RestForOne)
             .intensity(intensity)
-            .child(SupervisorSpec::new("infra", Strategy::OneForOne).child(Notices::child(notices)).into_child())
+            .child(infra.into_child())
             .child(instance.into_child())
             .child(services.into_child())
             .child(Completer::child(self.engine.clone(), self.completions.clone()).protected(PROTECTS_COMPLETER))

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! singularity             rest_for_one
-//! ├─ infra                one_for_one   notifier
+//! ├─ infra                one_for_one   notifier · peer
 //! ├─ instance             one_for_one   registry · history · control
 //! ├─ services             one_for_one   stager · lifeline
 //! ├─ completer

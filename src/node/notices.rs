@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::storage::Storage;
 use crate::instance::{CONTROL_CHANNEL, ControlMsg};
-use crate::postgres::notifier::message::{QUEUE_ANY, Signal, decode_insert, decode_signal};
+use crate::postgres::notifier::message::{QUEUE_ANY, Signal, decode_insert, decode_leader, decode_signal};
 use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
-use crate::queue::{QueueState, Queues, StopCause};
+use crate::queue::{PeerMsg, QueueState, Queues, StopCause};
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow};
 
 /// Mailbox of the actor; only its own task writes to it.
@@ -29,6 +29,9 @@ pub(super) struct NoticesArgs {
     pub(super) queues: Queues,
     pub(super) instance_id: Arc<str>,
     pub(super) control: Address<ControlMsg>,
+    pub(super) peer: Address<PeerMsg>,
+    /// Name of the Oban whose leader is elected.
+    pub(super) leader_name: Arc<str>,
 }
 
 impl fmt::Debug for NoticesArgs {
@@ -74,7 +77,7 @@ impl Actor for Notices {
         #[expect(clippy::disallowed_methods, reason = "the actor aborts it when it is dropped")]
         let task = tokio::spawn(async move {
             let _ended = ended;
-            let channels = [notifier::INSERT, notifier::SIGNAL, CONTROL_CHANNEL];
+            let channels = [notifier::INSERT, notifier::SIGNAL, notifier::LEADER, CONTROL_CHANNEL];
             let mut listener = Listener::new(args.storage.db(), &channels, ListenerOptions::default());
             let mut away = false;
             loop {
@@ -120,8 +123,14 @@ impl Drop for Notices {
 
 impl NoticesArgs {
     fn look_everywhere(&self) {
+        self.elect();
         self.queues.poke_all();
         self.look_at_questions();
+    }
+
+    fn elect(&self) {
+        // Refused only when an election is due anyway.
+        drop(self.peer.cast(PeerMsg::Elect));
     }
 
     fn look_at_questions(&self) {
@@ -143,6 +152,11 @@ impl NoticesArgs {
                 Ok(signal) => self.signal(&signal),
                 Err(error) => self.undecodable(channel, &error.to_string()),
             },
+            notifier::LEADER => match decode_leader(payload) {
+                Ok(leaving) if leaving.as_deref().is_none_or(|name| name == &*self.leader_name) => self.elect(),
+                Ok(_) => {}
+                Err(error) => self.undecodable(channel, &error.to_string()),
+            },
             // Answers are told on this channel too; a look too many is harmless.
             CONTROL_CHANNEL if payload.contains(&*self.instance_id) => self.look_at_questions(),
             _ => {}
@@ -153,6 +167,7 @@ impl NoticesArgs {
     fn undecodable(&self, channel: &str, error: &str) {
         tracing::warn!(target: "postgres", channel, error, "a notice could not be read");
         self.queues.poke_all();
+        self.elect();
     }
 
     fn signal(&self, signal: &Signal) {

@@ -3,7 +3,8 @@
 //! The way of a job: [`engine`] inserts it and sends a notice → its queue's `producer` claims it into a slot
 //! (`slots`) → an `executor` under the queue's dynamic supervisor runs its `worker` → the `completer` stores
 //! what it came to (`outcome`) and frees the slot. The `stager` makes due jobs available, the `lifeline` those of
-//! dead instances.
+//! dead instances. The `peer` campaigns for Oban's lease of the
+//! leader.
 //!
 //! Promises: at least once; exactly one accepted completion per attempt; never more than the limit; a running job is
 //! not handed out again while its owner is alive.
@@ -16,9 +17,11 @@ mod error;
 mod executor;
 mod job;
 mod job_runtime;
+mod leadership;
 mod lifeline;
 mod new_job;
 mod outcome;
+mod peer;
 mod producer;
 mod queues;
 mod slots;
@@ -36,11 +39,13 @@ pub use error::QueueError;
 pub use executor::{CANCEL_GRACE, Executor, Run, RunContext};
 pub use job::Job;
 pub use job_runtime::{JobCodeError, JobRuntime};
+pub use leadership::Leadership;
 pub use lifeline::{Lifeline, LifelineArgs};
 pub use new_job::{
     MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_MAX, NAME_CHARS_MAX, NewJob, PAYLOAD_BYTES_MAX, PRIORITY_MAX, Schedule,
 };
 pub use outcome::{Ack, ERROR_BYTES_MAX, Outcome, SNOOZE_MAX, ack};
+pub use peer::{Peer, PeerArgs, PeerMsg};
 pub use producer::{Producer, ProducerArgs};
 pub use queues::Queues;
 pub use slots::{QueueState, Slot};

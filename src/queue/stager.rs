@@ -1,11 +1,13 @@
 //! Makes scheduled and retryable jobs available when their time has come.
 //!
 //! Every instance stages the queues that it runs, as Oban for Python does; rows are locked and checked again, so that
-//! instances do not disturb each other, and no leader is needed for a job to become due.
+//! instances do not disturb each other, and no leader is needed for a job to become due. The leader stages all queues,
+//! because Elixir nodes leave that to whoever leads.
 
 use std::time::Duration;
 
 use super::engine::Engine;
+use super::leadership::Leadership;
 use super::queues::Queues;
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
 
@@ -19,6 +21,8 @@ pub struct StagerArgs {
     pub engine: Engine,
     /// Queues that it stages and wakes.
     pub queues: Queues,
+    /// Whether all queues are this instance's business.
+    pub leadership: Leadership,
     /// Time between two runs.
     pub interval: Duration,
     /// Jobs in one run.
@@ -56,7 +60,8 @@ impl Actor for Stager {
     }
 
     async fn handle(&mut self, ctx: &Ctx<Stage>, _msg: Stage) -> Result<Flow, ActorError> {
-        match self.args.engine.stage(&self.names, self.args.limit).await {
+        let queues = (!self.args.leadership.is_held()).then_some(self.names.as_slice());
+        match self.args.engine.stage(queues, self.args.limit).await {
             Ok(staged) => {
                 self.failing = false;
                 staged.iter().filter_map(|name| self.args.queues.get(name)).for_each(|queue| queue.poke());

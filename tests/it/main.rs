@@ -45,6 +45,7 @@ mod process_tree;
 mod queue_claim;
 mod queue_complete;
 mod queue_insert;
+mod queue_leader;
 mod queue_services;
 mod queue_unique;
 mod tidy;

@@ -35,7 +35,7 @@ async fn staging_takes_due_jobs_of_its_queues_oldest_first_and_changes_the_state
         let elsewhere = with(&engine, job().queue("q"), &format!("state = 'scheduled', {DUE}")).await;
         let suspended = due(&engine, "suspended", 9).await;
         let mut expected = row(engine.db(), old).await;
-        assert_eq!(engine.stage(&names(&["default", "none"]), 2).await.unwrap(), ["default"]);
+        assert_eq!(engine.stage(Some(&names(&["default", "none"])), 2).await.unwrap(), ["default"]);
         expected["state"] = json!("available");
         assert_eq!(row(engine.db(), old).await, expected);
         let states = [old, middle, young, early, elsewhere, suspended];
@@ -43,8 +43,21 @@ async fn staging_takes_due_jobs_of_its_queues_oldest_first_and_changes_the_state
         for (id, wanted) in states.into_iter().zip(wanted) {
             assert_eq!(state(&engine, id).await.as_str(), wanted, "{shape:?} job {id}");
         }
-        assert_eq!(engine.stage(&names(&["default"]), 10).await.unwrap(), ["default"]);
-        assert!(engine.stage(&names(&["default"]), 10).await.unwrap().is_empty(), "nothing left");
+        assert_eq!(engine.stage(Some(&names(&["default"])), 10).await.unwrap(), ["default"]);
+        assert!(engine.stage(Some(&names(&["default"])), 10).await.unwrap().is_empty(), "nothing left");
+    }
+}
+
+#[tokio::test]
+async fn staging_for_all_takes_due_jobs_of_every_queue() {
+    let (_db, engine) = engine().await;
+    let here = due(&engine, "scheduled", 1).await;
+    let elsewhere = with(&engine, job().queue("elixir"), &format!("state = 'retryable', {DUE}")).await;
+    let mut queues = engine.stage(None, 10).await.unwrap();
+    queues.sort();
+    assert_eq!(queues, ["default", "elixir"]);
+    for id in [here, elsewhere] {
+        assert_eq!(state(&engine, id).await, State::Available);
     }
 }
 
@@ -56,12 +69,12 @@ async fn staging_neither_waits_for_a_locked_row_nor_revives_what_its_holder_made
         let mut holder = engine.db().pool().begin().await.unwrap();
         let sql = format!("UPDATE oban_jobs SET {change} WHERE id = {held}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *holder).await.unwrap();
-        let staged = tokio::time::timeout(Duration::from_secs(4), engine.stage(&names(&["default"]), 10)).await;
+        let staged = tokio::time::timeout(Duration::from_secs(4), engine.stage(Some(&names(&["default"])), 10)).await;
         assert_eq!(staged.expect("no wait").unwrap(), ["default"]);
         assert_eq!(state(&engine, free).await, State::Available);
         holder.commit().await.unwrap();
         let after = row(engine.db(), held).await;
-        engine.stage(&names(&["default"]), 10).await.unwrap();
+        engine.stage(Some(&names(&["default"])), 10).await.unwrap();
         assert_eq!(row(engine.db(), held).await, after);
     }
 }
@@ -75,7 +88,7 @@ async fn concurrent_staging_claiming_and_cancelling_never_revive_a_job() {
         for _ in 0..5 {
             due_jobs.push(due(&engine, "scheduled", 1).await);
         }
-        let stage = || async { engine.stage(&names(&["default"]), 100).await.map(drop) };
+        let stage = || async { engine.stage(Some(&names(&["default"])), 100).await.map(drop) };
         let cancel = || async {
             for id in &due_jobs {
                 engine.cancel(*id).await?;

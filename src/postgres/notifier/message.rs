@@ -1,4 +1,4 @@
-//! What Oban's nodes write on `insert` and `signal`.
+//! What Oban's nodes write on `insert`, `signal` and `leader`.
 //!
 //! Three forms of text are in use: a JSON object, and two that are compressed (`H4sI…`, `Z:…`). The compressed ones are
 //! recognised and reported as [`Undecodable::Compressed`], which callers treat as "something happened, look".
@@ -174,6 +174,16 @@ pub fn decode_signal(payload: &str) -> Result<Signal, Undecodable> {
     })
 }
 
+/// Reads a payload of channel `leader`: the name of the Oban whose leader leaves, `None` when it says something else
+/// about leaders.
+///
+/// # Errors
+/// What is wrong with it; hold an election then.
+pub fn decode_leader(payload: &str) -> Result<Option<String>, Undecodable> {
+    let object = object(payload)?;
+    if object.contains_key("down") { text(&object, "down").map(Some) } else { Ok(None) }
+}
+
 fn object(payload: &str) -> Result<Map<String, Value>, Undecodable> {
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(Undecodable::TooLarge { bytes: payload.len() });
@@ -223,6 +233,14 @@ mod tests {
         ] {
             assert_eq!(decode_signal(&payload.to_string()), Ok(signal));
         }
+    }
+
+    #[test]
+    fn reads_whose_leader_leaves() {
+        assert_eq!(decode_leader(r#"{"down":"Oban"}"#), Ok(Some("Oban".into())));
+        let python = r#"{"action":"resign","node":"a.1","name":"Oban"}"#;
+        assert_eq!(decode_leader(python), Ok(None), "of another lease");
+        assert!(decode_leader(r#"{"down":7}"#).is_err() && decode_leader("Z:x").is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod claim;
 mod complete;
 mod insert;
+mod lead;
 mod manage;
 mod read;
 mod row;
@@ -17,6 +18,7 @@ mod unique;
 pub use claim::Claim;
 pub use complete::GuardedAck;
 pub use insert::{INSERT_BATCH_MAX, Inserted};
+pub use lead::Election;
 pub use manage::Changed;
 pub use read::{JobFilter, LIST_MAX, QueueCounts};
 pub use sweep::Rescued;

@@ -20,7 +20,8 @@ pub struct Rescued {
 }
 
 impl Engine {
-    /// Makes due jobs of `queues` available, oldest first, at most `limit`; returns the queues that got any.
+    /// Makes due jobs of `queues`, or of all with `None`, available, oldest first, at most `limit`; returns the queues
+    /// that got any.
     ///
     /// Rows are locked with SKIP LOCKED and their state is checked again where it is written, so instances may stage
     /// side by side, and a job that was claimed or cancelled meanwhile stays as it is (Oban's own staging can revive
@@ -28,11 +29,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`QueueError::Db`].
-    pub async fn stage(&self, queues: &[String], limit: u32) -> Result<Vec<String>, QueueError> {
+    pub async fn stage(&self, queues: Option<&[String]>, limit: u32) -> Result<Vec<String>, QueueError> {
         let staged = sqlx::query_scalar!(
             r#"WITH due AS MATERIALIZED (
                  SELECT id FROM oban_jobs
-                 WHERE state IN ('scheduled', 'retryable') AND queue = ANY($1)
+                 WHERE state IN ('scheduled', 'retryable') AND ($1::text[] IS NULL OR queue = ANY($1))
                    AND scheduled_at <= timezone('UTC', clock_timestamp())
                  ORDER BY scheduled_at, id LIMIT $2
                  FOR UPDATE SKIP LOCKED
