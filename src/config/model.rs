@@ -145,7 +145,8 @@ pub struct Services {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Leader {
-    /// Whether this instance takes part. Without it, it never leads. Default true.
+    /// Whether this instance takes part. Without it, it never leads. Default false: Oban's
+    /// own nodes do more while they lead.
     pub campaign: bool,
     /// Name of the Oban whose leader is elected, the key of the lease: 1 to 127 letters, digits, dots and underscores.
     /// Default `Oban`, the one that every Oban node has unless it is told otherwise.
@@ -388,7 +389,7 @@ impl Default for Queue {
 
 impl Default for Leader {
     fn default() -> Self {
-        Self { campaign: true, name: "Oban".into(), lease: Period::from_secs(30) }
+        Self { campaign: false, name: "Oban".into(), lease: Period::from_secs(30) }
     }
 }
 

@@ -97,7 +97,10 @@ async fn resigning_deletes_the_row_and_says_so_in_obans_words() {
 }
 
 fn lease(seconds: u64) -> impl FnOnce(&mut Config) {
-    move |config| config.services.leader.lease = Period::from_secs(seconds)
+    move |config| {
+        config.services.leader.campaign = true;
+        config.services.leader.lease = Period::from_secs(seconds);
+    }
 }
 
 fn leads(node: &TestNode) -> bool {
@@ -169,12 +172,9 @@ async fn a_foreign_leader_is_respected_until_it_says_that_it_leaves() {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_campaign_never_leads() {
+async fn a_node_that_was_not_told_to_campaign_never_leads() {
     let (db, database) = TestDb::migrated().await;
-    let node = TestNode::start(db.url(), "guest", &Fixture::new(), |config| {
-        config.services.leader.campaign = false;
-    })
-    .await;
+    let node = TestNode::start(db.url(), "guest", &Fixture::new(), |_| {}).await;
     until("its label", || async {
         let tree = node.system().snapshot();
         let leader = tree.find("/infra/peer")?.labels.get("leader")?.clone();
@@ -188,7 +188,7 @@ async fn a_node_that_does_not_campaign_never_leads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_kill_9_of_the_leader_another_leads_within_the_lease() {
     let (db, database) = TestDb::migrated().await;
-    let place = Place::new(&db, "[services.leader]\nlease = \"3s\"\n");
+    let place = Place::new(&db, "[services.leader]\ncampaign = true\nlease = \"3s\"\n");
     let (one, _) = place.start(&["--instance-id", "one"]);
     until("the first leader", || async { (!peers(&database).await.is_empty()).then_some(()) }).await;
     let (two, _) = place.start(&["--instance-id", "two"]);
