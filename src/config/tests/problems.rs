@@ -140,7 +140,10 @@ error[E0101]: logs.filter: unknown key "logs" at the top level
 fn suggestions_name_the_nearest_word_or_where_a_key_belongs() {
     let cases = [
         ("[queues.default]\nlimt = 1", "did you mean \"limit\"?"),
-        ("[queues.default]\nconcurrency = 1", "use one of the keys that are known here: limit, paused, poll_interval"),
+        (
+            "[queues.default]\nconcurrency = 1",
+            "use one of the keys that are known here: limit, paused, poll_interval, on_stuck",
+        ),
         ("heartbeat = \"5s\"", "move it: \"heartbeat\" is a key of [instance]"),
         ("[routing.models]\nsimple = \"sim_flsh\"", "did you mean \"sim_flash\"?"),
         ("[queues.default]\npoll_interval = 30", "name the unit: \"30s\" or \"30ms\""),
