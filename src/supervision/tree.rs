@@ -163,7 +163,6 @@ impl Probe {
             u32::try_from(recent.count()).unwrap_or(u32::MAX)
         };
         let mailbox = facts.mailbox.as_ref().map(|mailbox| mailbox.stats());
-        let supervises = supervising.is_some();
         let mut node = TreeNode {
             // Shared with the probe: a snapshot of many nodes copies no text.
             id: self.id.clone(),
@@ -201,9 +200,6 @@ impl Probe {
             children: Vec::new(),
         };
         drop(facts);
-        if !supervises {
-            return node;
-        }
         let children = self.children();
         node.children_total = children.len();
         node.children = children.iter().take(TREE_CHILDREN_MAX).map(|child| child.snapshot_at(now)).collect();
