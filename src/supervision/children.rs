@@ -17,7 +17,7 @@ use super::core::{
 use super::error::StartError;
 use super::life::{ActorHandle, Life, descendants_gone};
 use super::panics::{Caught, catch};
-use super::report::{SupervisionEvent, SupervisionEventKind, log};
+use super::report::{SupervisionEventKind, log};
 use super::tree::NodeState;
 use super::{Probe, System};
 
@@ -315,7 +315,7 @@ impl Children {
     }
 
     fn emit(&self, probe: &Probe, incarnation: Incarnation, kind: impl FnOnce() -> SupervisionEventKind) {
-        self.system.emit(|| SupervisionEvent::now(probe, incarnation, kind()));
+        self.system.emit(probe, incarnation, kind);
     }
 }
 

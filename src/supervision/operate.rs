@@ -16,7 +16,7 @@ use super::address::wait;
 use super::error::{CallError, ChildError, OperateError};
 use super::lock::lock;
 use super::probe::{Overseer, Probe};
-use super::report::{SupervisionEvent, SupervisionEventKind};
+use super::report::SupervisionEventKind;
 use super::{NodeState, System};
 
 /// How long an actor may take to handle the messages that wait before it is suspended.
@@ -94,8 +94,7 @@ impl System {
         );
         if let Some(probe) = found {
             let (by, why) = (by.to_owned(), why.map(str::to_owned));
-            let kind = SupervisionEventKind::Operated { operation, by, why, refused };
-            self.emit(|| SupervisionEvent::now(&probe, probe.incarnation(), kind));
+            self.emit(&probe, probe.incarnation(), || SupervisionEventKind::Operated { operation, by, why, refused });
         }
         result
     }

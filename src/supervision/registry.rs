@@ -87,3 +87,23 @@ impl fmt::Debug for Registration {
         f.debug_tuple("Registration").field(&self.name).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_and_a_freed_one_makes_room() {
+        let registry = Arc::<Registry>::default();
+        let register = |name: String| registry.register(name.into(), &Path::root(), ());
+        let held: Vec<_> = (0..NAMES_MAX).map(|number| register(number.to_string()).unwrap()).collect();
+        assert_eq!(register("one too many".into()).err(), Some(StartError::TooManyNames("one too many".into())));
+        held[0].end();
+        let next = register("0".into()).unwrap();
+        // A late second end of the first must not free the name of its successor.
+        held[0].end();
+        assert_eq!(registry.lookup::<()>("0"), Some(()));
+        next.end();
+        assert_eq!(registry.lookup::<()>("0"), None);
+    }
+}

@@ -85,22 +85,28 @@ pub enum EventLevel {
     Error,
 }
 
-impl SupervisionEvent {
+impl SupervisionEventKind {
     /// How much it matters. Clean ends and starts are information; a crash that is contained is a warning; an end of a
     /// supervisor by too many restarts, and a zombie, are errors.
     pub fn level(&self) -> EventLevel {
-        match &self.kind {
-            SupervisionEventKind::Started { restart: false }
-            | SupervisionEventKind::Stopped { unexpected: false, .. } => EventLevel::Info,
-            SupervisionEventKind::Exited { reason } if reason.is_clean() => EventLevel::Info,
-            SupervisionEventKind::Started { restart: true }
-            | SupervisionEventKind::Exited { .. }
-            | SupervisionEventKind::Stopped { .. }
-            | SupervisionEventKind::StartFailed { .. }
-            | SupervisionEventKind::ZombieGone
-            | SupervisionEventKind::Operated { .. } => EventLevel::Warning,
-            SupervisionEventKind::MaxIntensity { .. } | SupervisionEventKind::Zombie => EventLevel::Error,
+        match self {
+            Self::Started { restart: false } | Self::Stopped { unexpected: false, .. } => EventLevel::Info,
+            Self::Exited { reason } if reason.is_clean() => EventLevel::Info,
+            Self::Started { restart: true }
+            | Self::Exited { .. }
+            | Self::Stopped { .. }
+            | Self::StartFailed { .. }
+            | Self::ZombieGone
+            | Self::Operated { .. } => EventLevel::Warning,
+            Self::MaxIntensity { .. } | Self::Zombie => EventLevel::Error,
         }
+    }
+}
+
+impl SupervisionEvent {
+    /// How much it matters; see [`SupervisionEventKind::level`].
+    pub fn level(&self) -> EventLevel {
+        self.kind.level()
     }
 
     pub(super) fn now(probe: &Probe, incarnation: Incarnation, kind: SupervisionEventKind) -> Self {

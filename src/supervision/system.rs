@@ -14,7 +14,7 @@ use super::life::{ActorHandle, Life, descendants_gone};
 use super::lock::lock;
 use super::probe::Probe;
 use super::registry::Registry;
-use super::report::{EVENTS_MAX, EventLevel, SupervisionEvent};
+use super::report::{EVENTS_MAX, EventLevel, SupervisionEvent, SupervisionEventKind};
 use super::supervisor_actor;
 use super::tree::{NodeState, TreeNode};
 use super::{SupervisorSpec, core::ChildId};
@@ -144,14 +144,21 @@ impl System {
         &self.shared.name
     }
 
-    pub(super) fn emit(&self, event: impl FnOnce() -> SupervisionEvent) {
+    /// Tells those who subscribed. Every job starts and ends a child, so what nobody wants is not even built.
+    pub(super) fn emit(&self, probe: &Probe, incarnation: Incarnation, kind: impl FnOnce() -> SupervisionEventKind) {
         let (events, warnings) = (&self.shared.events, &self.shared.warnings);
-        if events.receiver_count() == 0 && warnings.receiver_count() == 0 {
+        let wants_all = events.receiver_count() > 0;
+        if !wants_all && warnings.receiver_count() == 0 {
             return;
         }
-        let event = event();
+        let kind = kind();
+        let warns = kind.level() >= EventLevel::Warning;
+        if !wants_all && !warns {
+            return;
+        }
+        let event = SupervisionEvent::now(probe, incarnation, kind);
         // Sending fails only when the last subscriber just left.
-        if event.level() >= EventLevel::Warning {
+        if warns {
             warnings.send(event.clone()).ok();
         }
         events.send(event).ok();

@@ -330,7 +330,7 @@ impl DynamicMachine {
         }
         self.stopping -= 1;
         let on_zombie = slot.rules.on_zombie;
-        let again = slot.again && self.closing.is_none();
+        let again = slot.again;
         if gone && !is_expected(slot.rules.restart, slot.rules.shutdown, &reason) {
             self.out.push(Effect::Report(Report::ShutdownError { key, reason }));
         }
