@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::address::wait;
+use super::core::{Key, names};
 use super::error::{CallError, ChildError, OperateError};
 use super::lock::lock;
 use super::probe::{Overseer, Probe};
@@ -40,23 +41,9 @@ pub enum Operation {
 impl Operation {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Restart, Self::Terminate, Self::Suspend, Self::Resume];
-
-    /// Its name, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Restart => "restart",
-            Self::Terminate => "terminate",
-            Self::Suspend => "suspend",
-            Self::Resume => "resume",
-        }
-    }
 }
 
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+names!(Operation { Restart => "restart", Terminate => "terminate", Suspend => "suspend", Resume => "resume" });
 
 impl FromStr for Operation {
     type Err = OperateError;
@@ -146,14 +133,14 @@ impl System {
 async fn end(overseer: &Overseer, probe: &Arc<Probe>, place: u64) -> Result<(), ChildError> {
     match overseer {
         Overseer::Static(handle) => handle.terminate_child(&probe.id).await,
-        Overseer::Dynamic(handle) => handle.terminate(super::core::Key(place), probe.clone()).await,
+        Overseer::Dynamic(handle) => handle.terminate(Key(place), probe.clone()).await,
     }
 }
 
 async fn restart(overseer: &Overseer, probe: &Arc<Probe>, place: u64) -> Result<(), ChildError> {
     match overseer {
         Overseer::Static(handle) => handle.cycle_child(&probe.id).await.map(drop),
-        Overseer::Dynamic(handle) => handle.cycle(super::core::Key(place), probe.clone()).await,
+        Overseer::Dynamic(handle) => handle.cycle(Key(place), probe.clone()).await,
     }
 }
 

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::core::{ChildId, Path, Restart, Strategy};
+use super::core::{ChildId, Path, Restart, Strategy, names};
 use super::lock::lock;
 use super::mailbox::MailboxStats;
 use super::probe::{Facts, Probe, Supervising, millis};
@@ -223,21 +223,8 @@ impl Facts {
     }
 }
 
-macro_rules! names {
-    ($type:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
-        impl $type {
-            /// The name used in JSON and reports.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
+macro_rules! equals_its_name {
+    ($type:ty) => {
         impl PartialEq<str> for $type {
             fn eq(&self, other: &str) -> bool {
                 self.as_str() == other
@@ -252,6 +239,8 @@ macro_rules! names {
     };
 }
 
+equals_its_name!(NodeKind);
+equals_its_name!(NodeState);
 names!(NodeKind {
     Supervisor => "supervisor",
     DynamicSupervisor => "dynamic_supervisor",

@@ -38,4 +38,4 @@ pub(crate) use effect::{ChildState, Effect, Key, Report, is_expected};
 pub(crate) use exit::truncate;
 pub(crate) use machine::{Event, Machine};
 pub(crate) use request::{Request, RequestError, Update};
-pub(crate) use spec::validate_group;
+pub(crate) use spec::{names, validate_group};

@@ -114,10 +114,11 @@ impl Default for Intensity {
     }
 }
 
+/// Gives a plain enum the names that snapshots, reports and JSON show.
 macro_rules! names {
     ($type:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
         impl $type {
-            /// The name used in snapshots and reports.
+            /// The name used in snapshots, reports and JSON.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
@@ -130,6 +131,7 @@ macro_rules! names {
         }
     };
 }
+pub(crate) use names;
 
 names!(Strategy { OneForOne => "one_for_one", OneForAll => "one_for_all", RestForOne => "rest_for_one" });
 names!(Restart { Permanent => "permanent", Transient => "transient", Temporary => "temporary" });
