@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use ractor::ActorCell;
 use tokio::sync::oneshot;
 
 use super::error::{CallError, CastError};
+use super::link::answer_of;
 use super::lock::{read, write};
 use super::mailbox::{Mailbox, Signal};
 
@@ -65,8 +67,8 @@ impl<M: Send + 'static> Address<M> {
     pub async fn status(&self, timeout: Duration) -> Result<serde_json::Value, CallError> {
         let mailbox = self.mailbox().ok_or(CallError::Down)?;
         let (sender, answer) = oneshot::channel();
-        mailbox.ask(Signal::Status(sender))?;
-        wait(answer, timeout).await
+        let cell = mailbox.ask(Signal::Status(sender))?;
+        answered(cell, answer, timeout).await
     }
 
     /// Makes the actor stop taking messages once it has handled those that wait already (OTP's `sys:suspend`). Later
@@ -88,8 +90,8 @@ impl<M: Send + 'static> Address<M> {
     async fn order(&self, signal: fn(oneshot::Sender<()>) -> Signal, timeout: Duration) -> Result<(), CallError> {
         let mailbox = self.mailbox().ok_or(CallError::Down)?;
         let (sender, done) = oneshot::channel();
-        mailbox.ask(signal(sender))?;
-        wait(done, timeout).await
+        let cell = mailbox.ask(signal(sender))?;
+        answered(cell, done, timeout).await
     }
 
     /// How many messages wait now.
@@ -129,7 +131,19 @@ impl<M: Send + 'static> Address<M> {
     }
 }
 
-pub(super) async fn wait<R>(answer: oneshot::Receiver<R>, timeout: Duration) -> Result<R, CallError> {
+/// Waits for the answer to a question or an order; `Dropped` once the actor is gone without one.
+pub(super) async fn answered<R>(
+    cell: &ActorCell,
+    answer: oneshot::Receiver<R>,
+    timeout: Duration,
+) -> Result<R, CallError> {
+    match tokio::time::timeout(timeout, answer_of(cell, answer)).await {
+        Ok(answer) => answer.ok_or(CallError::Dropped),
+        Err(_) => Err(CallError::Timeout),
+    }
+}
+
+async fn wait<R>(answer: oneshot::Receiver<R>, timeout: Duration) -> Result<R, CallError> {
     match tokio::time::timeout(timeout, answer).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(_)) => Err(CallError::Dropped),

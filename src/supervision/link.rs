@@ -48,7 +48,20 @@ impl<C: Send + 'static> Link<C> {
         let _place = Place::take(&self.waiting).ok_or(AskError::Busy)?;
         let (sender, answer) = oneshot::channel();
         cell.send_message(make(sender)).map_err(|_| AskError::NoProc)?;
-        answer.await.map_err(|_| AskError::NoProc)
+        answer_of(&cell, answer).await.ok_or(AskError::NoProc)
+    }
+}
+
+/// Waits for an answer, or for the end of who was asked. A message that is sent just when its receiver goes away can
+/// stay in the channel for as long as anybody can send to it, and with it the way to answer: it alone tells no end.
+///
+/// Cancel safety: dropping the future gives up the answer.
+pub(super) async fn answer_of<R>(cell: &ActorCell, mut answer: oneshot::Receiver<R>) -> Option<R> {
+    tokio::select! {
+        biased;
+        answered = &mut answer => answered.ok(),
+        // The last thing it did may have been to answer.
+        _ = cell.wait(None) => answer.try_recv().ok(),
     }
 }
 

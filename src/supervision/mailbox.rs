@@ -59,7 +59,7 @@ pub(crate) struct MailboxStats {
 pub(crate) trait Gauge: Send + Sync {
     fn stats(&self) -> MailboxStats;
     /// Makes the actor take no more messages, or take them again; see [`Mailbox::ask`].
-    fn order(&self, suspend: bool, done: oneshot::Sender<()>) -> Result<(), CallError>;
+    fn order(&self, suspend: bool, done: oneshot::Sender<()>) -> Result<&ActorCell, CallError>;
 }
 
 impl<M: Send + 'static> Mailbox<M> {
@@ -79,14 +79,16 @@ impl<M: Send + 'static> Mailbox<M> {
         self.cell.set(cell).ok();
     }
 
-    /// Sends a question or an order, outside of the queue.
-    pub(crate) fn ask(&self, signal: Signal) -> Result<(), CallError> {
+    /// Sends a question or an order, outside of the queue. Who waits for the answer must wait for the end of the returned
+    /// actor too, see [`answer_of`](super::link::answer_of).
+    pub(crate) fn ask(&self, signal: Signal) -> Result<&ActorCell, CallError> {
         let cell = self.cell.get().ok_or(CallError::Down)?;
         if self.system_waiting.fetch_add(1, Ordering::Relaxed) >= SYSTEM_WAITING_MAX {
             self.answered();
             return Err(CallError::Full);
         }
-        cell.send_message(signal).map_err(|_| CallError::Down)
+        cell.send_message(signal).map_err(|_| CallError::Down)?;
+        Ok(cell)
     }
 
     /// One question or order was taken out.
@@ -156,7 +158,7 @@ impl<M: Send + 'static> Mailbox<M> {
 }
 
 impl<M: Send + 'static> Gauge for Mailbox<M> {
-    fn order(&self, suspend: bool, done: oneshot::Sender<()>) -> Result<(), CallError> {
+    fn order(&self, suspend: bool, done: oneshot::Sender<()>) -> Result<&ActorCell, CallError> {
         self.ask(if suspend { Signal::Suspend(done) } else { Signal::Resume(done) })
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::address::wait;
+use super::address::answered;
 use super::core::{Key, names};
 use super::error::{CallError, ChildError, OperateError};
 use super::lock::lock;
@@ -154,7 +154,7 @@ async fn order(probe: &Probe, suspend: bool) -> Result<(), OperateError> {
     };
     let (sender, done) = oneshot::channel();
     let answer = match mailbox.order(suspend, sender) {
-        Ok(()) => wait(done, SUSPEND_WAIT_MAX).await,
+        Ok(cell) => answered(cell, done, SUSPEND_WAIT_MAX).await,
         Err(error) => Err(error),
     };
     answer.map_err(|error| match error {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -11,6 +12,10 @@ use super::kit::{Kit, ms, until, within};
 use crate::supervision::*;
 
 const ROUNDS: usize = 10_000;
+/// Ends that requests meet.
+const KILLS: usize = 3_000;
+/// Longer than any condition is waited for.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
 /// One round in so many waits until the tree is whole again, so that crashes also meet trees that run.
 const CALM_EVERY: usize = 10;
 
@@ -192,4 +197,44 @@ async fn random_crashes_never_hang_leak_or_run_a_child_twice() {
         node.state == NodeState::Stopped && node.children.iter().all(stopped)
     }
     assert!(stopped(&tree), "{tree:#?}");
+}
+
+/// A message that is sent just when its receiver goes away can stay in the channel, and with it the way to answer: such
+/// a request must end all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn requests_to_those_that_are_killed_meanwhile_all_end() {
+    let kit = Kit::new();
+    let lives = Lives::default();
+    let wide = Intensity::new(MAX_RESTARTS_MAX, ms(1));
+    let handle = SupervisorHandle::new();
+    let (child, address) = victim("w".into(), &lives, 1);
+    let group = SupervisorSpec::new("s", Strategy::OneForOne).intensity(wide).handle(&handle).child(child);
+    let spec = SupervisorSpec::new("root", Strategy::OneForOne).intensity(wide).child(group.into_child());
+    let running = within(kit.system.start(spec)).await.unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let asking = (0..3).map(|_| {
+        let (handle, address, over) = (handle.clone(), address.clone(), over.clone());
+        #[expect(clippy::disallowed_methods, reason = "awaited below")]
+        tokio::spawn(async move {
+            while !over.load(Ordering::SeqCst) {
+                // Refusals are part of the game; what must not happen is no answer.
+                drop(within(handle.which_children()).await);
+                drop(within(address.status(FOR_EVER)).await);
+                tokio::task::yield_now().await;
+            }
+        })
+    });
+    let asking = futures_util::future::join_all(asking);
+    let killing = async {
+        for _ in 0..KILLS {
+            while handle.count_children().await.is_err() {
+                tokio::task::yield_now().await;
+            }
+            kit.system.kill("/s");
+        }
+        over.store(true, Ordering::SeqCst);
+    };
+    let (ended, ()) = tokio::join!(asking, killing);
+    ended.into_iter().for_each(|ended| ended.unwrap());
+    running.kill().await;
 }
