@@ -79,8 +79,8 @@ impl<M: Send + 'static> Mailbox<M> {
         self.cell.set(cell).ok();
     }
 
-    /// Sends a question or an order, outside of the queue. Who waits for the answer must wait for the end of the returned
-    /// actor too, see [`answer_of`](super::link::answer_of).
+    /// Sends a question or an order, outside of the queue. Who waits for the answer must wait for the end of the
+    /// returned actor too, see [`answer_of`](super::link::answer_of).
     pub(crate) fn ask(&self, signal: Signal) -> Result<&ActorCell, CallError> {
         let cell = self.cell.get().ok_or(CallError::Down)?;
         if self.system_waiting.fetch_add(1, Ordering::Relaxed) >= SYSTEM_WAITING_MAX {
