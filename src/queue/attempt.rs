@@ -1,7 +1,9 @@
 //! One attempt that this instance owns: the job, its slot, and the duty to say what it came to.
 
+use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -39,6 +41,20 @@ pub(super) struct Duty {
     /// Pieces of code that run.
     code: TaskTracker,
     outcome: Mutex<Outcome>,
+    backoff: OnceLock<Backoff>,
+}
+
+/// How long a worker lets a failed job wait, where it says so.
+#[derive(Clone)]
+struct Backoff(Arc<BackoffOf>);
+
+/// Job and error in, wait out.
+pub(super) type BackoffOf = dyn Fn(&Job, &str) -> Option<Duration> + Send + Sync;
+
+impl fmt::Debug for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Backoff")
+    }
 }
 
 impl Attempt {
@@ -57,6 +73,7 @@ impl Attempt {
             started: Instant::now(),
             code,
             outcome: Mutex::new(Outcome::HandedBack),
+            backoff: OnceLock::new(),
         };
         Self { duty: Arc::new(duty), runtime: runtime.clone() }
     }
@@ -116,6 +133,12 @@ impl Attempt {
         self.duty.decide(outcome);
     }
 
+    /// Lets the worker say how long the job waits when it fails without saying so.
+    pub(super) fn back_off_by(&self, backoff: Arc<BackoffOf>) {
+        // Refused only when it was said before.
+        drop(self.duty.backoff.set(Backoff(backoff)));
+    }
+
     pub(super) fn duty(&self) -> Arc<Duty> {
         Arc::clone(&self.duty)
     }
@@ -140,7 +163,14 @@ impl Drop for Duty {
     fn drop(&mut self) {
         let job = &self.job;
         let outcome = self.outcome.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let wait = backoff(job.attempt, job.max_attempts, &mut rand::rng());
+        let chosen = match (&*outcome, self.backoff.get()) {
+            // Code of the worker's, and this may run while a task unwinds: a panic in it must not become an abort.
+            (Outcome::Failed { error, retry_in: None }, Some(Backoff(of))) => {
+                std::panic::catch_unwind(AssertUnwindSafe(|| of(job, error))).unwrap_or(None)
+            }
+            _ => None,
+        };
+        let wait = chosen.unwrap_or_else(|| backoff(job.attempt, job.max_attempts, &mut rand::rng()));
         let ack = ack(outcome, job.id, job.attempt, job.max_attempts, wait);
         self.completions.push(Completion {
             ack: GuardedAck { ack, producer: self.queue.producer(), attempted_at: job.attempted_at },

@@ -152,7 +152,7 @@ async fn drive<R: Run>(context: RunContext<'_>, timeout: Option<Duration>, run: 
     };
     // What ended well in spite of a stop counts; anything else after one most likely is the stop.
     let ended = |outcome| match (outcome, attempt.stop().cause()) {
-        (Outcome::Completed, _) => Outcome::Completed,
+        (outcome @ (Outcome::Completed | Outcome::Recorded(_)), _) => outcome,
         (_, Some(cause)) => stopped(cause, worker),
         (outcome, None) => outcome,
     };

@@ -46,3 +46,11 @@ pub struct Job {
     /// When it was cancelled.
     pub cancelled_at: Option<DateTime<Utc>>,
 }
+
+impl Job {
+    /// The result that its worker recorded; `None` where there is none, or where another runtime recorded something
+    /// that JSON cannot say.
+    pub fn recorded(&self) -> Option<Value> {
+        super::recorded::recorded(&self.meta)
+    }
+}

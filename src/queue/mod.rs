@@ -24,6 +24,7 @@ mod outcome;
 mod peer;
 mod producer;
 mod queues;
+mod recorded;
 mod slots;
 mod stager;
 mod state;
@@ -42,12 +43,14 @@ pub use job_runtime::{JobCodeError, JobRuntime};
 pub use leadership::Leadership;
 pub use lifeline::{Lifeline, LifelineArgs};
 pub use new_job::{
-    MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_MAX, NAME_CHARS_MAX, NewJob, PAYLOAD_BYTES_MAX, PRIORITY_MAX, Schedule,
+    DELAY_MAX, MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_MAX, NAME_CHARS_MAX, NewJob, PAYLOAD_BYTES_MAX, PRIORITY_MAX,
+    Schedule,
 };
 pub use outcome::{Ack, ERROR_BYTES_MAX, Outcome, SNOOZE_MAX, ack};
 pub use peer::{Peer, PeerArgs, PeerMsg};
 pub use producer::{Producer, ProducerArgs};
 pub use queues::Queues;
+pub use recorded::RECORDED_BYTES_MAX;
 pub use slots::{QueueState, Slot};
 pub use stager::{Stager, StagerArgs};
 pub use state::State;

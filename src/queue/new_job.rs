@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Map, Value};
 
 use super::error::QueueError;
@@ -16,6 +16,8 @@ pub const MAX_ATTEMPTS_MAX: i32 = 32_767;
 pub const PRIORITY_MAX: i32 = 9;
 /// Largest arguments or meta of one job, in bytes of JSON.
 pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest wait until a job is due, a hundred years: later ones are mistakes.
+pub const DELAY_MAX: Duration = Duration::from_secs(36_525 * 86_400);
 /// Attempts of a job that says nothing about them.
 pub const MAX_ATTEMPTS_DEFAULT: i32 = 20;
 
@@ -32,6 +34,18 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    fn check(self) -> Result<(), QueueError> {
+        match self {
+            Self::In(delay) if delay > DELAY_MAX => {
+                Err(invalid("schedule", &format!("in {} s", delay.as_secs()), "at most 36525 days from now"))
+            }
+            Self::At(at) if !(1..=9999).contains(&at.year()) => {
+                Err(invalid("schedule", &at.to_rfc3339(), "a moment in the years 1 to 9999"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Milliseconds from the database's present, or the moment; neither for now.
     pub(super) fn columns(self) -> (Option<i64>, Option<DateTime<Utc>>) {
         match self {
@@ -141,9 +155,14 @@ impl NewJob {
                 return Err(invalid(field, &format!("{bytes} bytes"), "at most 4 MiB of JSON"));
             }
         }
-        if contains_nul(&self.args) || self.meta.values().any(contains_nul) {
-            return Err(invalid("args", "a text with the character U+0000", "text that PostgreSQL can store in jsonb"));
+        let meta_has_nul = self.meta.iter().any(|(key, value)| key.contains('\0') || contains_nul(value));
+        let tags_have_nul = self.tags.iter().any(|tag| tag.contains('\0'));
+        for (field, bad) in [("args", contains_nul(&self.args)), ("meta", meta_has_nul), ("tags", tags_have_nul)] {
+            if bad {
+                return Err(invalid(field, "a text with the character U+0000", "text that PostgreSQL can store"));
+            }
         }
+        self.schedule.check()?;
         if !(1..=MAX_ATTEMPTS_MAX).contains(&self.max_attempts) {
             return Err(invalid("max_attempts", &self.max_attempts.to_string(), "a number from 1 to 32767"));
         }
@@ -213,6 +232,11 @@ mod tests {
             (NewJob::new("w", json!({})).queue("a\"b"), "queue"),
             (NewJob::new("w", json!([1])), "args"),
             (NewJob::new("w", json!({"a": ["\0"]})), "args"),
+            (NewJob::new("w", json!({})).meta("a\0", 1), "meta"),
+            (NewJob { tags: vec!["\0".into()], ..NewJob::new("w", json!({})) }, "tags"),
+            (NewJob::new("w", json!({})).schedule(Schedule::In(Duration::MAX)), "schedule"),
+            (NewJob::new("w", json!({})).schedule(Schedule::At(DateTime::<Utc>::MAX_UTC)), "schedule"),
+            (NewJob::new("w", json!({})).schedule(Schedule::At(DateTime::<Utc>::MIN_UTC)), "schedule"),
             (NewJob::new("w", json!({})).max_attempts(0), "max_attempts"),
             (NewJob { priority: 10, ..NewJob::new("w", json!({})) }, "priority"),
             (NewJob::new("w", json!({"a": "x".repeat(PAYLOAD_BYTES_MAX)})), "args"),

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
+use super::recorded::{RECORDED_BYTES_MAX, encoded};
 use super::state::State;
 
 /// Longest snooze, 1,000 days: later ones are mistakes.
@@ -17,6 +20,9 @@ pub const ERROR_BYTES_MAX: usize = 32 * 1024;
 pub enum Outcome {
     /// Done.
     Completed,
+    /// Done, with a result that is kept in the job's `meta` and read with [`super::Job::recorded`]; at most
+    /// [`super::RECORDED_BYTES_MAX`] bytes when encoded, and more is a failure.
+    Recorded(Value),
     /// Failed: tried again after a wait, or discarded when attempts are used up.
     Failed {
         /// First line is the message; more lines may follow.
@@ -47,6 +53,8 @@ pub struct Ack {
     pub delay: Option<Duration>,
     /// Appended to `errors`.
     pub error: Option<String>,
+    /// Encoded result for `meta`.
+    pub recorded: Option<String>,
     /// Whether the attempt is given back.
     pub uncount: bool,
     /// Whether `meta.snoozed` is counted up.
@@ -56,9 +64,29 @@ pub struct Ack {
 /// What `outcome` does to the row of a job at `attempt` of `max_attempts`; `backoff` is the wait after a failure that
 /// names none.
 pub fn ack(outcome: &Outcome, job_id: i64, attempt: i32, max_attempts: i32, backoff: Duration) -> Ack {
-    let plain = |state| Ack { job_id, attempt, state, delay: None, error: None, uncount: false, snoozed: false };
+    let plain = |state| Ack {
+        job_id,
+        attempt,
+        state,
+        delay: None,
+        error: None,
+        recorded: None,
+        uncount: false,
+        snoozed: false,
+    };
     match outcome {
         Outcome::Completed => plain(State::Completed),
+        Outcome::Recorded(value) => {
+            let text = encoded(value);
+            if text.len() > RECORDED_BYTES_MAX {
+                let error = format!(
+                    "** (RecordError) the result has {} bytes when encoded; at most {RECORDED_BYTES_MAX} are kept",
+                    text.len()
+                );
+                return ack(&Outcome::Failed { error, retry_in: None }, job_id, attempt, max_attempts, backoff);
+            }
+            Ack { recorded: Some(text), ..plain(State::Completed) }
+        }
         Outcome::Failed { error, .. } if attempt >= max_attempts => {
             Ack { error: Some(bounded(error)), ..plain(State::Discarded) }
         }
@@ -110,6 +138,15 @@ mod tests {
         assert_eq!((first.state, first.delay, first.uncount), (State::Retryable, Some(WAIT), false));
         let last = of(failed(), 3);
         assert_eq!((last.state, last.delay, last.error.as_deref()), (State::Discarded, None, Some("boom")));
+    }
+
+    #[test]
+    fn a_result_is_kept_and_one_that_is_too_large_is_a_failure() {
+        let kept = of(Outcome::Recorded(Value::from(1)), 1);
+        assert_eq!((kept.state, kept.recorded.as_deref()), (State::Completed, Some("g2EB")));
+        let large = of(Outcome::Recorded(Value::from("x".repeat(RECORDED_BYTES_MAX))), 1);
+        assert_eq!((large.state, large.recorded), (State::Retryable, None));
+        assert!(large.error.is_some_and(|error| error.contains("at most 1048576")));
     }
 
     #[test]

@@ -26,6 +26,12 @@ pub trait Worker: Send + Sync + 'static {
         None
     }
 
+    /// Wait before the next attempt after one that failed and named none; `None`, the default, is Oban's formula. Asked
+    /// after errors, panics and time-outs alike, with the text that is recorded.
+    fn backoff(&self, _job: &Job, _error: &str) -> Option<Duration> {
+        None
+    }
+
     /// Performs one attempt on the job runtime. Returning early is never needed: when the job is cancelled or the
     /// instance stops, the context's token fires first, and a moment later the future is dropped at its next await.
     fn perform(&self, context: JobContext) -> impl Future<Output = Outcome> + Send;
@@ -98,6 +104,8 @@ impl<W: Worker> Executable for Performs<W> {
 
     fn child(&self, attempt: Attempt) -> ChildSpec {
         let timeout = self.0.timeout(attempt.job());
+        let worker = Arc::clone(&self.0);
+        attempt.back_off_by(Arc::new(move |job, error| worker.backoff(job, error)));
         Executor::<Perform<W>>::child(attempt, timeout, Perform(Arc::clone(&self.0)))
     }
 }

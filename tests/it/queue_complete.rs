@@ -69,6 +69,14 @@ async fn each_outcome_writes_its_columns_and_no_other_in_both_row_shapes() {
                 "attempt = 0",
                 json!({"state": "discarded", "discarded_at": "now", "errors": error(1, "hopeless")}),
             ),
+            (
+                Outcome::Recorded(json!({"ok": [1]})),
+                "attempt = 0",
+                json!({
+                    "state": "completed", "completed_at": "now",
+                    "meta": {"kept": "x", "recorded": true, "return": "g3QAAAABbQAAAAJva2wAAAABYQFq"},
+                }),
+            ),
             (Outcome::HandedBack, "attempt = 5", json!({"state": "available", "attempt": 5})),
         ];
         for (outcome, set, changes) in cases {

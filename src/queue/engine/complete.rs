@@ -61,7 +61,8 @@ impl Engine {
     /// # Errors
     /// [`QueueError::Db`].
     pub async fn complete(&self, acks: &[GuardedAck]) -> Result<Vec<i64>, QueueError> {
-        let (succeeded, others): (Vec<_>, Vec<_>) = acks.iter().partition(|item| item.ack.state == State::Completed);
+        let (succeeded, others): (Vec<_>, Vec<_>) =
+            acks.iter().partition(|item| item.ack.state == State::Completed && item.ack.recorded.is_none());
         let mut accepted = Vec::with_capacity(acks.len());
         if !succeeded.is_empty() {
             accepted.extend(self.complete_succeeded(&succeeded).await?);
@@ -98,6 +99,7 @@ impl Engine {
             .map(|item| item.ack.delay.map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))
             .collect();
         let errors: Vec<Option<String>> = acks.iter().map(|item| item.ack.error.clone()).collect();
+        let recorded: Vec<Option<String>> = acks.iter().map(|item| item.ack.recorded.clone()).collect();
         // The error element is appended with an operator that both shapes of the column (jsonb[] and jsonb) have.
         // `meta` is merged, not replaced: keys that others wrote meanwhile stay.
         let ids = sqlx::query_scalar!(
@@ -106,6 +108,8 @@ impl Engine {
                    attempt = j.attempt - d.uncount::int,
                    scheduled_at = CASE WHEN d.delay_ms IS NULL THEN j.scheduled_at
                                        ELSE timezone('UTC', clock_timestamp()) + d.delay_ms * interval '1 millisecond' END,
+                   completed_at = CASE WHEN d.state = 'completed' THEN timezone('UTC', clock_timestamp())
+                                       ELSE j.completed_at END,
                    cancelled_at = CASE WHEN d.state = 'cancelled' THEN timezone('UTC', clock_timestamp())
                                        ELSE j.cancelled_at END,
                    discarded_at = CASE WHEN d.state = 'discarded' THEN timezone('UTC', clock_timestamp())
@@ -114,14 +118,16 @@ impl Engine {
                                  ELSE j.errors || jsonb_build_object(
                                    'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                                    'attempt', j.attempt, 'error', d.error) END,
-                   meta = CASE WHEN d.snoozed
+                   meta = CASE WHEN d.recorded IS NOT NULL
+                               THEN COALESCE(j.meta, '{}') || jsonb_build_object('recorded', true, 'return', d.recorded)
+                               WHEN d.snoozed
                                THEN COALESCE(j.meta, '{}') || jsonb_build_object('snoozed', 1 +
                                  CASE WHEN jsonb_typeof(j.meta -> 'snoozed') = 'number'
                                       THEN (j.meta ->> 'snoozed')::numeric ELSE 0 END)
                                ELSE j.meta END
                FROM unnest($1::bigint[], $2::int[], $3::text[], $4::timestamp[], $5::text[], $6::bigint[], $7::text[], $8::bool[],
-                           $9::bool[])
-                 AS d (id, attempt, producer, claimed, state, delay_ms, error, uncount, snoozed)
+                           $9::bool[], $10::text[])
+                 AS d (id, attempt, producer, claimed, state, delay_ms, error, uncount, snoozed, recorded)
                WHERE j.id = d.id AND j.state::text = 'executing' AND j.attempt = d.attempt AND j.attempted_by[2] = d.producer
                  AND j.attempted_at = d.claimed
                RETURNING j.id"#,
@@ -134,6 +140,7 @@ impl Engine {
             errors.as_slice() as &[Option<String>],
             &acks.iter().map(|item| item.ack.uncount).collect::<Vec<_>>(),
             &acks.iter().map(|item| item.ack.snoozed).collect::<Vec<_>>(),
+            recorded.as_slice() as &[Option<String>],
         )
         .fetch_all(&self.db)
         .await?;

@@ -148,6 +148,13 @@ impl Worker for Fixture {
         job.args["timeout_ms"].as_u64().map(Duration::from_millis)
     }
 
+    fn backoff(&self, job: &Job, error: &str) -> Option<Duration> {
+        assert!(job.args["backoff"] != "panic", "this worker cannot tell its wait");
+        let wait = Duration::from_secs(job.args["backoff_secs"].as_u64()?);
+        // Twice as long after a time-out, so that tests see that the error was told.
+        Some(if error.contains("timed out") { 2 * wait } else { wait })
+    }
+
     async fn perform(&self, context: JobContext) -> Outcome {
         let job = &context.job;
         let key = (job.id, job.attempt);
@@ -168,6 +175,7 @@ async fn act(shared: &Shared, context: &JobContext) -> Outcome {
     let millis = |key: &str| args[key].as_u64().map(Duration::from_millis);
     match args["do"].as_str().unwrap_or("ok") {
         "ok" => Outcome::Completed,
+        "record" => Outcome::Recorded(args["value"].clone()),
         "error" => Outcome::Failed { error: "** (Fixture) no luck".into(), retry_in: millis("retry_ms") },
         // The first attempt fails, the second succeeds.
         "error_once" if context.job.attempt > 1 => Outcome::Completed,
