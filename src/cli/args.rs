@@ -40,7 +40,7 @@ pub(super) enum Command {
     Run(super::run::RunArgs),
     /// Starts a node and runs it until it is told to stop
     Start(super::start::StartArgs),
-    /// Jobs: enqueue, look, wait, cancel, retry, delete
+    /// Jobs: enqueue, look, wait, cancel, retry, delete, update
     #[command(subcommand)]
     Job(super::job::JobCommand),
     /// Queues

@@ -40,3 +40,7 @@ pub(super) const STRANGE_ANSWER: &str = "E0826";
 pub(super) const SEVERAL_ONLINE: &str = "E0827";
 /// Neither a path nor a command of `tree`.
 pub(super) const NO_TREE_COMMAND: &str = "E0828";
+/// Which jobs to change is not said.
+pub(super) const NO_CHOICE: &str = "E0840";
+/// All jobs that fit would be deleted.
+pub(super) const UNCONFIRMED: &str = "E0841";

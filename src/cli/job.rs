@@ -1,10 +1,13 @@
 //! `singularity job`: what a person does with jobs.
 
 mod change;
+mod change_many;
 mod enqueue;
+mod filter;
 mod list;
 mod show;
 mod unique;
+mod update;
 mod wait;
 
 use clap::Subcommand;
@@ -12,6 +15,7 @@ use clap::Subcommand;
 use super::codes;
 use super::context::Context;
 use super::exit::{Exit, Failure};
+use crate::queue::Change;
 
 /// Jobs.
 #[derive(Debug, Subcommand)]
@@ -24,12 +28,14 @@ pub(super) enum JobCommand {
     Show(show::ShowArgs),
     /// Waits until jobs are finished: `job wait 17`
     Wait(wait::WaitArgs),
-    /// Cancels jobs that are not finished; running ones are stopped: `job cancel 17`
-    Cancel(change::ChangeArgs),
-    /// Makes jobs available again that wait or are finished: `job retry 17`
-    Retry(change::ChangeArgs),
-    /// Deletes jobs that do not run: `job delete 17`
-    Delete(change::ChangeArgs),
+    /// Cancels jobs that are not finished; running ones are stopped: `job cancel 17`, `job cancel --queue mail`
+    Cancel(change::WhichArgs),
+    /// Makes jobs available again that wait or are finished: `job retry 17`, `job retry --state discarded`
+    Retry(change::WhichArgs),
+    /// Deletes jobs that do not run: `job delete 17`, `job delete --state cancelled --yes`
+    Delete(change::DeleteArgs),
+    /// Gives jobs other values: `job update 17 --set-priority 0`, `job update --queue a --set-queue b`
+    Update(Box<update::UpdateArgs>),
 }
 
 /// Does it.
@@ -43,9 +49,13 @@ pub(super) async fn run(command: JobCommand, context: &Context) -> Result<(), Fa
         JobCommand::List(args) => list::run(args, context).await,
         JobCommand::Show(args) => show::run(args, context).await,
         JobCommand::Wait(args) => wait::run(args, context).await,
-        JobCommand::Cancel(args) => change::run(change::Verb::Cancel, args, context).await,
-        JobCommand::Retry(args) => change::run(change::Verb::Retry, args, context).await,
-        JobCommand::Delete(args) => change::run(change::Verb::Delete, args, context).await,
+        JobCommand::Cancel(which) => change::run(Change::Cancel, which, context).await,
+        JobCommand::Retry(which) => change::run(Change::Retry, which, context).await,
+        JobCommand::Delete(args) => change::delete(args, context).await,
+        JobCommand::Update(args) => {
+            let (change, which) = args.change()?;
+            change::run(change, which, context).await
+        }
     }
 }
 

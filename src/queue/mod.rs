@@ -11,6 +11,7 @@
 
 mod attempt;
 mod backoff;
+mod change;
 mod completer;
 pub mod engine;
 mod error;
@@ -34,6 +35,7 @@ mod worker;
 
 pub use attempt::Attempt;
 pub use backoff::backoff;
+pub use change::{Change, JobUpdate};
 pub use completer::{COMPLETION_BATCH_MAX, Completer, Completion, Completions};
 pub use engine::Engine;
 pub use error::QueueError;

@@ -34,6 +34,7 @@ mod node_outage;
 mod node_shutdown;
 mod node_spin;
 mod node_stuck;
+mod oban_07_retry_and_delete_matrix;
 mod postgres_migrate;
 mod postgres_notifier;
 mod postgres_pgmq;

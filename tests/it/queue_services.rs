@@ -1,14 +1,14 @@
-//! Staging what is due, taking over what dead instances left, and what a person may do to a job.
+//! Staging what is due, and taking over what dead instances left.
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use singularity::instance::{Beat, Identity, Presence};
-use singularity::queue::engine::{Changed, Rescued};
+use singularity::queue::engine::Rescued;
 use singularity::queue::{Engine, NewJob, State};
 use uuid::Uuid;
 
-use crate::support::rows::{SHAPES, claim, engine, engine_in, names, row, set_columns, state, with};
+use crate::support::rows::{SHAPES, engine, engine_in, names, row, state, with};
 
 const DUE: &str = "scheduled_at = timezone('UTC', now()) - interval '1 second'";
 
@@ -183,89 +183,4 @@ async fn several_rescuers_at_once_rescue_each_job_once() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), 200);
-}
-
-const STATES: [&str; 8] =
-    ["suspended", "scheduled", "available", "executing", "retryable", "completed", "discarded", "cancelled"];
-
-async fn in_state(engine: &Engine, state: &str) -> i64 {
-    let set = format!(
-        "state = '{state}', attempt = 20, completed_at = now(), discarded_at = now(), cancelled_at = now(),
-         scheduled_at = '2020-01-01', errors = errors || '{{\"attempt\": 20}}'::jsonb"
-    );
-    with(engine, job(), &set).await
-}
-
-#[tokio::test]
-async fn cancel_accepts_what_is_not_finished_and_sends_a_kill_for_what_executes() {
-    for shape in SHAPES {
-        let (_db, engine) = engine_in(shape).await;
-        for name in STATES {
-            let id = in_state(&engine, name).await;
-            let mut expected = row(engine.db(), id).await;
-            let was: State = name.parse().unwrap();
-            let changed = engine.cancel(id).await.unwrap();
-            let after = row(engine.db(), id).await;
-            if was.is_terminal() {
-                assert_eq!(changed, Changed::No(was));
-            } else {
-                assert_eq!(changed, Changed::Yes(was));
-                expected["state"] = json!("cancelled");
-                expected["cancelled_at"] = after["cancelled_at"].clone();
-            }
-            assert_eq!(after, expected, "{shape:?} {name}");
-        }
-        assert_eq!(engine.cancel(1_000_000).await.unwrap(), Changed::NotFound);
-    }
-}
-
-#[tokio::test]
-async fn retry_accepts_what_neither_runs_nor_waits_to_and_allows_one_more_attempt() {
-    for shape in SHAPES {
-        let (_db, engine) = engine_in(shape).await;
-        for name in STATES {
-            let id = in_state(&engine, name).await;
-            let mut expected = row(engine.db(), id).await;
-            let was: State = name.parse().unwrap();
-            let changed = engine.retry(id).await.unwrap();
-            let after = row(engine.db(), id).await;
-            if matches!(name, "available" | "executing") {
-                assert_eq!(changed, Changed::No(was));
-            } else {
-                assert_eq!(changed, Changed::Yes(was));
-                (expected["state"], expected["max_attempts"]) = (json!("available"), json!(21));
-                for column in ["completed_at", "cancelled_at", "discarded_at"] {
-                    expected[column] = Value::Null;
-                }
-                assert_ne!(expected["scheduled_at"], after["scheduled_at"]);
-                expected["scheduled_at"] = after["scheduled_at"].clone();
-            }
-            assert_eq!(after, expected, "{shape:?} {name}");
-        }
-        assert_eq!(engine.retry(1_000_000).await.unwrap(), Changed::NotFound);
-    }
-}
-
-#[tokio::test]
-async fn delete_accepts_all_but_what_executes() {
-    let (_db, engine) = engine().await;
-    for name in STATES {
-        let id = in_state(&engine, name).await;
-        let was: State = name.parse().unwrap();
-        let changed = engine.delete(id).await.unwrap();
-        let there = engine.get(id).await.unwrap().is_some();
-        let wanted = if name == "executing" { (Changed::No(was), true) } else { (Changed::Yes(was), false) };
-        assert_eq!((changed, there), wanted, "{name}");
-    }
-    assert_eq!(engine.delete(1_000_000).await.unwrap(), Changed::NotFound);
-}
-
-#[tokio::test]
-async fn a_job_that_was_retried_can_be_claimed_again() {
-    let (_db, engine) = engine().await;
-    let id = in_state(&engine, "discarded").await;
-    engine.retry(id).await.unwrap();
-    let jobs = claim(&engine, Uuid::now_v7(), 1).await;
-    assert_eq!((jobs[0].id, jobs[0].attempt, jobs[0].max_attempts), (id, 21, 21));
-    set_columns(&engine, id, "state = 'completed'").await;
 }

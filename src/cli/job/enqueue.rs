@@ -196,7 +196,7 @@ fn answer(
     }
 }
 
-fn object(option: &str, text: &str) -> Result<Value, Failure> {
+pub(super) fn object(option: &str, text: &str) -> Result<Value, Failure> {
     let problem =
         |reason: String| Failure::new(Exit::Usage, codes::NOT_AN_OBJECT, format!("{option} {reason}")).hint(ARGS_HINT);
     match serde_json::from_str(text) {
@@ -220,7 +220,7 @@ fn stdin() -> Result<String, Failure> {
     Ok(text)
 }
 
-fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     DateTime::parse_from_rfc3339(text)
         .map(|at| at.to_utc())
         .map_err(|error| format!("{error}; write it as RFC 3339, for example 2030-01-31T08:00:00Z"))

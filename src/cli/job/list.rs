@@ -4,10 +4,11 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
 
+use super::filter::FilterArgs;
 use crate::cli::context::Context;
 use crate::cli::exit::Failure;
 use crate::cli::output;
-use crate::queue::engine::{JobFilter, LIST_MAX};
+use crate::queue::engine::LIST_MAX;
 use crate::queue::{Engine, Job, State};
 
 /// Characters of the arguments that the table shows.
@@ -16,19 +17,11 @@ const ARGS_CHARS_MAX: usize = 48;
 /// Which jobs.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only those of this queue
-    #[arg(long, value_name = "QUEUE")]
-    queue: Option<String>,
-    /// Only those in this state: suspended, scheduled, available, executing, retryable, completed, discarded or
-    /// cancelled
-    #[arg(long, value_name = "STATE")]
-    state: Option<State>,
-    /// Only those of this worker
-    #[arg(long, value_name = "WORKER")]
-    worker: Option<String>,
-    /// Only those with this tag
-    #[arg(long, value_name = "TAG")]
-    tag: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only those with a lower id, for the next page: the last id of the page before
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
+    before: Option<i64>,
     /// At most so many, the newest first
     #[arg(long, value_name = "N", default_value_t = 50)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(LIST_MAX)))]
@@ -41,35 +34,30 @@ pub(crate) struct ListArgs {
 #[derive(Serialize)]
 struct Listing<'a> {
     jobs: &'a [Job],
+    /// For `--before`, where there may be more.
+    next_before: Option<i64>,
 }
 
 pub(super) async fn run(args: ListArgs, context: &Context) -> Result<(), Failure> {
-    let filter = JobFilter {
-        state: args.state,
-        queue: args.queue,
-        worker: args.worker,
-        // Tags are stored in lower case.
-        tag: args.tag.map(|tag| tag.trim().to_lowercase()),
-        limit: args.limit,
-    };
+    let filter = args.filter.filter()?;
     let (jobs, now) = context
         .with_tables(async |storage| {
-            let jobs = Engine::new(storage.db().clone()).list(&filter).await?;
+            let jobs = Engine::new(storage.db().clone()).list(&filter, args.before, args.limit).await?;
             Ok((jobs, storage.db().server_now().await?))
         })
         .await?;
-    if args.json {
-        return output::document("singularity.job_list.v1", &Listing { jobs: &jobs });
-    }
     let shown = jobs.len();
+    let is_full = u32::try_from(shown).is_ok_and(|shown| shown == args.limit);
+    let next_before = jobs.last().filter(|_| is_full).map(|job| job.id);
+    if args.json {
+        return output::document("singularity.job_list.v1", &Listing { jobs: &jobs, next_before });
+    }
     let head = ["id", "state", "queue", "worker", "attempt", "inserted", "last change", "args"];
     output::table(&head, jobs.iter().map(|job| row(job, now)).collect());
-    match shown {
-        0 => output::note("no job fits"),
-        _ if u32::try_from(shown).is_ok_and(|shown| shown == args.limit) => {
-            output::note(format!("the newest {shown}; more with --limit"));
-        }
-        _ => {}
+    match next_before {
+        Some(id) => output::note(format!("the newest {shown} that fit; older ones with --before {id}")),
+        None if shown == 0 => output::note("no job fits"),
+        None => {}
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod claim;
 mod complete;
+mod filter;
 mod insert;
 mod lead;
 mod manage;
@@ -17,10 +18,11 @@ mod unique;
 
 pub use claim::Claim;
 pub use complete::GuardedAck;
+pub use filter::{FILTER_VALUES_MAX, JobFilter};
 pub use insert::{INSERT_BATCH_MAX, Inserted};
 pub use lead::Election;
-pub use manage::Changed;
-pub use read::{JobFilter, LIST_MAX, QueueCounts};
+pub use manage::{CHANGE_BATCH_MAX, Changed, ChangedMany};
+pub use read::{LIST_MAX, QueueCounts};
 pub use sweep::Rescued;
 pub use unique::UNIQUE_BATCH_MAX;
 

@@ -1,30 +1,17 @@
 //! Reading jobs: one, a list, counts.
 
 use serde::Serialize;
+use sqlx::QueryBuilder;
 
 use super::Engine;
-use super::row::job_query;
+use super::filter::JobFilter;
+use super::row::{COLUMNS, JobRow, job_query};
 use crate::queue::error::QueueError;
 use crate::queue::job::Job;
 use crate::queue::state::State;
 
 /// Rows of one listing.
 pub const LIST_MAX: u32 = 10_000;
-
-/// Which jobs to list; an unset field allows all.
-#[derive(Debug, Clone, Default)]
-pub struct JobFilter {
-    /// In this state.
-    pub state: Option<State>,
-    /// Of this queue.
-    pub queue: Option<String>,
-    /// Of this worker.
-    pub worker: Option<String>,
-    /// With this tag.
-    pub tag: Option<String>,
-    /// At most so many, the newest first; at most [`LIST_MAX`].
-    pub limit: u32,
-}
 
 /// Jobs of one queue that are not finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,25 +49,21 @@ impl Engine {
         Ok(rows.into_iter().map(Job::try_from).collect::<Result<_, _>>()?)
     }
 
-    /// Jobs by filter, newest first.
+    /// Jobs that fit, newest first, at most `limit` and at most [`LIST_MAX`]; with `before` only those with a lower id,
+    /// so the last id of one page begins the next.
     ///
     /// # Errors
-    /// [`QueueError::Db`].
-    pub async fn list(&self, filter: &JobFilter) -> Result<Vec<Job>, QueueError> {
-        let rows = job_query!(
-            "SELECT ",
-            "FROM oban_jobs j
-             WHERE ($1::text IS NULL OR j.state::text = $1) AND ($2::text IS NULL OR j.queue = $2)
-               AND ($3::text IS NULL OR j.worker = $3) AND ($4::text IS NULL OR $4 = ANY(j.tags))
-             ORDER BY j.id DESC LIMIT $5",
-            filter.state.map(State::as_str),
-            filter.queue.as_deref(),
-            filter.worker.as_deref(),
-            filter.tag.as_deref(),
-            i64::from(filter.limit.min(LIST_MAX)),
-        )
-        .fetch_all(&self.db)
-        .await?;
+    /// [`QueueError::Invalid`], [`QueueError::Db`].
+    pub async fn list(&self, filter: &JobFilter, before: Option<i64>, limit: u32) -> Result<Vec<Job>, QueueError> {
+        let filter = self.known_states(filter).await?;
+        let mut sql = QueryBuilder::new("SELECT ");
+        sql.push(COLUMNS).push("FROM oban_jobs j WHERE true");
+        filter.push(&mut sql);
+        if let Some(before) = before {
+            sql.push(" AND j.id < ").push_bind(before);
+        }
+        sql.push(" ORDER BY j.id DESC LIMIT ").push_bind(i64::from(limit.min(LIST_MAX)));
+        let rows: Vec<JobRow> = sql.build_query_as().persistent(false).fetch_all(&self.db).await?;
         Ok(rows.into_iter().map(Job::try_from).collect::<Result<_, _>>()?)
     }
 

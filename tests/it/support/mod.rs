@@ -1,6 +1,7 @@
 //! What integration tests share.
 
 pub mod db;
+pub mod heard;
 pub mod node;
 pub mod process;
 pub mod provider;
