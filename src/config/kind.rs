@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use config::ValueKind;
 
-use super::period::Period;
+use super::period::{Period, PeriodOrOff};
 use super::problem::{Fault, Flaw};
 use super::secret::SecretRef;
 use super::suggest::nearest;
@@ -30,6 +30,11 @@ pub(super) enum Kind {
         max: f64,
     },
     Period {
+        min: Period,
+        max: Period,
+    },
+    /// A period, or "off".
+    PeriodOrOff {
         min: Period,
         max: Period,
     },
@@ -81,6 +86,7 @@ impl Kind {
             Self::Integer { min, max } => format!("a whole number from {} to {}", grouped(min), grouped(max)),
             Self::Number { min, max } => format!("a number from {min} to {max}"),
             Self::Period { min, max } => format!("a period from {min} to {max}, such as \"30s\""),
+            Self::PeriodOrOff { min, max } => format!("a period from {min} to {max}, such as \"30s\", or \"off\""),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Text(_) => "text".into(),
             Self::Texts(_) => "a list of texts".into(),
@@ -102,7 +108,7 @@ impl Kind {
             Self::Number { .. } => text.parse().ok().map(Raw::Number),
             Self::Texts(_) => Some(Raw::List(parts().map(|part| Raw::Text(part.into())).collect())),
             Self::Bounds { .. } => parts().map(number).collect::<Option<_>>().map(Raw::List),
-            Self::Period { .. } | Self::Choice(_) | Self::Text(_) | Self::Secret => None,
+            Self::Period { .. } | Self::PeriodOrOff { .. } | Self::Choice(_) | Self::Text(_) | Self::Secret => None,
         };
         raw.unwrap_or_else(|| Raw::Text(text.into()))
     }
@@ -119,6 +125,13 @@ impl Kind {
             (Self::Number { .. }, Raw::Number(_) | Raw::Huge(_)) => Err(vec![self.outside(raw)]),
             (Self::Period { min, max }, Raw::Text(text)) => match text.parse::<Period>() {
                 Ok(period) if (min..=max).contains(&period) => Ok(text.as_str().into()),
+                Ok(_) => Err(vec![self.outside(raw)]),
+                Err(_) => Err(vec![self.mismatch(Fault::BadValue, raw)]),
+            },
+            (Self::PeriodOrOff { min, max }, Raw::Text(text)) => match text.parse::<PeriodOrOff>() {
+                Ok(period) if period.period().is_none_or(|period| (min..=max).contains(&period)) => {
+                    Ok(text.as_str().into())
+                }
                 Ok(_) => Err(vec![self.outside(raw)]),
                 Err(_) => Err(vec![self.mismatch(Fault::BadValue, raw)]),
             },
@@ -171,7 +184,10 @@ impl Kind {
                 let read = self.read(text);
                 (read != *raw && self.check(&read).is_ok()).then(|| format!("write {text} without quotes"))
             }
-            (Self::Period { .. }, Raw::Integer(value)) => Some(format!("name the unit: \"{value}s\" or \"{value}ms\"")),
+            (Self::PeriodOrOff { .. }, Raw::Bool(false)) => Some("write \"off\"".into()),
+            (Self::Period { .. } | Self::PeriodOrOff { .. }, Raw::Integer(value)) => {
+                Some(format!("name the unit: \"{value}s\" or \"{value}ms\""))
+            }
             (Self::Text(_) | Self::Choice(_), Raw::Integer(value)) => Some(format!("write \"{value}\" in quotes")),
             (Self::Texts(_), Raw::Text(text)) => Some(format!("write [\"{}\"]", shown(text))),
             _ => None,

@@ -25,7 +25,7 @@ mod walk;
 pub use load::{ENV_PREFIX, FILE_NAME, Loaded, SHIPPED, Source, load};
 pub use model::*;
 pub use origin::Origin;
-pub use period::Period;
+pub use period::{Period, PeriodOrOff};
 pub use print::{Entry, entries, print};
 pub use problem::{ConfigErrors, Excerpt, Fault, Problem};
 pub use secret::SecretRef;

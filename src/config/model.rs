@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::period::Period;
+use super::period::{Period, PeriodOrOff};
 use super::secret::SecretRef;
 
 /// Everything one instance is told at start. Frozen after loading; shared as `Arc<Config>`.
@@ -139,6 +139,8 @@ pub struct Services {
     pub stager: Stager,
     /// Takes over the jobs of dead instances.
     pub lifeline: Lifeline,
+    /// Deletes jobs that finished long ago.
+    pub pruner: Pruner,
 }
 
 /// `[services.leader]`: the lease in `oban_peers`.
@@ -170,6 +172,19 @@ pub struct Stager {
 #[serde(default, deny_unknown_fields)]
 pub struct Lifeline {
     /// Time between two runs; 10 ms to 1 hour. Default 5 s.
+    pub interval: Period,
+}
+
+/// `[services.pruner]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pruner {
+    /// How long after its end a job is deleted, at most 1,000 days; `off` keeps every job. Default 1 day, what Oban's
+    /// installer writes.
+    pub max_age: PeriodOrOff,
+    /// Jobs deleted in one statement; 1 to 50,000. Default 10,000, as in Oban.
+    pub limit: u32,
+    /// Time between two runs; 10 ms to 1 day. Default 30 s, as in Oban.
     pub interval: Period,
 }
 
@@ -402,6 +417,12 @@ impl Default for Stager {
 impl Default for Lifeline {
     fn default() -> Self {
         Self { interval: Period::from_secs(5) }
+    }
+}
+
+impl Default for Pruner {
+    fn default() -> Self {
+        Self { max_age: PeriodOrOff::on(Period::from_secs(86_400)), limit: 10_000, interval: Period::from_secs(30) }
     }
 }
 

@@ -83,6 +83,72 @@ impl<'de> Deserialize<'de> for Period {
     }
 }
 
+/// A period, or none: `"off"`, which may also be written `"infinity"`, as Oban has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PeriodOrOff(Option<Period>);
+
+/// What stands for none; the first is how it is written back.
+const OFF: [&str; 2] = ["off", "infinity"];
+
+impl PeriodOrOff {
+    /// None.
+    pub const OFF: Self = Self(None);
+
+    /// This period.
+    pub const fn on(period: Period) -> Self {
+        Self(Some(period))
+    }
+
+    /// The period, if there is one.
+    pub const fn get(self) -> Option<Duration> {
+        match self.0 {
+            Some(period) => Some(period.get()),
+            None => None,
+        }
+    }
+
+    /// The period as it is written, if there is one.
+    pub(super) const fn period(self) -> Option<Period> {
+        self.0
+    }
+}
+
+impl FromStr for PeriodOrOff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if OFF.contains(&text) { Ok(Self::OFF) } else { text.parse().map(Self::on) }
+    }
+}
+
+impl fmt::Display for PeriodOrOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(period) => fmt::Display::fmt(&period, f),
+            None => f.write_str(OFF[0]),
+        }
+    }
+}
+
+impl fmt::Debug for PeriodOrOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for PeriodOrOff {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PeriodOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +160,15 @@ mod tests {
         }
         assert_eq!("0s".parse::<Period>().unwrap().to_string(), "0s");
         assert_eq!("60s".parse::<Period>().unwrap().to_string(), "1m");
+    }
+
+    #[test]
+    fn none_is_off_or_infinity() {
+        for (text, written) in [("off", "off"), ("infinity", "off"), ("60s", "1m")] {
+            assert_eq!(text.parse::<PeriodOrOff>().unwrap().to_string(), written);
+        }
+        assert_eq!("off".parse::<PeriodOrOff>().unwrap().get(), None);
+        assert!("of".parse::<PeriodOrOff>().is_err() && "".parse::<PeriodOrOff>().is_err());
     }
 
     #[test]

@@ -20,7 +20,7 @@ const PLUGINS: [(&str, &str); 7] = [
         "cron",
         "periodic jobs are not a setting of this program; let the system's scheduler run `singularity job enqueue`",
     ),
-    ("pruner", "deleting old jobs is not a setting of this program; remove the entry"),
+    ("pruner", "deleting old jobs is on unless [services.pruner] says max_age = \"off\"; remove the entry"),
     (
         "reindexer",
         "reindexing is not a setting of this program; PostgreSQL's own maintenance covers it, remove the entry",

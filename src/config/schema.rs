@@ -97,6 +97,8 @@ const ZERO: Period = Period::from_secs(0);
 const MINUTE: Period = Period::from_secs(60);
 const HOUR: Period = Period::from_secs(3_600);
 const DAY: Period = Period::from_secs(86_400);
+/// Longest age of a job: as long as a period may be.
+const AGE_MAX: Period = Period::from_secs(1_000 * 86_400);
 /// Shortest time between two looks at a table: below it an idle instance is a load on the server.
 const POLL_MIN: Period = Period::from_millis(10);
 /// Shortest limit of a statement or an attempt, and shortest heartbeat: below it, ordinary delays count as failures.
@@ -215,6 +217,14 @@ pub(super) static ROOT: Node = table(&[
             ),
             ("stager", table(&[("interval", period(POLL_MIN, HOUR)), ("limit", integer(1, 50_000))])),
             ("lifeline", table(&[("interval", period(POLL_MIN, HOUR))])),
+            (
+                "pruner",
+                table(&[
+                    ("max_age", Node::Leaf(Kind::PeriodOrOff { min: ZERO, max: AGE_MAX })),
+                    ("limit", integer(1, 50_000)),
+                    ("interval", period(POLL_MIN, DAY)),
+                ]),
+            ),
         ]),
     ),
     ("workflows", table(&[("llm_request", WORKFLOW)])),

@@ -19,7 +19,7 @@ use crate::llm::Gateway;
 use crate::postgres::migrate;
 use crate::queue::{
     Completer, Completions, Engine, JobRuntime, Leadership, Lifeline, LifelineArgs, Peer, PeerArgs, Producer,
-    ProducerArgs, QueueState, Queues, Stager, StagerArgs, StopCause, Workers,
+    ProducerArgs, Pruner, PrunerArgs, QueueState, Queues, Stager, StagerArgs, StopCause, Workers,
 };
 use crate::supervision::{DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
@@ -240,7 +240,7 @@ impl Parts {
             .child(Registry::child(self.registry()).protected(PROTECTS_REGISTRY))
             .child(self.history.child().protected(PROTECTS_HISTORY))
             .child(control_child.protected(PROTECTS_CONTROL).carries_requests());
-        let services = SupervisorSpec::new("services", Strategy::OneForOne)
+        let mut services = SupervisorSpec::new("services", Strategy::OneForOne)
             .child(Stager::child(StagerArgs {
                 engine: self.engine.clone(),
                 queues: self.queues.clone(),
@@ -254,6 +254,16 @@ impl Parts {
                 queues: self.queues.clone(),
                 interval: self.config.services.lifeline.interval.get(),
             }));
+        let pruner = &self.config.services.pruner;
+        if let Some(max_age) = pruner.max_age.get() {
+            services = services.child(Pruner::child(PrunerArgs {
+                engine: self.engine.clone(),
+                leadership: self.leadership.clone(),
+                max_age,
+                limit: pruner.limit,
+                interval: pruner.interval.get(),
+            }));
+        }
         let mut executors = SupervisorSpec::new("executors", Strategy::OneForOne);
         let mut producers = SupervisorSpec::new("queues", Strategy::OneForOne);
         for queue in self.queues.iter() {

@@ -4,7 +4,7 @@
 //! (`slots`) → an `executor` under the queue's dynamic supervisor runs its `worker` → the `completer` stores
 //! what it came to (`outcome`) and frees the slot. The `stager` makes due jobs available, the `lifeline` those of
 //! dead instances. The `peer` campaigns for Oban's lease of the
-//! leader.
+//! leader; while this instance leads, the `pruner` deletes what finished long ago.
 //!
 //! Promises: at least once; exactly one accepted completion per attempt; never more than the limit; a running job is
 //! not handed out again while its owner is alive.
@@ -24,6 +24,7 @@ mod new_job;
 mod outcome;
 mod peer;
 mod producer;
+mod pruner;
 mod queues;
 mod recorded;
 mod slots;
@@ -51,6 +52,7 @@ pub use new_job::{
 pub use outcome::{Ack, ERROR_BYTES_MAX, Outcome, SNOOZE_MAX, ack};
 pub use peer::{Peer, PeerArgs, PeerMsg};
 pub use producer::{Producer, ProducerArgs};
+pub use pruner::{Pruner, PrunerArgs};
 pub use queues::Queues;
 pub use recorded::RECORDED_BYTES_MAX;
 pub use slots::{QueueState, Slot};

@@ -35,6 +35,7 @@ mod node_shutdown;
 mod node_spin;
 mod node_stuck;
 mod oban_07_retry_and_delete_matrix;
+mod oban_12_rescue_and_prune;
 mod postgres_migrate;
 mod postgres_notifier;
 mod postgres_pgmq;

@@ -11,6 +11,7 @@ mod filter;
 mod insert;
 mod lead;
 mod manage;
+mod prune;
 mod read;
 mod row;
 mod sweep;
