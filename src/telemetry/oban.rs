@@ -1,8 +1,8 @@
 //! What services did, under the names that Oban's telemetry has for it.
 //!
 //! One type an event, emitted as a `tracing` event of target `oban` whose field `event` is Oban's name joined by dots:
-//! `oban.plugin.stop` is `[:oban, :plugin, :stop]`. Durations are `duration_us`. A run that did nothing is told at level
-//! debug, one that did something at info, and the first of several that fail at warn.
+//! `oban.plugin.stop` is `[:oban, :plugin, :stop]`. Durations are `duration_us`. A run that did nothing is told at
+//! level debug, one that did something at info, and the first of several that fail at warn.
 
 use std::fmt::Display;
 use std::time::Duration;

@@ -21,15 +21,18 @@ impl Engine {
         let row = sqlx::query!(
             r#"WITH completed AS MATERIALIZED (
                  SELECT id FROM oban_jobs
-                 WHERE state = 'completed' AND scheduled_at < timezone('UTC', now()) - $1::bigint * interval '1 millisecond'
+                 WHERE state = 'completed'
+                   AND scheduled_at < timezone('UTC', now()) - $1::bigint * interval '1 millisecond'
                  LIMIT $2 FOR UPDATE SKIP LOCKED
                ), cancelled AS MATERIALIZED (
                  SELECT id FROM oban_jobs
-                 WHERE state = 'cancelled' AND cancelled_at < timezone('UTC', now()) - $1::bigint * interval '1 millisecond'
+                 WHERE state = 'cancelled'
+                   AND cancelled_at < timezone('UTC', now()) - $1::bigint * interval '1 millisecond'
                  LIMIT $2 FOR UPDATE SKIP LOCKED
                ), discarded AS MATERIALIZED (
                  SELECT id FROM oban_jobs
-                 WHERE state = 'discarded' AND discarded_at < timezone('UTC', now()) - $1::bigint * interval '1 millisecond'
+                 WHERE state = 'discarded'
+                   AND discarded_at < timezone('UTC', now()) - $1::bigint * interval '1 millisecond'
                  LIMIT $2 FOR UPDATE SKIP LOCKED
                ), old AS MATERIALIZED (
                  SELECT id FROM (TABLE completed UNION ALL TABLE cancelled UNION ALL TABLE discarded) every LIMIT $2
