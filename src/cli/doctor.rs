@@ -1,6 +1,7 @@
 //! `singularity doctor`: everything that a node needs, each thing with what to do about it.
 
 mod database;
+mod mode;
 mod models;
 mod system;
 

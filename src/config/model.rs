@@ -17,6 +17,8 @@ use super::secret::SecretRef;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Which part this instance takes beside Oban nodes in other languages. Default `auto`.
+    pub mode: Mode,
     /// Who this instance is and how it proves that it lives.
     pub instance: Instance,
     /// Where the shared PostgreSQL is.
@@ -42,6 +44,21 @@ pub struct Config {
     /// Plugins of an Oban configuration that was carried over. Only `repeater` is known: it was a poll, and polling is
     /// built into every queue here, so the entry is accepted and has no effect.
     pub plugins: Vec<String>,
+}
+
+/// Which part an instance takes beside Oban nodes in other languages on its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Guest while such a node is seen and for four leases after, standalone otherwise.
+    #[default]
+    Auto,
+    /// There are none: it takes part in the election and does a leader's work when it wins.
+    Standalone,
+    /// They lead, prune and rescue; it never takes part in an election.
+    Guest,
+    /// It takes part in their election, because its operator has it do all that their leader would.
+    Peer,
 }
 
 /// `[instance]`
@@ -133,7 +150,7 @@ pub enum OnStuck {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Services {
-    /// Whether this instance campaigns for the lead of all.
+    /// The lease of the one who leads all.
     pub leader: Leader,
     /// Makes scheduled and retryable jobs available when their time has come.
     pub stager: Stager,
@@ -147,9 +164,6 @@ pub struct Services {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Leader {
-    /// Whether this instance takes part. Without it, it never leads. Default false: Oban's
-    /// own nodes do more while they lead.
-    pub campaign: bool,
     /// Name of the Oban whose leader is elected, the key of the lease: 1 to 127 letters, digits, dots and underscores.
     /// Default `Oban`, the one that every Oban node has unless it is told otherwise.
     pub name: String,
@@ -173,6 +187,9 @@ pub struct Stager {
 pub struct Lifeline {
     /// Time between two runs; 10 ms to 1 hour. Default 5 s.
     pub interval: Period,
+    /// After how long the leader returns jobs that execute on nodes of other runtimes, of which nothing tells whether
+    /// they live; 1 s to 1,000 days. Default 1 hour, as in Oban.
+    pub rescue_after: PeriodOrOff,
 }
 
 /// `[services.pruner]`
@@ -404,7 +421,7 @@ impl Default for Queue {
 
 impl Default for Leader {
     fn default() -> Self {
-        Self { campaign: false, name: "Oban".into(), lease: Period::from_secs(30) }
+        Self { name: "Oban".into(), lease: Period::from_secs(30) }
     }
 }
 
@@ -416,7 +433,7 @@ impl Default for Stager {
 
 impl Default for Lifeline {
     fn default() -> Self {
-        Self { interval: Period::from_secs(5) }
+        Self { interval: Period::from_secs(5), rescue_after: PeriodOrOff::on(Period::from_secs(3_600)) }
     }
 }
 

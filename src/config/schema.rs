@@ -168,6 +168,7 @@ const MODEL: Node = table(&[
 
 /// The whole file.
 pub(super) static ROOT: Node = table(&[
+    ("mode", Node::Leaf(Kind::Choice(&["auto", "standalone", "guest", "peer"]))),
     (
         "instance",
         table(&[
@@ -210,13 +211,18 @@ pub(super) static ROOT: Node = table(&[
             (
                 "leader",
                 table(&[
-                    ("campaign", Node::Leaf(Kind::Bool)),
                     ("name", text(rules::oban_name)),
                     ("lease", period(Period::from_secs(1), Period::from_secs(300))),
                 ]),
             ),
             ("stager", table(&[("interval", period(POLL_MIN, HOUR)), ("limit", integer(1, 50_000))])),
-            ("lifeline", table(&[("interval", period(POLL_MIN, HOUR))])),
+            (
+                "lifeline",
+                table(&[
+                    ("interval", period(POLL_MIN, HOUR)),
+                    ("rescue_after", Node::Leaf(Kind::PeriodOrOff { min: Period::from_secs(1), max: AGE_MAX })),
+                ]),
+            ),
             (
                 "pruner",
                 table(&[

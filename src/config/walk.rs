@@ -17,6 +17,14 @@ use super::suggest::nearest;
 /// Known keys that are listed when none is near an unknown one.
 const KEYS_LISTED_MAX: usize = 12;
 
+/// Keys that there were once, by their table, and what to do instead.
+const RETIRED: [(&str, &str, &str); 1] = [(
+    "services.leader",
+    "campaign",
+    "remove it: an instance campaigns unless nodes of another runtime lead; to decide it yourself, write mode = \"standalone\", \
+     \"guest\" or \"peer\" at the top of the file",
+)];
+
 /// The layer of a file. With a syntax error, only those are reported: what a broken file means is a guess.
 pub(super) fn read(document: &Document<'_>, text: &str, problems: &mut Problems) -> Option<Layer> {
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -132,8 +140,16 @@ fn below(path: &str, name: &str) -> String {
 pub(super) fn unknown_key(schema: &Table, path: &str, name: &str) -> Flaw {
     let here = if path.is_empty() { "at the top level".into() } else { format!("in [{path}]") };
     let flaw = Flaw::new(Fault::UnknownKey, format!("unknown key \"{}\" {here}", shown(name)));
+    if let Some((_, _, instead)) = RETIRED.iter().find(|(table, key, _)| (*table, *key) == (path, name)) {
+        return flaw.suggest(*instead);
+    }
     if let Some(near) = nearest(name, schema.names()) {
         return flaw.suggest(format!("did you mean \"{near}\"?"));
+    }
+    if let Node::Table(root) = &ROOT
+        && matches!(root.field(name), Some(Node::Leaf(_)))
+    {
+        return flaw.suggest(format!("move it: \"{name}\" stands at the top of the file, before the first table"));
     }
     if let Some(table) = ROOT.home_of(name) {
         return flaw.suggest(format!("move it: \"{name}\" is a key of [{table}]"));

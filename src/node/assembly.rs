@@ -16,10 +16,11 @@ use super::storage::{Guardian, Storage};
 use crate::config::Config;
 use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registry, RegistryArgs};
 use crate::llm::Gateway;
-use crate::postgres::migrate;
+use crate::postgres::{CLOCK_SKEW_MAX, Database, migrate};
 use crate::queue::{
-    Completer, Completions, Engine, JobRuntime, Leadership, Lifeline, LifelineArgs, Peer, PeerArgs, Producer,
-    ProducerArgs, Pruner, PrunerArgs, QueueState, Queues, Stager, StagerArgs, StopCause, Workers,
+    Completer, Completions, Engine, FOREIGN_MEMORY_LEASES, Foreign, JobRuntime, Leadership, Lifeline, LifelineArgs,
+    Peer, PeerArgs, Producer, ProducerArgs, Pruner, PrunerArgs, QueueState, Queues, Stager, StagerArgs, StopCause,
+    Workers,
 };
 use crate::supervision::{DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
@@ -110,6 +111,7 @@ impl Node {
         let config = Arc::clone(&options.config);
         let db = storage.db().clone();
         migrate::up(&db).await?;
+        tell_skew(&db).await;
         let engine = Engine::new(db.clone());
         let presence = Presence::new(db.clone(), identity.host_key.clone());
         // Asked here so that a taken name is an error with its own code, and not a tree that does not start.
@@ -142,6 +144,7 @@ impl Node {
             queues: queues.clone(),
             draining: Arc::clone(&draining),
             leadership: Leadership::default(),
+            foreign: Foreign::new(config.services.leader.lease.get() * FOREIGN_MEMORY_LEASES),
             lease: Lease::new(config.instance.stale_after.get()),
             workers,
             runtime: JobRuntime::new(options.job_runtime),
@@ -190,6 +193,18 @@ impl Node {
     }
 }
 
+/// Says at start when this machine's clock is not the server's: nodes of Oban for Elixir decide by theirs.
+async fn tell_skew(db: &Database) {
+    match db.clock_skew().await {
+        Ok(skew) if skew.abs() > CLOCK_SKEW_MAX => tracing::warn!(
+            target: "postgres", skew_ms = skew.num_milliseconds(),
+            "this machine's clock and the server's differ; the server's decides. Synchronise both, for example with chrony"
+        ),
+        // What went wrong shows at the next statement.
+        Ok(_) | Err(_) => {}
+    }
+}
+
 /// What the tree is made of.
 struct Parts {
     config: Arc<Config>,
@@ -200,6 +215,7 @@ struct Parts {
     queues: Queues,
     draining: Arc<AtomicBool>,
     leadership: Leadership,
+    foreign: Foreign,
     lease: Lease,
     workers: Workers,
     runtime: JobRuntime,
@@ -221,6 +237,7 @@ impl Parts {
             instance_id: Arc::clone(&instance_id),
             control: control.clone(),
             peer: peer.clone(),
+            foreign: self.foreign.clone(),
             leader_name: Arc::clone(&leader_name),
         };
         let campaign = PeerArgs {
@@ -229,7 +246,9 @@ impl Parts {
             name: leader_name,
             node: Arc::clone(&instance_id),
             lease: self.config.services.leader.lease.get(),
-            campaign: self.config.services.leader.campaign,
+            mode: self.config.mode,
+            alive: self.lease.clone(),
+            foreign: self.foreign.clone(),
         };
         let infra = SupervisorSpec::new("infra", Strategy::OneForOne)
             .child(Notices::child(notices))
@@ -245,6 +264,7 @@ impl Parts {
                 engine: self.engine.clone(),
                 queues: self.queues.clone(),
                 leadership: self.leadership.clone(),
+                foreign: self.foreign.clone(),
                 interval: self.config.services.stager.interval.get(),
                 limit: self.config.services.stager.limit,
             }))
@@ -252,6 +272,8 @@ impl Parts {
                 engine: self.engine.clone(),
                 presence: self.presence.clone(),
                 queues: self.queues.clone(),
+                leadership: self.leadership.clone(),
+                rescue_after: self.config.services.lifeline.rescue_after.get(),
                 interval: self.config.services.lifeline.interval.get(),
             }));
         let pruner = &self.config.services.pruner;

@@ -10,9 +10,11 @@ use tokio::task::JoinHandle;
 
 use super::storage::Storage;
 use crate::instance::{CONTROL_CHANNEL, ControlMsg};
-use crate::postgres::notifier::message::{QUEUE_ANY, Signal, decode_insert, decode_leader, decode_signal};
+use crate::postgres::notifier::message::{
+    QUEUE_ANY, Signal, decode_insert, decode_leader, decode_signal, decode_sonar,
+};
 use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
-use crate::queue::{PeerMsg, QueueState, Queues, StopCause};
+use crate::queue::{Foreign, PeerMsg, QueueState, Queues, StopCause};
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow};
 
 /// Mailbox of the actor; only its own task writes to it.
@@ -30,6 +32,8 @@ pub(super) struct NoticesArgs {
     pub(super) instance_id: Arc<str>,
     pub(super) control: Address<ControlMsg>,
     pub(super) peer: Address<PeerMsg>,
+    /// Who is told of nodes of other runtimes.
+    pub(super) foreign: Foreign,
     /// Name of the Oban whose leader is elected.
     pub(super) leader_name: Arc<str>,
 }
@@ -77,7 +81,7 @@ impl Actor for Notices {
         #[expect(clippy::disallowed_methods, reason = "the actor aborts it when it is dropped")]
         let task = tokio::spawn(async move {
             let _ended = ended;
-            let channels = [notifier::INSERT, notifier::SIGNAL, notifier::LEADER, CONTROL_CHANNEL];
+            let channels = [notifier::INSERT, notifier::SIGNAL, notifier::LEADER, notifier::SONAR, CONTROL_CHANNEL];
             let mut listener = Listener::new(args.storage.db(), &channels, ListenerOptions::default());
             let mut away = false;
             loop {
@@ -157,6 +161,12 @@ impl NoticesArgs {
                 Ok(_) => {}
                 Err(error) => self.undecodable(channel, &error.to_string()),
             },
+            // Elixir nodes say here that they are there. Instances of ours do not, but one that did would be known.
+            notifier::SONAR => {
+                if decode_sonar(payload).is_ok_and(|node| node != *self.instance_id && self.foreign.hear(&node)) {
+                    self.elect();
+                }
+            }
             // Answers are told on this channel too; a look too many is harmless.
             CONTROL_CHANNEL if payload.contains(&*self.instance_id) => self.look_at_questions(),
             _ => {}

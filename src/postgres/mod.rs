@@ -12,6 +12,7 @@
 //! | `notifier` | LISTEN and NOTIFY on Oban's channels |
 //! | `embedded` | a server of our own where nobody names one |
 
+mod clock;
 #[cfg(feature = "embedded-postgres")]
 pub mod embedded;
 mod error;
@@ -23,6 +24,7 @@ mod retry;
 mod schema;
 mod session;
 
+pub use clock::CLOCK_SKEW_MAX;
 pub use error::DbError;
 pub use pool::{Database, PoolOptions};
 pub use retry::{RETRY_DELAY_MAX, RETRY_DELAY_MIN, retry_delay, retry_unavailable};

@@ -3,14 +3,21 @@
 //! Oban's lifeline looks only at a job's age; this one looks at its owner: an instance whose heartbeat is stale, or
 //! whose process is gone from this machine, is marked offline, and what it had executing is available again. A long job
 //! on a live instance is never run twice. Every instance runs it; the statements exclude each other row by row.
+//!
+//! Of nodes of other runtimes nothing tells whether they live. Their jobs are returned by age, as Oban does it, by the
+//! leader alone.
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::engine::Engine;
 use super::error::QueueError;
+use super::leadership::Leadership;
 use super::queues::Queues;
 use crate::instance::Presence;
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
+use crate::telemetry::oban::{Plugin, Rescued, plugin_failed};
 
 /// Mailbox of the lifeline; only its own timer writes to it.
 const LIFELINE_MAILBOX_MAX: usize = 4;
@@ -24,6 +31,10 @@ pub struct LifelineArgs {
     pub presence: Presence,
     /// Queues to wake.
     pub queues: Queues,
+    /// Whether the jobs of other runtimes are this instance's business.
+    pub leadership: Leadership,
+    /// After how long jobs of other runtimes are returned; never with `None`.
+    pub rescue_after: Option<Duration>,
     /// Time between two runs.
     pub interval: Duration,
 }
@@ -48,10 +59,14 @@ impl Lifeline {
     }
 
     async fn rescue(&self) -> Result<(), QueueError> {
+        let begun = Instant::now();
         for instance_id in self.args.presence.mark_dead().await? {
             tracing::warn!(target: "instance", instance = %instance_id, "instance is dead; its jobs are taken over");
         }
-        let rescued = self.args.engine.rescue().await?;
+        let mut rescued = self.args.engine.rescue().await?;
+        if let Some(rescue_after) = self.args.rescue_after.filter(|_| self.args.leadership.is_held()) {
+            rescued.extend(self.args.engine.rescue_by_age(rescue_after).await?);
+        }
         for job in &rescued {
             tracing::warn!(
                 target: "queue", id = job.id, queue = %job.queue, instance = %job.instance_id,
@@ -61,6 +76,8 @@ impl Lifeline {
                 queue.poke();
             }
         }
+        let discarded_count = rescued.iter().filter(|job| job.discarded).count();
+        Rescued { rescued_count: rescued.len() - discarded_count, discarded_count }.emit(begun.elapsed());
         Ok(())
     }
 }
@@ -77,9 +94,7 @@ impl Actor for Lifeline {
         match self.rescue().await {
             Ok(()) => self.failing = false,
             Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(target: "queue", %error, "rescuing waits for the database");
-                }
+                plugin_failed(Plugin::Lifeline, &error, std::mem::replace(&mut self.failing, true));
             }
         }
         self.timer = ctx.send_after(self.args.interval, Rescue);

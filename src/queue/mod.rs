@@ -4,7 +4,7 @@
 //! (`slots`) → an `executor` under the queue's dynamic supervisor runs its `worker` → the `completer` stores
 //! what it came to (`outcome`) and frees the slot. The `stager` makes due jobs available, the `lifeline` those of
 //! dead instances. The `peer` campaigns for Oban's lease of the
-//! leader; while this instance leads, the `pruner` deletes what finished long ago.
+//! leader where its `role` allows it; while this instance leads, the `pruner` deletes what finished long ago.
 //!
 //! Promises: at least once; exactly one accepted completion per attempt; never more than the limit; a running job is
 //! not handed out again while its owner is alive.
@@ -16,6 +16,7 @@ mod completer;
 pub mod engine;
 mod error;
 mod executor;
+mod foreign;
 mod job;
 mod job_runtime;
 mod leadership;
@@ -27,6 +28,7 @@ mod producer;
 mod pruner;
 mod queues;
 mod recorded;
+mod role;
 mod slots;
 mod stager;
 mod state;
@@ -41,6 +43,7 @@ pub use completer::{COMPLETION_BATCH_MAX, Completer, Completion, Completions};
 pub use engine::Engine;
 pub use error::QueueError;
 pub use executor::{CANCEL_GRACE, Executor, Run, RunContext};
+pub use foreign::Foreign;
 pub use job::Job;
 pub use job_runtime::{JobCodeError, JobRuntime};
 pub use leadership::Leadership;
@@ -50,11 +53,12 @@ pub use new_job::{
     Schedule,
 };
 pub use outcome::{Ack, ERROR_BYTES_MAX, Outcome, SNOOZE_MAX, ack};
-pub use peer::{Peer, PeerArgs, PeerMsg};
+pub use peer::{FOREIGN_MEMORY_LEASES, Peer, PeerArgs, PeerMsg, describe_role};
 pub use producer::{Producer, ProducerArgs};
 pub use pruner::{Pruner, PrunerArgs};
 pub use queues::Queues;
 pub use recorded::RECORDED_BYTES_MAX;
+pub use role::{Foreigner, Role, Sight};
 pub use slots::{QueueState, Slot};
 pub use stager::{Stager, StagerArgs};
 pub use state::State;

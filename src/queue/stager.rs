@@ -1,15 +1,22 @@
 //! Makes scheduled and retryable jobs available when their time has come.
 //!
 //! Every instance stages the queues that it runs, as Oban for Python does; rows are locked and checked again, so that
-//! instances do not disturb each other, and no leader is needed for a job to become due. The leader stages all queues,
-//! because Elixir nodes leave that to whoever leads.
+//! instances do not disturb each other, and no leader is needed for a job to become due. The leader stages all queues
+//! and tells each run which have available jobs, because Elixir nodes leave that to whoever leads. While an Elixir node
+//! leads, nobody stages beside it: its statement does not check a row again that it waited for, and would revive one
+//! that was staged and claimed meanwhile.
 
 use std::time::Duration;
 
-use super::engine::Engine;
+use tokio::time::Instant;
+
+use super::engine::{self, Engine};
+use super::error::QueueError;
+use super::foreign::Foreign;
 use super::leadership::Leadership;
 use super::queues::Queues;
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
+use crate::telemetry::oban::{Plugin, Staged, StagerMode, plugin_failed};
 
 /// Mailbox of the stager; only its own timer writes to it.
 const STAGER_MAILBOX_MAX: usize = 4;
@@ -23,6 +30,8 @@ pub struct StagerArgs {
     pub queues: Queues,
     /// Whether all queues are this instance's business.
     pub leadership: Leadership,
+    /// Whether a node of another runtime stages for all.
+    pub foreign: Foreign,
     /// Time between two runs.
     pub interval: Duration,
     /// Jobs in one run.
@@ -34,6 +43,7 @@ pub struct StagerArgs {
 pub struct Stager {
     args: StagerArgs,
     names: Vec<String>,
+    mode: Option<StagerMode>,
     timer: Timer,
     failing: bool,
 }
@@ -48,6 +58,25 @@ impl Stager {
         let address = Address::new("stager", STAGER_MAILBOX_MAX);
         ChildSpec::actor::<Self>("stager", &address, move || args.clone())
     }
+
+    async fn stage(&mut self, ctx: &Ctx<Stage>) -> Result<engine::Staged, QueueError> {
+        let (leads, foreign) = (self.args.leadership.is_held(), self.args.foreign.stages());
+        let mode = if leads || foreign { StagerMode::Global } else { StagerMode::Local };
+        let scope = match (leads, foreign) {
+            (true, _) => "all queues",
+            (false, true) => "nothing, a node of another runtime does",
+            (false, false) => "its own queues",
+        };
+        ctx.probe().set_label("stages", scope);
+        if self.mode.replace(mode).is_some_and(|before| before != mode) {
+            mode.switched();
+        }
+        match (leads, foreign) {
+            (true, _) => self.args.engine.stage(None, self.args.limit).await,
+            (false, true) => Ok(engine::Staged::default()),
+            (false, false) => self.args.engine.stage(Some(&self.names), self.args.limit).await,
+        }
+    }
 }
 
 impl Actor for Stager {
@@ -56,21 +85,19 @@ impl Actor for Stager {
 
     async fn init(ctx: &Ctx<Stage>, args: StagerArgs) -> Result<Self, ActorError> {
         let names = args.queues.names();
-        Ok(Self { args, names, timer: ctx.send_after(Duration::ZERO, Stage), failing: false })
+        Ok(Self { args, names, mode: None, timer: ctx.send_after(Duration::ZERO, Stage), failing: false })
     }
 
     async fn handle(&mut self, ctx: &Ctx<Stage>, _msg: Stage) -> Result<Flow, ActorError> {
-        let queues = (!self.args.leadership.is_held()).then_some(self.names.as_slice());
-        match self.args.engine.stage(queues, self.args.limit).await {
+        let begun = Instant::now();
+        match self.stage(ctx).await {
             Ok(staged) => {
                 self.failing = false;
-                staged.iter().filter_map(|name| self.args.queues.get(name)).for_each(|queue| queue.poke());
+                let leader = self.args.leadership.is_held();
+                Staged { leader, staged_count: staged.jobs }.emit(begun.elapsed());
+                staged.queues.iter().filter_map(|name| self.args.queues.get(name)).for_each(|queue| queue.poke());
             }
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(target: "queue", %error, "staging waits for the database");
-                }
-            }
+            Err(error) => plugin_failed(Plugin::Stager, &error, std::mem::replace(&mut self.failing, true)),
         }
         self.timer = ctx.send_after(self.args.interval, Stage);
         Ok(Flow::Continue)

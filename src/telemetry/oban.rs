@@ -10,6 +10,10 @@ use std::time::Duration;
 /// A service that Oban calls a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plugin {
+    /// Makes due jobs available.
+    Stager,
+    /// Returns what its owner left.
+    Lifeline,
     /// Deletes old jobs.
     Pruner,
 }
@@ -18,6 +22,8 @@ impl Plugin {
     /// Its name in Oban 2.24.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Stager => "Oban.Stager",
+            Self::Lifeline => "Oban.Lifeline",
             Self::Pruner => "Oban.Pruner",
         }
     }
@@ -65,6 +71,97 @@ impl Pruned {
             cancelled = cancelled,
             discarded = discarded,
         );
+    }
+}
+
+/// `oban.plugin.stop` of the stager: one statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Staged {
+    /// Whether it staged as the leader, for all queues.
+    pub leader: bool,
+    /// Jobs that became available.
+    pub staged_count: u64,
+}
+
+impl Staged {
+    /// Tells it, and how long the statement took. Jobs become due all the time, so it is told at debug alone.
+    pub fn emit(&self, duration: Duration) {
+        let Self { leader, staged_count } = *self;
+        plugin_stop!(Plugin::Stager, false, duration, leader = leader, staged_count = staged_count);
+    }
+}
+
+/// `oban.plugin.stop` of the lifeline: one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rescued {
+    /// Jobs that were made available again.
+    pub rescued_count: usize,
+    /// Jobs without an attempt left, which were discarded.
+    pub discarded_count: usize,
+}
+
+impl Rescued {
+    /// Tells it, and how long the run took.
+    pub fn emit(&self, duration: Duration) {
+        let Self { rescued_count, discarded_count } = *self;
+        let did = rescued_count + discarded_count > 0;
+        plugin_stop!(Plugin::Lifeline, did, duration, rescued_count = rescued_count, discarded_count = discarded_count);
+    }
+}
+
+/// Who stages for this instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StagerMode {
+    /// The leader, for all.
+    Global,
+    /// It does so itself.
+    Local,
+}
+
+impl StagerMode {
+    /// `oban.stager.switch`: it is another than before.
+    pub fn switched(self) {
+        let mode = match self {
+            Self::Global => "global",
+            Self::Local => "local",
+        };
+        tracing::info!(target: "oban", event = "oban.stager.switch", mode);
+    }
+}
+
+/// `oban.peer.election.stop`: an election that came to a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elected<'a> {
+    /// Name of the Oban.
+    pub name: &'a str,
+    /// This instance.
+    pub node: &'a str,
+    /// Whether it leads now.
+    pub leader: bool,
+    /// Whether it led before.
+    pub was_leader: bool,
+}
+
+impl Elected<'_> {
+    /// Tells it, at info when something changed.
+    pub fn emit(&self, duration: Duration) {
+        let (Self { name, node, leader, was_leader }, duration_us) = (*self, micros(duration));
+        let event = "oban.peer.election.stop";
+        if leader == was_leader {
+            tracing::debug!(target: "oban", event, name, node, leader, was_leader, duration_us);
+        } else {
+            tracing::info!(target: "oban", event, name, node, leader, was_leader, duration_us, "leadership changed");
+        }
+    }
+}
+
+/// `oban.peer.election.exception`: an election failed. `again` says that the one before it failed too.
+pub fn election_failed(name: &str, node: &str, error: &str, again: bool) {
+    let event = "oban.peer.election.exception";
+    if again {
+        tracing::debug!(target: "oban", event, name, node, error);
+    } else {
+        tracing::warn!(target: "oban", event, name, node, error, "the election waits for the database");
     }
 }
 
@@ -143,5 +240,23 @@ mod tests {
             ["WARN oban message=will be tried again event=\"oban.plugin.exception\" plugin=\"Oban.Pruner\" error=away"]
         );
         assert!(told(|| plugin_failed(Plugin::Pruner, &"away", true))[0].starts_with("DEBUG"));
+        assert_eq!(
+            told(|| Staged { leader: true, staged_count: 7 }.emit(Duration::ZERO)),
+            ["DEBUG oban event=\"oban.plugin.stop\" plugin=\"Oban.Stager\" duration_us=0 leader=true staged_count=7"]
+        );
+        assert_eq!(
+            told(|| Rescued { rescued_count: 1, discarded_count: 0 }.emit(Duration::ZERO)),
+            ["INFO oban event=\"oban.plugin.stop\" plugin=\"Oban.Lifeline\" duration_us=0 rescued_count=1 \
+              discarded_count=0"]
+        );
+        assert_eq!(told(|| StagerMode::Local.switched()), ["INFO oban event=\"oban.stager.switch\" mode=\"local\""]);
+        let elected = |was_leader| Elected { name: "Oban", node: "a", leader: true, was_leader };
+        assert_eq!(
+            told(|| elected(false).emit(Duration::ZERO)),
+            ["INFO oban message=leadership changed event=\"oban.peer.election.stop\" name=\"Oban\" node=\"a\" \
+              leader=true was_leader=false duration_us=0"]
+        );
+        assert!(told(|| elected(true).emit(Duration::ZERO))[0].starts_with("DEBUG"));
+        assert!(told(|| election_failed("Oban", "a", "away", false))[0].contains("oban.peer.election.exception"));
     }
 }

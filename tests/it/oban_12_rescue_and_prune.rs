@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use singularity::config::{Config, Period, PeriodOrOff};
+use serde_json::{Value, json};
+use singularity::config::{Config, Mode, Period, PeriodOrOff};
+use singularity::instance::{Beat, Identity, Presence};
+use singularity::queue::engine::Rescued;
 use singularity::queue::{Engine, NewJob, State};
+use uuid::Uuid;
 
 use crate::support::db::TestDb;
 use crate::support::node::{Fixture, TestNode, until};
-use crate::support::rows::{SHAPES, engine, engine_in, row, set_columns, with};
+use crate::support::rows::{SHAPES, engine, engine_in, row, set_columns, state, with};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Just before and just after an hour ago.
@@ -17,6 +20,174 @@ const YOUNG: &str = "timezone('UTC', now()) - interval '59 minutes'";
 
 fn job() -> NewJob {
     NewJob::new("w", json!({}))
+}
+
+/// What registered instances say: producer of queue `default`.
+fn beat(producer: Uuid) -> Beat {
+    Beat { status: "online", load: 0, queues: json!({"default": {"producer": producer, "limit": 1}}) }
+}
+
+async fn register(presence: &Presence, name: &str, producer: Uuid) -> Identity {
+    let identity = Identity::of_this_process(name).unwrap();
+    presence.register(&identity, &json!({}), &beat(producer), 30_000).await.unwrap();
+    identity
+}
+
+async fn executing(engine: &Engine, instance: &str, producer: Uuid, set: &str) -> i64 {
+    let owner = format!("state = 'executing', attempted_by = ARRAY['{instance}', '{producer}'], {set}");
+    with(engine, job(), &owner).await
+}
+
+#[tokio::test]
+async fn oban_12_rescue_takes_over_from_the_dead_and_from_earlier_processes_and_from_nobody_else() {
+    for shape in SHAPES {
+        let (_db, engine) = engine_in(shape).await;
+        let presence = Presence::new(engine.db().clone(), None);
+        let (live, dead, earlier) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+        register(&presence, "live", live).await;
+        let gone = register(&presence, "dead", dead).await;
+        presence.leave(&gone).await.unwrap();
+
+        let tries = "attempt = 1, errors = errors || '{\"attempt\": 1}'::jsonb";
+        let orphan = executing(&engine, "dead", dead, tries).await;
+        let before = executing(&engine, "live", earlier, tries).await;
+        let last = executing(&engine, "dead", dead, "attempt = 20").await;
+        let untouched = [
+            executing(&engine, "live", live, tries).await,
+            executing(&engine, "elixir@host", Uuid::now_v7(), tries).await,
+            // Nodes of other runtimes may have an instance's name; their producers are not ours.
+            executing(&engine, "dead", FOREIGN_PRODUCER, tries).await,
+            executing(&engine, "live", FOREIGN_PRODUCER, tries).await,
+            with(&engine, job(), &format!("attempted_by = ARRAY['dead', '{dead}'], state = 'retryable'")).await,
+        ];
+        let mut rows = Vec::new();
+        for id in untouched {
+            rows.push(row(engine.db(), id).await);
+        }
+        let mut expected = row(engine.db(), orphan).await;
+        expected["state"] = json!("available");
+
+        let rescued = engine.rescue().await.unwrap();
+        let of = |id, instance: &str, discarded| Rescued {
+            id,
+            queue: "default".into(),
+            instance_id: instance.into(),
+            discarded,
+        };
+        assert_eq!(rescued, [of(orphan, "dead", false), of(before, "live", false), of(last, "dead", true)]);
+        assert_eq!(row(engine.db(), orphan).await, expected, "the state alone, as in Oban");
+        assert_eq!(state(&engine, before).await, State::Available);
+        let discarded = row(engine.db(), last).await;
+        assert_eq!((&discarded["state"], discarded["discarded_at"].is_string()), (&json!("discarded"), true));
+        assert_gave_up(&discarded, "dead");
+        for (id, before) in untouched.into_iter().zip(rows) {
+            assert_eq!(row(engine.db(), id).await, before, "{shape:?}");
+        }
+        assert!(engine.rescue().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn several_rescuers_at_once_rescue_each_job_once() {
+    let (_db, engine) = engine().await;
+    let presence = Presence::new(engine.db().clone(), None);
+    let producer = Uuid::now_v7();
+    let gone = register(&presence, "dead", producer).await;
+    engine.insert_many(vec![job(); 200]).await.unwrap();
+    let owner =
+        format!("UPDATE oban_jobs SET state = 'executing', attempt = 1, attempted_by = ARRAY['dead', '{producer}']");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(owner)).execute(engine.db().pool()).await.unwrap();
+    assert!(engine.rescue().await.unwrap().is_empty(), "its owner is alive");
+    presence.leave(&gone).await.unwrap();
+    let (a, b, c) = tokio::join!(engine.rescue(), engine.rescue(), engine.rescue());
+    let mut all: Vec<i64> = [a, b, c].into_iter().flat_map(|rescued| rescued.unwrap()).map(|job| job.id).collect();
+    all.extend(engine.rescue().await.unwrap().iter().map(|job| job.id));
+    assert_eq!(all.len(), 200);
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 200);
+}
+
+/// The last error is of Oban's form and says whose job it was.
+fn assert_gave_up(row: &Value, owner: &str) {
+    let error = row["errors"].as_array().unwrap().last().unwrap();
+    let mut keys: Vec<&String> = error.as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_eq!(keys, ["at", "attempt", "error"]);
+    assert_eq!(error["attempt"], row["attempt"]);
+    let at = error["at"].as_str().unwrap();
+    assert!(at.ends_with('Z') && chrono::DateTime::parse_from_rfc3339(at).is_ok(), "{at}");
+    let text = error["error"].as_str().unwrap();
+    assert_eq!(
+        text,
+        format!("** (OwnerGone) w did not end on \"{owner}\", which is gone, and this was its last attempt")
+    );
+}
+
+/// Of version 4, as Oban for Elixir and for Python make them.
+const FOREIGN_PRODUCER: Uuid = Uuid::from_u128(0x6f9619ff_8b86_4d01_b42d_00cf4fc964ff);
+
+/// Owners as Oban for Elixir, its inline engine, and Oban for Python write them, and none.
+const FOREIGN_OWNERS: [&str; 5] = [
+    "ARRAY['web@host', '6f9619ff-8b86-4d01-b42d-00cf4fc964ff']",
+    "ARRAY['host']",
+    "ARRAY['host.4711', '6f9619ff-8b86-4d01-b42d-00cf4fc964ff']",
+    "ARRAY['drain', 'drain']",
+    "ARRAY[]::text[]",
+];
+
+#[tokio::test]
+async fn oban_12_rescue_by_age_cuts_by_attempted_at_and_takes_nothing_of_registered_instances() {
+    for shape in SHAPES {
+        let (_db, engine) = engine_in(shape).await;
+        let presence = Presence::new(engine.db().clone(), None);
+        let (live, dead) = (Uuid::now_v7(), Uuid::now_v7());
+        register(&presence, "live", live).await;
+        presence.leave(&register(&presence, "dead", dead).await).await.unwrap();
+
+        let with_owner = |owner: String, set: &'static str| {
+            let engine = &engine;
+            async move { with(engine, job(), &format!("state = 'executing', attempted_by = {owner}, {set}")).await }
+        };
+        let (old, young) = (
+            "attempt = 1, attempted_at = timezone('UTC', now()) - interval '3601 s'",
+            "attempt = 1, attempted_at = timezone('UTC', now()) - interval '3590 s'",
+        );
+        let (mut taken, mut spared) = (Vec::new(), Vec::new());
+        // The last two have the names of instances and producers that are not ours.
+        let same = ["live", "dead"].map(|name| format!("ARRAY['{name}', '{}']", FOREIGN_PRODUCER));
+        for owner in FOREIGN_OWNERS.iter().map(|owner| (*owner).to_owned()).chain(same) {
+            taken.push(with_owner(owner.clone(), old).await);
+            spared.push(with_owner(owner, young).await);
+        }
+        for (name, producer) in [("live", live), ("dead", dead), ("live", Uuid::now_v7())] {
+            spared.push(with_owner(format!("ARRAY['{name}', '{producer}']"), old).await);
+        }
+        spared.push(with_owner(FOREIGN_OWNERS[0].into(), "attempted_at = NULL").await);
+        for state in ["available", "scheduled", "retryable", "completed"] {
+            let id = with_owner(FOREIGN_OWNERS[0].into(), old).await;
+            set_columns(&engine, id, &format!("state = '{state}'")).await;
+            spared.push(id);
+        }
+        let last = with_owner(FOREIGN_OWNERS[0].into(), old).await;
+        set_columns(&engine, last, "attempt = 20").await;
+        let mut before = Vec::new();
+        for id in taken.iter().chain(&spared) {
+            before.push(row(engine.db(), *id).await);
+        }
+        let rescued = engine.rescue_by_age(HOUR).await.unwrap();
+        let ids: Vec<(i64, bool)> = rescued.iter().map(|job| (job.id, job.discarded)).collect();
+        let wanted: Vec<(i64, bool)> = taken.iter().map(|id| (*id, false)).chain([(last, true)]).collect();
+        assert_eq!(ids, wanted, "{shape:?}");
+        taken.iter().enumerate().for_each(|(n, _)| before[n]["state"] = json!("available"));
+        for (id, before) in taken.iter().chain(&spared).zip(before) {
+            assert_eq!(row(engine.db(), *id).await, before, "{shape:?}: the state alone, as in Oban");
+        }
+        let discarded = row(engine.db(), last).await;
+        assert_eq!((&discarded["state"], discarded["discarded_at"].is_string()), (&json!("discarded"), true));
+        assert_gave_up(&discarded, "web@host");
+        assert!(engine.rescue_by_age(HOUR).await.unwrap().is_empty());
+    }
 }
 
 async fn left(engine: &Engine) -> Vec<i64> {
@@ -121,7 +292,7 @@ async fn only_the_leader_prunes_and_results_outlive_their_jobs() {
     sqlx::raw_sql(foreign).execute(database.pool()).await.unwrap();
     let node = TestNode::start(db.url(), "one", &Fixture::new(), |config| {
         prunes(config);
-        config.services.leader.campaign = true;
+        config.mode = Mode::Peer;
         config.services.leader.lease = Period::from_secs(1);
     })
     .await;
@@ -149,7 +320,6 @@ async fn a_full_batch_is_followed_by_the_next_at_once() {
     let (db, _database) = TestDb::migrated().await;
     let node = TestNode::start(db.url(), "one", &Fixture::new(), |config| {
         prunes(config);
-        config.services.leader.campaign = true;
         config.services.pruner.limit = 2;
         config.services.pruner.interval = Period::from_secs(2);
     })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
@@ -12,11 +12,8 @@ use crate::cli::{live, output};
 use crate::node::{NodeError, Source, Storage};
 use crate::postgres::migrate::{self, ObanVersion, Status};
 use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
-use crate::postgres::{Database, DbError};
+use crate::postgres::{CLOCK_SKEW_MAX, Database, DbError};
 
-/// Difference between the clocks of this machine and the server from which on times that are shown confuse. Nothing is
-/// decided by it: all decisions use the server's clock.
-const SKEW_MAX: TimeDelta = TimeDelta::seconds(2);
 /// A notification that takes longer is lost.
 const NOTICE_LIMIT: Duration = Duration::from_secs(5);
 /// Channel of the test notification, before the schema's prefix is put to it; nobody else listens on it.
@@ -44,6 +41,7 @@ pub(super) async fn checks(context: &Context) -> Vec<Check> {
     checks.push(notices(storage.db()).await);
     if has_instances {
         checks.push(instances(&storage).await);
+        checks.push(super::mode::check(storage.db(), context.config.mode).await);
     }
     storage.close().await;
     checks
@@ -143,22 +141,18 @@ fn pgmq(status: &Status) -> Check {
 }
 
 async fn clock(db: &Database) -> Check {
-    let before = Utc::now();
-    match db.server_now().await {
-        Ok(server) => skew(before, server, Utc::now()),
+    match db.clock_skew().await {
+        Ok(skew) => judge(skew),
         Err(error) => Check::error("clock", &error),
     }
 }
 
-/// The server's clock against the middle of the question.
-fn skew(before: DateTime<Utc>, server: DateTime<Utc>, after: DateTime<Utc>) -> Check {
-    let here = before + (after - before) / 2;
-    let difference = server - here;
-    let amount = output::millis(difference.num_milliseconds().abs());
-    if difference.abs() <= SKEW_MAX {
+fn judge(skew: TimeDelta) -> Check {
+    let amount = output::millis(skew.num_milliseconds().abs());
+    if skew.abs() <= CLOCK_SKEW_MAX {
         return Check::ok("clock", format!("within {amount} of the server's"));
     }
-    let direction = if difference > TimeDelta::zero() { "behind" } else { "ahead of" };
+    let direction = if skew > TimeDelta::zero() { "behind" } else { "ahead of" };
     Check::warn(
         "clock",
         format!("{amount} {direction} the server's"),
@@ -232,12 +226,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_are_compared_in_the_middle_of_the_question() {
-        let start = DateTime::UNIX_EPOCH;
-        let at = |ms| start + TimeDelta::milliseconds(ms);
-        assert_eq!(skew(at(0), at(1_000), at(2_000)).message, "within 0ms of the server's");
-        let ahead = skew(at(10_000), at(0), at(10_000));
-        assert_eq!((ahead.status, ahead.message.as_str()), (Status::Warn, "10.0s ahead of the server's"));
-        assert_eq!(skew(at(0), at(10_000), at(0)).message, "10.0s behind the server's");
+    fn clocks_that_differ_by_more_than_a_second_are_told() {
+        assert_eq!(judge(TimeDelta::zero()).message, "within 0ms of the server's");
+        assert_eq!(judge(TimeDelta::milliseconds(-1_000)).status, Status::Ok);
+        let ahead = judge(TimeDelta::milliseconds(-1_001));
+        assert_eq!((ahead.status, ahead.message.as_str()), (Status::Warn, "1.0s ahead of the server's"));
+        assert_eq!(judge(TimeDelta::seconds(10)).message, "10.0s behind the server's");
     }
 }

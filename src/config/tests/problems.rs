@@ -153,6 +153,13 @@ fn suggestions_name_the_nearest_word_or_where_a_key_belongs() {
         ("[queues.default]\n[queues.Pattern-Mining]", "write pattern_mining"),
         ("[log]\nformat = \"jsn\"", "write \"json\""),
         ("[queues.default]\non_stuck = \"realease\"", "write \"release\""),
+        (
+            "[services.leader]\ncampaign = true",
+            "remove it: an instance campaigns unless nodes of another runtime lead; to decide it yourself, write \
+             mode = \"standalone\", \"guest\" or \"peer\" at the top of the file",
+        ),
+        ("mode = \"gest\"", "write \"guest\""),
+        ("[instance]\nmode = \"guest\"", "move it: \"mode\" stands at the top of the file, before the first table"),
         ("[services.pruner]\nmax_age = 60", "name the unit: \"60s\" or \"60ms\""),
         ("[services.pruner]\nmax_age = false", "write \"off\""),
         ("[queues.other]", "add [queues.default], with paused = true if this instance shall not work on it"),

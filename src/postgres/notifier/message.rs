@@ -184,6 +184,14 @@ pub fn decode_leader(payload: &str) -> Result<Option<String>, Undecodable> {
     if object.contains_key("down") { text(&object, "down").map(Some) } else { Ok(None) }
 }
 
+/// Reads a payload of channel `sonar`: the name of the node that is there.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode_sonar(payload: &str) -> Result<String, Undecodable> {
+    text(&object(payload)?, "node")
+}
+
 fn object(payload: &str) -> Result<Map<String, Value>, Undecodable> {
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(Undecodable::TooLarge { bytes: payload.len() });
@@ -240,6 +248,8 @@ mod tests {
         assert_eq!(decode_leader(r#"{"down":"Oban"}"#), Ok(Some("Oban".into())));
         let python = r#"{"action":"resign","node":"a.1","name":"Oban"}"#;
         assert_eq!(decode_leader(python), Ok(None), "of another lease");
+        assert_eq!(decode_sonar(r#"{"node":"web@host","ping":true,"time":1}"#), Ok("web@host".into()));
+        assert!(decode_sonar(r#"{"ping":true}"#).is_err());
         assert!(decode_leader(r#"{"down":7}"#).is_err() && decode_leader("Z:x").is_err());
     }
 

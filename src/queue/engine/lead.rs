@@ -96,6 +96,6 @@ impl Engine {
     }
 }
 
-fn millis(period: Duration) -> i64 {
+pub(super) fn millis(period: Duration) -> i64 {
     i64::try_from(period.as_millis()).unwrap_or(i64::MAX)
 }

@@ -8,6 +8,7 @@
 mod claim;
 mod complete;
 mod filter;
+mod foreign;
 mod insert;
 mod lead;
 mod manage;
@@ -20,11 +21,12 @@ mod unique;
 pub use claim::Claim;
 pub use complete::GuardedAck;
 pub use filter::{FILTER_VALUES_MAX, JobFilter};
+pub use foreign::Foreigners;
 pub use insert::{INSERT_BATCH_MAX, Inserted};
 pub use lead::Election;
 pub use manage::{CHANGE_BATCH_MAX, Changed, ChangedMany};
 pub use read::{LIST_MAX, QueueCounts};
-pub use sweep::Rescued;
+pub use sweep::{Rescued, Staged};
 pub use unique::UNIQUE_BATCH_MAX;
 
 use std::sync::Arc;

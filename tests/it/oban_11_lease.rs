@@ -1,9 +1,9 @@
-//! The lease in `oban_peers`: who leads, who does not, and how the lead passes on.
+//! Conformance point 11, the lease in `oban_peers`: who leads, who does not, and how the lead passes on.
 
 use std::time::Duration;
 
 use serde_json::json;
-use singularity::config::{Config, Period};
+use singularity::config::{Config, Mode, Period};
 use singularity::postgres::Database;
 use singularity::postgres::notifier::{Event, Listener, ListenerOptions};
 use singularity::queue::Engine;
@@ -32,7 +32,7 @@ async fn run(database: &Database, sql: &'static str) {
 }
 
 #[tokio::test]
-async fn the_first_takes_the_lease_and_only_its_own_term_prolongs_it() {
+async fn oban_11_the_first_takes_the_lease_and_only_its_own_term_prolongs_it() {
     let (_db, engine) = engine().await;
     let term = won(&engine, "one", None).await.expect("nobody had it");
     let lasts = "SELECT extract(epoch FROM expires_at - started_at)::float8, started_at FROM oban_peers";
@@ -56,7 +56,7 @@ async fn the_first_takes_the_lease_and_only_its_own_term_prolongs_it() {
 }
 
 #[tokio::test]
-async fn an_expired_lease_is_taken_over_and_its_former_holder_cannot_prolong_it() {
+async fn oban_11_an_expired_lease_is_taken_over_and_its_former_holder_cannot_prolong_it() {
     let (_db, engine) = engine().await;
     let old = won(&engine, "one", None).await.unwrap();
     run(engine.db(), "UPDATE oban_peers SET expires_at = timezone('UTC', now()) - interval '1 ms'").await;
@@ -68,7 +68,7 @@ async fn an_expired_lease_is_taken_over_and_its_former_holder_cannot_prolong_it(
 }
 
 #[tokio::test]
-async fn many_at_once_elect_one() {
+async fn oban_11_many_at_once_elect_one() {
     let (_db, engine) = engine().await;
     for _ in 0..10 {
         run(engine.db(), "DELETE FROM oban_peers").await;
@@ -80,7 +80,7 @@ async fn many_at_once_elect_one() {
 }
 
 #[tokio::test]
-async fn resigning_deletes_the_row_and_says_so_in_obans_words() {
+async fn oban_11_resigning_deletes_the_row_and_says_so_in_obans_words() {
     let (_db, engine) = engine().await;
     let mut listener = Listener::new(engine.db(), &["leader"], ListenerOptions::default());
     assert!(matches!(listener.next().await, Event::Resync));
@@ -98,7 +98,7 @@ async fn resigning_deletes_the_row_and_says_so_in_obans_words() {
 
 fn lease(seconds: u64) -> impl FnOnce(&mut Config) {
     move |config| {
-        config.services.leader.campaign = true;
+        config.mode = Mode::Peer;
         config.services.leader.lease = Period::from_secs(seconds);
     }
 }
@@ -114,7 +114,7 @@ async fn until_leads(node: &TestNode) {
 
 /// The lease is five minutes: what happens within a test's patience happened by notice.
 #[tokio::test]
-async fn of_two_nodes_one_leads_and_its_stop_hands_over_at_once() {
+async fn oban_11_of_two_nodes_one_leads_and_its_stop_hands_over_at_once() {
     let (db, database) = TestDb::migrated().await;
     let fixture = Fixture::new();
     let one = TestNode::start(db.url(), "one", &fixture, lease(300)).await;
@@ -135,7 +135,7 @@ async fn of_two_nodes_one_leads_and_its_stop_hands_over_at_once() {
 }
 
 #[tokio::test]
-async fn a_foreign_leader_is_respected_until_it_says_that_it_leaves() {
+async fn oban_11_a_foreign_leader_is_respected_until_it_says_that_it_leaves() {
     let (db, database) = TestDb::migrated().await;
     run(
         &database,
@@ -171,24 +171,10 @@ async fn a_foreign_leader_is_respected_until_it_says_that_it_leaves() {
     assert_eq!(peers(&database).await, [("Oban".into(), "elixir@host".into())], "not ours to delete");
 }
 
-#[tokio::test]
-async fn a_node_that_was_not_told_to_campaign_never_leads() {
-    let (db, database) = TestDb::migrated().await;
-    let node = TestNode::start(db.url(), "guest", &Fixture::new(), |_| {}).await;
-    until("its label", || async {
-        let tree = node.system().snapshot();
-        let leader = tree.find("/infra/peer")?.labels.get("leader")?.clone();
-        (leader == "no, it does not campaign").then_some(())
-    })
-    .await;
-    assert!(peers(&database).await.is_empty());
-    node.shutdown().await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn after_kill_9_of_the_leader_another_leads_within_the_lease() {
+async fn oban_11_after_kill_9_of_the_leader_another_leads_within_the_lease() {
     let (db, database) = TestDb::migrated().await;
-    let place = Place::new(&db, "[services.leader]\ncampaign = true\nlease = \"3s\"\n");
+    let place = Place::new(&db, "[services.leader]\nlease = \"3s\"\n");
     let (one, _) = place.start(&["--instance-id", "one"]);
     until("the first leader", || async { (!peers(&database).await.is_empty()).then_some(()) }).await;
     let (two, _) = place.start(&["--instance-id", "two"]);
