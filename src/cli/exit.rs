@@ -107,7 +107,10 @@ impl From<ConfigErrors> for Failure {
 impl From<QueueError> for Failure {
     fn from(error: QueueError) -> Self {
         let exit = match &error {
-            QueueError::Invalid { .. } | QueueError::TooMany { .. } | QueueError::Unique { .. } => Exit::Usage,
+            QueueError::Invalid { .. }
+            | QueueError::TooMany { .. }
+            | QueueError::Unique { .. }
+            | QueueError::Args { .. } => Exit::Usage,
             QueueError::UniqueUnguarded { .. } => Exit::Failed,
             QueueError::Db(error) => of_database(error),
         };

@@ -131,6 +131,8 @@ pub struct Queue {
     pub poll_interval: Period,
     /// What becomes of the slot of a job that was told to end and does not. Default `hold`.
     pub on_stuck: OnStuck,
+    /// Pieces of blocking code that its jobs run at once on threads of their own; 1 to 512. Default: as many as `limit`.
+    pub blocking_max: Option<u32>,
 }
 
 /// What becomes of the slot of a job whose code was told to end and does not, because it never awaits. Its row stays
@@ -415,7 +417,13 @@ impl Default for Runtime {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { limit: 10, paused: false, poll_interval: Period::from_secs(1), on_stuck: OnStuck::Hold }
+        Self {
+            limit: 10,
+            paused: false,
+            poll_interval: Period::from_secs(1),
+            on_stuck: OnStuck::Hold,
+            blocking_max: None,
+        }
     }
 }
 

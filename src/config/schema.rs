@@ -113,6 +113,7 @@ const QUEUE: Node = table(&[
     ("paused", Node::Leaf(Kind::Bool)),
     ("poll_interval", period(POLL_MIN, HOUR)),
     ("on_stuck", Node::Leaf(Kind::Choice(&["hold", "release"]))),
+    ("blocking_max", integer(1, 512)),
 ]);
 
 const WORKFLOW: Node = table(&[

@@ -126,12 +126,9 @@ impl Node {
         workers.register_executable(WorkflowWorker::new(definition, store));
         workers.extend(options.workers);
 
-        let queues = Queues::new(
-            config
-                .queues
-                .iter()
-                .map(|(name, queue)| QueueState::new(name, queue.limit, queue.paused).on_stuck(queue.on_stuck)),
-        );
+        let queues = Queues::new(config.queues.iter().map(|(name, queue)| {
+            QueueState::new(name, queue.limit, queue.paused).on_stuck(queue.on_stuck).blocking_max(queue.blocking_max)
+        }));
         let draining = Arc::new(AtomicBool::new(false));
         let system = System::new(&identity.instance_id);
         let history = History::new(db.clone(), Arc::clone(&identity), &system);

@@ -18,23 +18,25 @@
 //! A node in a program of one's own, with a worker of one's own:
 //!
 //! ```no_run
-//! use serde_json::json;
+//! use serde::{Deserialize, Serialize};
 //! use singularity::config::Config;
 //! use singularity::node::{Node, NodeOptions};
-//! use singularity::queue::{JobContext, NewJob, Outcome, Worker};
+//! use singularity::queue::{JobContext, JobError, Outcome, Worker};
 //!
 //! struct Greet;
 //!
-//! impl Worker for Greet {
-//!     fn name(&self) -> &str {
-//!         "greet"
-//!     }
+//! #[derive(Serialize, Deserialize)]
+//! struct Guest {
+//!     name: String,
+//! }
 //!
-//!     async fn perform(&self, context: JobContext) -> Outcome {
-//!         match context.job.args["name"].as_str() {
-//!             Some(_name) => Outcome::Completed,
-//!             None => Outcome::Cancelled("args have no name".into()),
-//!         }
+//! impl Worker for Greet {
+//!     type Args = Guest;
+//!     const NAME: &'static str = "greet";
+//!
+//!     async fn perform(&self, guest: Guest, _context: JobContext) -> Result<Outcome, JobError> {
+//!         tracing::info!("hello {}", guest.name);
+//!         Ok(Outcome::Completed)
 //!     }
 //! }
 //!
@@ -42,7 +44,7 @@
 //! let mut options = NodeOptions::new(Config::shipped()?);
 //! options.workers.register(Greet);
 //! let node = Node::start(options).await?;
-//! node.engine().insert(NewJob::new("greet", json!({"name": "Joe"}))).await?;
+//! node.engine().insert(Greet::new_job(&Guest { name: "Joe".into() })?).await?;
 //! // Let running jobs finish for as long as the configured grace.
 //! node.shutdown(std::future::pending()).await;
 //! # Ok(())

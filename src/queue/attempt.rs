@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -118,6 +118,18 @@ impl Attempt {
             .await
     }
 
+    /// Runs a piece of the job's code that blocks its thread, on a thread of its own. See
+    /// [`super::JobContext::run_blocking`].
+    ///
+    /// # Errors
+    /// As [`Attempt::run`].
+    pub async fn run_blocking<T: Send + 'static>(
+        &self,
+        code: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobCodeError> {
+        Duty::run_blocking(&Arc::downgrade(&self.duty), &self.runtime, code).await
+    }
+
     /// Resolves when none of the job's code runs. Cancel safe.
     pub async fn code_ended(&self) {
         self.duty.code.wait().await;
@@ -139,12 +151,36 @@ impl Attempt {
         drop(self.duty.backoff.set(Backoff(backoff)));
     }
 
+    pub(super) fn runtime(&self) -> &JobRuntime {
+        &self.runtime
+    }
+
     pub(super) fn duty(&self) -> Arc<Duty> {
         Arc::clone(&self.duty)
     }
 }
 
 impl Duty {
+    /// Runs blocking code of an attempt whose duty may be done already, when the queue has a permit for it. Code that
+    /// runs holds the permit and the duty until it ends, whoever waits for it.
+    pub(super) async fn run_blocking<T: Send + 'static>(
+        duty: &Weak<Self>,
+        runtime: &JobRuntime,
+        code: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobCodeError> {
+        // Not held while it waits: only code that runs may hold up what the attempt came to.
+        let blocking = Arc::clone(duty.upgrade().ok_or(JobCodeError::Gone)?.queue.blocking());
+        let permit = blocking.permit().await.ok_or(JobCodeError::Gone)?;
+        let duty = duty.upgrade().ok_or(JobCodeError::Gone)?;
+        let held = (permit, duty.code.token(), duty);
+        runtime
+            .run_blocking(move || {
+                let _held = held;
+                code()
+            })
+            .await
+    }
+
     /// What is reported in the end, unless something else is decided until then.
     pub(super) fn decide(&self, outcome: Outcome) {
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = outcome;

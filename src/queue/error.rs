@@ -38,6 +38,14 @@ pub enum QueueError {
         /// What to do about it.
         way_out: &'static str,
     },
+    /// Arguments that do not fit their worker, or have no JSON form.
+    #[error("arguments of worker {worker}: {reason}")]
+    Args {
+        /// The worker.
+        worker: String,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// The database said no, or nothing.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -63,6 +71,7 @@ impl Coded for QueueError {
             Self::TooMany { .. } => "E0402",
             Self::Unique { .. } => "E0403",
             Self::UniqueUnguarded { .. } => "E0404",
+            Self::Args { .. } => "E0441",
             Self::Db(error) => error.code(),
         }
     }
@@ -73,6 +82,7 @@ impl Coded for QueueError {
             Self::TooMany { max, .. } => Some(format!("insert in batches of at most {max}")),
             Self::Unique { .. } => Some("change the options of unique".into()),
             Self::UniqueUnguarded { way_out, .. } => Some((*way_out).into()),
+            Self::Args { .. } => Some("compare them with the type `Args` of the worker".into()),
             Self::Db(error) => error.hint(),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::outcome::Outcome;
@@ -28,7 +29,9 @@ pub struct RunContext<'a> {
     /// The attempt.
     pub attempt: &'a Attempt,
     /// Where the live tree reads what is going on, for example the present step.
-    pub probe: &'a Probe,
+    pub probe: &'a Arc<Probe>,
+    /// When its time is over, by tokio's clock.
+    pub deadline: Option<Instant>,
 }
 
 /// How an attempt is run.
@@ -87,7 +90,7 @@ impl<R: Run> Actor for Executor<R> {
             reason = "the executor awaits it when it stops and aborts it when it is dropped"
         )]
         let task = tokio::spawn(async move {
-            let outcome = drive(RunContext { attempt: &attempt, probe: &probe }, timeout, run).await;
+            let outcome = drive(&attempt, &probe, timeout, run).await;
             attempt.duty().decide(outcome);
             code_ended(&attempt, &probe).await;
             drop(attempt);
@@ -137,16 +140,17 @@ async fn code_ended(attempt: &Attempt, probe: &Probe) {
 }
 
 /// Runs the attempt until it ends, its time is over, or it is stopped.
-async fn drive<R: Run>(context: RunContext<'_>, timeout: Option<Duration>, run: R) -> Outcome {
-    let attempt = context.attempt;
+async fn drive<R: Run>(attempt: &Attempt, probe: &Arc<Probe>, timeout: Option<Duration>, run: R) -> Outcome {
     let worker = attempt.job().worker.as_str();
     if let Some(cause) = attempt.stop().cause() {
         return stopped(cause, worker);
     }
-    let mut run = std::pin::pin!(run.run(context));
+    // A limit that is further away than any clock goes is none.
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut run = std::pin::pin!(run.run(RunContext { attempt, probe, deadline }));
     let limit = async {
-        match timeout {
-            Some(timeout) => tokio::time::sleep(timeout).await,
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => std::future::pending().await,
         }
     };

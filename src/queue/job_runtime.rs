@@ -8,7 +8,7 @@ use std::future::Future;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::supervision::{Caught, catch};
+use crate::supervision::{Caught, catch, catch_sync};
 
 /// Handle of the job runtime.
 #[derive(Debug, Clone)]
@@ -50,6 +50,23 @@ impl JobRuntime {
     ) -> Result<T, JobCodeError> {
         #[expect(clippy::disallowed_methods, reason = "aborted when the caller drops this future")]
         let mut task = AbortOnDrop(self.0.spawn(catch(code)));
+        match (&mut task.0).await {
+            Ok(result) => result.map_err(JobCodeError::from),
+            Err(_) => Err(JobCodeError::Gone),
+        }
+    }
+
+    /// Runs code that blocks on a thread of its own and waits for it.
+    ///
+    /// Cancel safety: code that has not begun never runs when the returned future is dropped; other code goes on.
+    ///
+    /// # Errors
+    /// As [`JobRuntime::run`].
+    pub(super) async fn run_blocking<T: Send + 'static>(
+        &self,
+        code: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobCodeError> {
+        let mut task = AbortOnDrop(self.0.spawn_blocking(move || catch_sync(code)));
         match (&mut task.0).await {
             Ok(result) => result.map_err(JobCodeError::from),
             Err(_) => Err(JobCodeError::Gone),

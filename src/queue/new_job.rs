@@ -112,6 +112,20 @@ impl NewJob {
         self
     }
 
+    /// Sets the priority, 0 (most urgent) to 9.
+    #[must_use]
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Sets the tags, instead of those that it had.
+    #[must_use]
+    pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Sets when it is due.
     #[must_use]
     pub fn schedule(mut self, schedule: Schedule) -> Self {

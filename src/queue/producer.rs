@@ -15,7 +15,7 @@ use super::job::Job;
 use super::job_runtime::{JobCodeError, JobRuntime};
 use super::outcome::Outcome;
 use super::slots::QueueState;
-use super::worker::{Workers, code_error};
+use super::worker::Workers;
 use crate::instance::Lease;
 use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, Flow, StartChildError, Timer, catch};
 
@@ -134,7 +134,7 @@ impl Producer {
         // What a worker says about one job must not take the whole queue down.
         let child = match catch(async move { worker.child(attempt) }).await {
             Ok(child) => child,
-            Err(caught) => return duty.decide(code_error(&JobCodeError::from(caught))),
+            Err(caught) => return duty.decide(JobCodeError::from(caught).into()),
         };
         if let Err(error) = self.args.executors.start_child(child).await {
             if !matches!(error, StartChildError::Start(_)) {

@@ -10,11 +10,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::blocking::Blocking;
 use super::producer::ProducerMsg;
 use super::stop::StopSignal;
 use crate::config::OnStuck;
@@ -54,6 +55,9 @@ pub struct QueueState {
     limit: AtomicU32,
     paused: AtomicBool,
     on_stuck: OnStuck,
+    blocking: Arc<Blocking>,
+    /// Whether the limit of blocking code is that of the queue.
+    blocking_follows: bool,
     stopping: AtomicBool,
     poked: AtomicBool,
     running: Mutex<Running>,
@@ -70,6 +74,8 @@ impl QueueState {
             limit: AtomicU32::new(limit),
             paused: AtomicBool::new(paused),
             on_stuck: OnStuck::Hold,
+            blocking: Arc::new(Blocking::new(limit)),
+            blocking_follows: true,
             stopping: AtomicBool::new(false),
             poked: AtomicBool::new(false),
             running: Mutex::default(),
@@ -82,6 +88,15 @@ impl QueueState {
     #[must_use]
     pub fn on_stuck(mut self, on_stuck: OnStuck) -> Self {
         self.on_stuck = on_stuck;
+        self
+    }
+
+    /// How many pieces of blocking code its jobs run at once, at most [`super::BLOCKING_MAX`]; `None` is as many as the
+    /// queue's limit, whatever that becomes.
+    #[must_use]
+    pub fn blocking_max(mut self, max: Option<u32>) -> Self {
+        self.blocking.set_max(max.unwrap_or(self.limit()));
+        self.blocking_follows = max.is_none();
         self
     }
 
@@ -103,6 +118,9 @@ impl QueueState {
     /// Changes the limit; it holds for the next claim, and running jobs go on.
     pub fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::Release);
+        if self.blocking_follows {
+            self.blocking.set_max(limit);
+        }
         self.poke();
     }
 
@@ -211,6 +229,10 @@ impl QueueState {
     /// The stop signals of all jobs that run here.
     pub fn stop_signals(&self) -> Vec<StopSignal> {
         self.lock().slots.values().map(|held| held.stop.clone()).collect()
+    }
+
+    pub(super) fn blocking(&self) -> &Arc<Blocking> {
+        &self.blocking
     }
 
     /// Where the producer listens.

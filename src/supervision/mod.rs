@@ -62,7 +62,7 @@ pub use error::{CallError, CastError, ChildError, OperateError, StartChildError,
 pub use life::KILL_WAIT_MAX;
 pub use link::REQUESTS_MAX;
 pub use operate::{Operation, SUSPEND_WAIT_MAX};
-pub(crate) use panics::{Caught, catch};
+pub(crate) use panics::{Caught, catch, catch_sync};
 pub use partition::{PartitionHandle, PartitionKey, PartitionSupervisorSpec};
 pub use probe::{ExitRecord, HISTORY_MAX, LABELS_MAX, Probe};
 pub use registry::NAMES_MAX;

@@ -19,7 +19,7 @@ use super::definition::{Definition, Effect, StepContext, StepError, StepOutput};
 use super::result::JobResult;
 use super::store::{Begun, Checkpoint, Owner, Store};
 use crate::postgres::{DbError, retry_unavailable};
-use crate::queue::{Attempt, Executable, Executor, Outcome, Run, RunContext, code_error};
+use crate::queue::{Attempt, Executable, Executor, Outcome, Run, RunContext};
 use crate::supervision::ChildSpec;
 
 /// The actor that executes one attempt of a workflow, a child of its queue's dynamic supervisor.
@@ -120,7 +120,7 @@ impl WorkflowRun {
             };
             let StepOutput { value, result } = match attempt.run((step.run)(given)).await {
                 Ok(done) => done.map_err(|error| Stop::Step(Box::new(error)))?,
-                Err(error) => return Err(Stop::Outcome(code_error(&error))),
+                Err(error) => return Err(Stop::Outcome(error.into())),
             };
             outputs.push(value.clone());
             let checkpoint = Checkpoint {

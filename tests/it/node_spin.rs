@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use singularity::config::Period;
 use singularity::instance::{Presence, ask};
-use singularity::queue::{Engine, JobContext, NewJob, Outcome, State, Worker, Workers};
+use singularity::queue::{Engine, JobContext, JobError, NewJob, Outcome, State, Worker, Workers};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli_support::run;
@@ -41,15 +41,14 @@ impl Drop for LetGo {
 }
 
 impl Worker for Spinner {
-    fn name(&self) -> &str {
-        "spinner"
-    }
+    type Args = Value;
+    const NAME: &'static str = "spinner";
 
-    async fn perform(&self, _context: JobContext) -> Outcome {
+    async fn perform(&self, _: Value, _: JobContext) -> Result<Outcome, JobError> {
         while !self.0.load(Ordering::Acquire) {
             std::hint::spin_loop();
         }
-        Outcome::Completed
+        Ok(Outcome::Completed)
     }
 }
 

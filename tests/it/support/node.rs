@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use singularity::config::{Config, Period, Queue, SecretRef};
 use singularity::node::{Drained, Node, NodeError, NodeOptions};
-use singularity::queue::{Job, JobContext, NewJob, Outcome, State, Worker, Workers};
+use singularity::queue::{Job, JobContext, JobError, NewJob, Outcome, State, Worker, Workers};
 use singularity::supervision::TreeNode;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -64,6 +64,8 @@ pub struct Seen {
     pub running: usize,
     /// The most at any time.
     pub peak: usize,
+    /// Pieces of blocking code under way.
+    pub blocking: usize,
 }
 
 #[derive(Default)]
@@ -139,9 +141,8 @@ impl Fixture {
 }
 
 impl Worker for Fixture {
-    fn name(&self) -> &str {
-        FIXTURE
-    }
+    type Args = Value;
+    const NAME: &'static str = FIXTURE;
 
     fn timeout(&self, job: &Job) -> Option<Duration> {
         assert!(job.args["timeout"] != "panic", "this worker cannot tell its time");
@@ -155,7 +156,7 @@ impl Worker for Fixture {
         Some(if error.contains("timed out") { 2 * wait } else { wait })
     }
 
-    async fn perform(&self, context: JobContext) -> Outcome {
+    async fn perform(&self, _args: Value, context: JobContext) -> Result<Outcome, JobError> {
         let job = &context.job;
         let key = (job.id, job.attempt);
         self.0.seen.send_modify(|seen| {
@@ -166,11 +167,11 @@ impl Worker for Fixture {
         let mut execution = Execution { shared: Arc::clone(&self.0), key, finished: false };
         let outcome = act(&self.0, &context).await;
         execution.finished = true;
-        outcome
+        Ok(outcome)
     }
 }
 
-async fn act(shared: &Shared, context: &JobContext) -> Outcome {
+async fn act(shared: &Arc<Shared>, context: &JobContext) -> Outcome {
     let (id, args) = (context.job.id, &context.job.args);
     let millis = |key: &str| args[key].as_u64().map(Duration::from_millis);
     match args["do"].as_str().unwrap_or("ok") {
@@ -203,6 +204,19 @@ async fn act(shared: &Shared, context: &JobContext) -> Outcome {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Outcome::Completed
+        }
+        // Blocks a thread of its own until it is released.
+        "block" | "block_panic" => {
+            let (shared, panics) = (Arc::clone(shared), args["do"] == "block_panic");
+            let blocked = context.run_blocking(move || {
+                assert!(!panics, "fixture job {id} panics while it blocks");
+                shared.seen.send_modify(|seen| seen.blocking += 1);
+                while !shared.released.borrow().has(id) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                shared.seen.send_modify(|seen| seen.blocking -= 1);
+            });
+            blocked.await.map_or_else(Outcome::from, |()| Outcome::Completed)
         }
         other => panic!("the fixture cannot {other:?}"),
     }

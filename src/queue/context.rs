@@ -1,0 +1,105 @@
+//! What a worker is given beside its arguments: the job, how it is told to stop, its time, and where blocking code runs.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::Duty;
+use super::executor::RunContext;
+use super::job::Job;
+use super::job_runtime::{JobCodeError, JobRuntime};
+use crate::supervision::Probe;
+
+/// Longest text of [`JobContext::progress`] in characters; the rest is cut.
+pub const PROGRESS_CHARS_MAX: usize = 120;
+
+/// One attempt as its code sees it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct JobContext {
+    /// The job, at its present attempt.
+    pub job: Arc<Job>,
+    /// Fires when the job shall stop.
+    pub cancelled: CancellationToken,
+    deadline: Option<Instant>,
+    runtime: JobRuntime,
+    node: Option<OnNode>,
+}
+
+/// What only an attempt on a node has.
+#[derive(Debug, Clone)]
+struct OnNode {
+    /// Weak: code that outlives its attempt does not hold up what the attempt came to.
+    duty: Weak<Duty>,
+    probe: Arc<Probe>,
+}
+
+impl JobContext {
+    pub(super) fn on_node(context: &RunContext<'_>) -> Self {
+        let attempt = context.attempt;
+        Self {
+            job: Arc::clone(attempt.job()),
+            cancelled: attempt.stop().token().clone(),
+            deadline: context.deadline,
+            runtime: attempt.runtime().clone(),
+            node: Some(OnNode { duty: Arc::downgrade(&attempt.duty()), probe: Arc::clone(context.probe) }),
+        }
+    }
+
+    /// Number of this attempt, from 1.
+    pub fn attempt(&self) -> i32 {
+        self.job.attempt
+    }
+
+    /// Whether a failure of this attempt discards the job.
+    pub fn is_last_attempt(&self) -> bool {
+        self.job.attempt >= self.job.max_attempts
+    }
+
+    /// Data beside the arguments, as it was when the attempt began.
+    pub fn meta(&self) -> &Value {
+        &self.job.meta
+    }
+
+    /// When the attempt's time is over, by tokio's clock; `None` without a limit.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What is left until the deadline; zero when it has passed, `None` without a limit.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Shows how far the job is, as label `progress` in the live tree. It is not stored: what another attempt must know
+    /// belongs into a table of yours. At most [`PROGRESS_CHARS_MAX`] characters, cheap enough for every item of a loop.
+    pub fn progress(&self, text: &str) {
+        if let Some(node) = &self.node {
+            node.probe.set_label("progress", text.chars().take(PROGRESS_CHARS_MAX).collect::<String>());
+        }
+    }
+
+    /// Runs code that blocks its thread or computes for long, on a thread of its own, and waits for it.
+    ///
+    /// A queue runs at most `blocking_max` such pieces at once (`[queues.NAME]`, by default its limit); others wait their
+    /// turn. Code that blocks cannot be stopped from outside: watch [`JobContext::cancelled`] in it. When the job is
+    /// told to end and the code goes on, the job is shown as stuck, its row stays `executing`, so that nobody runs it a
+    /// second time, and its slot is held or released as its queue says (`on_stuck`).
+    ///
+    /// Cancel safety: dropping the returned future takes code that waits for its turn away; code that runs goes on.
+    ///
+    /// # Errors
+    /// [`JobCodeError::Panicked`] with message and location; [`JobCodeError::Gone`] when the attempt is over or its
+    /// runtime shuts down. Both become what the attempt comes to by `?`.
+    pub async fn run_blocking<T: Send + 'static>(
+        &self,
+        code: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobCodeError> {
+        match &self.node {
+            Some(node) => Duty::run_blocking(&node.duty, &self.runtime, code).await,
+            None => self.runtime.run_blocking(code).await,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What a worker of one's own sees and decides: typed arguments, its options, its other names, its context.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use singularity::queue::{
+    JobContext, JobError, NewJob, Outcome, PROGRESS_CHARS_MAX, State, Worker, WorkerOptions, Workers,
+};
+use tokio::sync::Semaphore;
+
+use crate::support::db::TestDb;
+use crate::support::node::{TestNode, fast, until};
+use crate::support::rows::seconds_until;
+
+/// Adds up, and shows how far it is.
+struct Sum(Arc<Semaphore>);
+
+#[derive(Serialize, Deserialize)]
+struct Numbers {
+    numbers: Vec<u8>,
+    #[serde(default)]
+    wait: bool,
+}
+
+impl Worker for Sum {
+    type Args = Numbers;
+    const NAME: &'static str = "sum";
+    const ALIASES: &'static [&'static str] = &["MyApp.Sum", "add"];
+    const OPTIONS: WorkerOptions = WorkerOptions {
+        max_attempts: 2,
+        tags: &["math"],
+        timeout: Some(Duration::from_secs(60)),
+        backoff: Some(Duration::from_secs(600)),
+        ..WorkerOptions::DEFAULT
+    };
+
+    async fn perform(&self, args: Numbers, context: JobContext) -> Result<Outcome, JobError> {
+        context.progress(&format!("{} of {} {}", context.attempt(), context.job.max_attempts, "·".repeat(500)));
+        if args.wait {
+            self.0.acquire().await?.forget();
+        }
+        let mut sum = 0_u8;
+        for number in args.numbers {
+            sum = sum.checked_add(number).ok_or_else(|| JobError::msg("more than 255"))?;
+        }
+        let left = context.time_left().ok_or_else(|| JobError::msg("no deadline"))?;
+        Ok(Outcome::Recorded(json!({
+            "sum": sum,
+            "by": context.meta()["by"],
+            "last": context.is_last_attempt(),
+            "in_time": left <= Duration::from_secs(60) && left > Duration::from_secs(50),
+        })))
+    }
+}
+
+async fn node() -> (TestDb, TestNode, Arc<Semaphore>) {
+    let (db, semaphore) = (TestDb::new().await, Arc::new(Semaphore::new(0)));
+    let mut workers = Workers::default();
+    workers.register(Sum(Arc::clone(&semaphore)));
+    let node = TestNode::try_start(db.url(), "one", workers, fast).await.unwrap();
+    (db, node, semaphore)
+}
+
+#[tokio::test]
+async fn it_gets_its_arguments_meta_attempt_and_deadline_and_its_jobs_have_its_options() {
+    let (_db, node, _semaphore) = node().await;
+    let new = Sum::new_job(&Numbers { numbers: vec![1, 2, 3], wait: false }).unwrap().meta("by", "me");
+    let id = node.engine().insert(new).await.unwrap().id;
+    let job = node.reaches(id, State::Completed).await;
+    assert_eq!(job.recorded().unwrap(), json!({"sum": 6, "by": "me", "last": false, "in_time": true}));
+    assert_eq!((job.worker.as_str(), job.max_attempts, job.tags), ("sum", 2, vec!["math".to_owned()]));
+}
+
+#[tokio::test]
+async fn its_errors_are_failures_and_wait_as_its_options_say() {
+    let (_db, node, _semaphore) = node().await;
+    let new = Sum::new_job(&Numbers { numbers: vec![200, 200], wait: false }).unwrap();
+    let id = node.engine().insert(new).await.unwrap().id;
+    let job = node.reaches(id, State::Retryable).await;
+    assert_eq!(job.errors[0]["error"], "** (JobError) more than 255");
+    let wait = seconds_until(node.storage().db(), id, "scheduled_at").await;
+    assert!((590.0..=600.0).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
+async fn arguments_of_another_form_are_a_failure_that_says_what_is_wrong() {
+    let (_db, node, _semaphore) = node().await;
+    for (args, reason) in [
+        (json!({}), "missing field `numbers`"),
+        (json!({"numbers": "many"}), "invalid type: string \"many\", expected a sequence"),
+        (json!({"numbers": [256]}), "invalid value: integer `256`, expected u8"),
+    ] {
+        let id = node.engine().insert(NewJob::new("sum", args)).await.unwrap().id;
+        let job = node.reaches(id, State::Retryable).await;
+        assert_eq!(job.errors[0]["error"], format!("** (ArgsError) E0441: arguments of worker sum: {reason}"));
+    }
+}
+
+#[tokio::test]
+async fn it_performs_the_jobs_of_its_other_names() {
+    let (_db, node, _semaphore) = node().await;
+    for name in Sum::ALIASES {
+        let id = node.engine().insert(NewJob::new(*name, json!({"numbers": [1]}))).await.unwrap().id;
+        let job = node.reaches(id, State::Completed).await;
+        assert_eq!((job.worker.as_str(), &job.recorded().unwrap()["sum"]), (*name, &json!(1)));
+    }
+}
+
+#[tokio::test]
+async fn its_progress_is_shown_in_the_tree_and_cut() {
+    let (_db, node, semaphore) = node().await;
+    let new = Sum::new_job(&Numbers { numbers: vec![], wait: true }).unwrap();
+    let id = node.engine().insert(new).await.unwrap().id;
+    let shown = until("progress in the tree", || async {
+        let tree = node.system().snapshot();
+        tree.find(&format!("/executors/default/{id}"))?.labels.get("progress").cloned()
+    })
+    .await;
+    assert!(shown.starts_with("1 of 2 ·"), "{shown}");
+    assert_eq!(shown.chars().count(), PROGRESS_CHARS_MAX);
+    semaphore.add_permits(1);
+    node.reaches(id, State::Completed).await;
+}
