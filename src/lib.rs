@@ -3,6 +3,7 @@
 //! | Module | What it is |
 //! | --- | --- |
 //! | [`node`] | one instance, assembled, started and stopped |
+//! | [`testing`] | helpers for tests of workers and of code that enqueues |
 //! | [`workflow`] | steps with checkpoints; the `llm_request` workflow |
 //! | [`routing`] | which model serves which request |
 //! | [`queue`] | jobs: insert, claim, execute, complete |
@@ -28,4 +29,5 @@ pub mod queue;
 pub mod routing;
 pub mod supervision;
 pub mod telemetry;
+pub mod testing;
 pub mod workflow;

@@ -111,7 +111,7 @@ impl From<QueueError> for Failure {
             | QueueError::TooMany { .. }
             | QueueError::Unique { .. }
             | QueueError::Args { .. } => Exit::Usage,
-            QueueError::UniqueUnguarded { .. } => Exit::Failed,
+            QueueError::UniqueUnguarded { .. } | QueueError::Inline { .. } => Exit::Failed,
             QueueError::Db(error) => of_database(error),
         };
         Self::coded(exit, &error)

@@ -59,7 +59,7 @@ impl fmt::Debug for Backoff {
 
 impl Attempt {
     /// Takes a slot of `queue` for a job that was just claimed by it. Dropped as it is, it is handed back.
-    pub(super) fn new(job: Job, queue: &Arc<QueueState>, runtime: &JobRuntime, completions: &Completions) -> Self {
+    pub(crate) fn new(job: Job, queue: &Arc<QueueState>, runtime: &JobRuntime, completions: &Completions) -> Self {
         let stop = StopSignal::default();
         let slot = queue.occupy(job.id, stop.clone());
         let code = TaskTracker::new();

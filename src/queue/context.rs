@@ -48,6 +48,12 @@ impl JobContext {
         }
     }
 
+    /// The context of a job that runs without a node, as tests run one: nobody stops it, and blocking code has no limit
+    /// but that of `runtime`.
+    pub(crate) fn alone(job: Arc<Job>, deadline: Option<Instant>, runtime: JobRuntime) -> Self {
+        Self { job, cancelled: CancellationToken::new(), deadline, runtime, node: None }
+    }
+
     /// Number of this attempt, from 1.
     pub fn attempt(&self) -> i32 {
         self.job.attempt

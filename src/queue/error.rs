@@ -46,6 +46,14 @@ pub enum QueueError {
         /// What is wrong with them.
         reason: String,
     },
+    /// A job that was performed where it was enqueued, and failed.
+    #[error("worker {worker} failed inline: {error}")]
+    Inline {
+        /// The worker.
+        worker: String,
+        /// Its error.
+        error: String,
+    },
     /// The database said no, or nothing.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -72,6 +80,7 @@ impl Coded for QueueError {
             Self::Unique { .. } => "E0403",
             Self::UniqueUnguarded { .. } => "E0404",
             Self::Args { .. } => "E0441",
+            Self::Inline { .. } => "E0442",
             Self::Db(error) => error.code(),
         }
     }
@@ -83,6 +92,7 @@ impl Coded for QueueError {
             Self::Unique { .. } => Some("change the options of unique".into()),
             Self::UniqueUnguarded { way_out, .. } => Some((*way_out).into()),
             Self::Args { .. } => Some("compare them with the type `Args` of the worker".into()),
+            Self::Inline { .. } => None,
             Self::Db(error) => error.hint(),
         }
     }

@@ -165,9 +165,7 @@ async fn drive<R: Run>(attempt: &Attempt, probe: &Arc<Probe>, timeout: Option<Du
         outcome = &mut run => return ended(outcome),
         cause = attempt.stop().requested() => cause,
         () = limit => {
-            let millis = timeout.unwrap_or_default().as_millis();
-            let error = format!("** (Oban.TimeoutError) {worker} timed out after {millis}ms");
-            return Outcome::Failed { error, retry_in: None };
+            return timed_out(worker, timeout.unwrap_or_default());
         }
     };
     tokio::select! {
@@ -176,6 +174,12 @@ async fn drive<R: Run>(attempt: &Attempt, probe: &Arc<Probe>, timeout: Option<Du
         outcome = &mut run => ended(outcome),
         () = tokio::time::sleep(CANCEL_GRACE) => stopped(cause, worker),
     }
+}
+
+/// What a job comes to that ran over its time.
+pub(crate) fn timed_out(worker: &str, timeout: Duration) -> Outcome {
+    let error = format!("** (Oban.TimeoutError) {worker} timed out after {}ms", timeout.as_millis());
+    Outcome::Failed { error, retry_in: None }
 }
 
 /// What a job comes to that was stopped.

@@ -53,7 +53,7 @@ impl WorkerOptions {
     };
 
     /// `job` with these options.
-    pub(super) fn applied(&self, job: NewJob) -> NewJob {
+    pub(crate) fn applied(&self, job: NewJob) -> NewJob {
         NewJob {
             queue: self.queue.into(),
             max_attempts: self.max_attempts,

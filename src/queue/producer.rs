@@ -12,12 +12,12 @@ use super::completer::Completions;
 use super::engine::{Claim, Engine};
 use super::error::QueueError;
 use super::job::Job;
-use super::job_runtime::{JobCodeError, JobRuntime};
-use super::outcome::Outcome;
+use super::job_runtime::JobRuntime;
+use super::launch::start_attempt;
 use super::slots::QueueState;
 use super::worker::Workers;
 use crate::instance::Lease;
-use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, Flow, StartChildError, Timer, catch};
+use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, Flow, Timer};
 
 /// Jobs in one claim, whatever the limit: bounds the memory of one reply.
 const CLAIM_BATCH_MAX: u32 = 1_000;
@@ -114,33 +114,11 @@ impl Producer {
             }
             let all_allowed = attempts.len() <= allowed;
             for attempt in attempts.into_iter().take(allowed) {
-                self.start(attempt).await;
+                start_attempt(&args.executors, &args.workers, attempt).await;
             }
             if !all || !all_allowed {
                 return Ok(());
             }
-        }
-    }
-
-    async fn start(&self, attempt: Attempt) {
-        let id = attempt.job().id;
-        let Some(worker) = self.args.workers.get(&attempt.job().worker).cloned() else {
-            // The claim asks for known workers only.
-            attempt.finish(Outcome::HandedBack);
-            return;
-        };
-        let duty = attempt.duty();
-        duty.expect_executor();
-        // What a worker says about one job must not take the whole queue down.
-        let child = match catch(async move { worker.child(attempt) }).await {
-            Ok(child) => child,
-            Err(caught) => return duty.decide(JobCodeError::from(caught).into()),
-        };
-        if let Err(error) = self.args.executors.start_child(child).await {
-            if !matches!(error, StartChildError::Start(_)) {
-                duty.decide(Outcome::HandedBack);
-            }
-            tracing::warn!(target: "queue", job = id, %error, "no executor was started");
         }
     }
 

@@ -13,7 +13,7 @@ const DEPTH_MAX: usize = 100;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// `value` as text for `meta.return`.
-pub(super) fn encoded(value: &Value) -> String {
+pub(crate) fn encoded(value: &Value) -> String {
     let mut bytes = vec![131];
     term(value, &mut bytes);
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);

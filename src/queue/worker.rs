@@ -200,14 +200,15 @@ impl<W: Worker> Run for Perform<W> {
 
 /// Runs a worker's code once.
 pub(crate) async fn performed<W: Worker>(worker: &W, context: JobContext) -> Outcome {
-    // Read from the job itself, which keeps it as it is for whoever wants it.
-    match W::Args::deserialize(&context.job.args) {
+    match check_args::<W>(&context.job) {
         Ok(args) => worker.perform(args, context).await.unwrap_or_else(JobError::into_outcome),
-        Err(error) => {
-            let error = wrong_args(&context.job.worker, &error);
-            Outcome::Failed { error: format!("** (ArgsError) {}: {error}", error.code()), retry_in: None }
-        }
+        Err(error) => Outcome::Failed { error: format!("** (ArgsError) {}: {error}", error.code()), retry_in: None },
     }
+}
+
+/// The arguments of a job as its worker takes them; the job keeps them as they are.
+pub(crate) fn check_args<W: Worker>(job: &Job) -> Result<W::Args, QueueError> {
+    W::Args::deserialize(&job.args).map_err(|error| wrong_args(&job.worker, &error))
 }
 
 fn wrong_args(worker: &str, error: &serde_json::Error) -> QueueError {

@@ -9,7 +9,7 @@ use singularity::queue::{Job, NewJob, Schedule, State};
 
 use crate::support::db::TestDb;
 use crate::support::node::{Fixture, TestNode, job, restarts, signal, until};
-use crate::support::rows::{row, seconds_until};
+use crate::support::rows::row;
 
 /// Long polls: whatever happens within a test's patience came by notice.
 fn by_notice(config: &mut Config) {
@@ -327,56 +327,4 @@ async fn a_job_that_nobody_can_stop_keeps_its_slot_and_its_row_until_it_returns(
     assert!(errors(&job)[0].1.contains("timed out after 50ms"));
     node.reaches(next, State::Completed).await;
     assert_eq!(fixture.seen().peak, 1);
-}
-
-#[tokio::test]
-async fn each_thing_that_a_worker_can_come_to_leaves_its_row() {
-    let (db, _database) = TestDb::migrated().await;
-    let fixture = Fixture::new();
-    // Nothing is staged, so that a job stays as its first attempt left it.
-    let node = TestNode::start(db.url(), "a", &fixture, |config| {
-        config.services.stager.interval = Period::from_secs(3_600);
-    })
-    .await;
-    // Arguments, attempts, and then: state, attempt, errors, seconds that it waits.
-    let cases = [
-        (json!({"do": "ok"}), 20, State::Completed, 1, None, None),
-        (json!({"do": "record", "value": {"n": 1}}), 20, State::Completed, 1, None, None),
-        (json!({"do": "error"}), 20, State::Retryable, 1, Some("** (Fixture) no luck"), Some(15.0..=19.0)),
-        (json!({"do": "error", "retry_ms": 90_000}), 20, State::Retryable, 1, Some("no luck"), Some(80.0..=90.0)),
-        (json!({"do": "error"}), 1, State::Discarded, 1, Some("no luck"), None),
-        (json!({"do": "error", "backoff_secs": 300}), 20, State::Retryable, 1, Some("no luck"), Some(290.0..=300.0)),
-        (json!({"do": "panic", "backoff_secs": 300}), 20, State::Retryable, 1, Some("panics"), Some(290.0..=300.0)),
-        (json!({"do": "error", "backoff": "panic"}), 20, State::Retryable, 1, Some("no luck"), Some(15.0..=19.0)),
-        (
-            json!({"do": "hang", "timeout_ms": 20, "backoff_secs": 300}),
-            20,
-            State::Retryable,
-            1,
-            Some("** (Oban.TimeoutError) fixture timed out after 20ms"),
-            Some(590.0..=600.0),
-        ),
-        (json!({"do": "cancel"}), 20, State::Cancelled, 1, Some("** (Fixture) not wanted"), None),
-        (json!({"do": "discard"}), 20, State::Discarded, 1, Some("** (Fixture) hopeless"), None),
-        (json!({"do": "snooze", "for_ms": 600_000}), 1, State::Scheduled, 0, None, Some(590.0..=600.0)),
-        (json!({"do": "snooze", "for_ms": 0}), 20, State::Scheduled, 0, None, Some(-20.0..=0.0)),
-    ];
-    for (args, max_attempts, state, attempt, error, wait) in cases {
-        let id = node.engine().insert(job(args.clone()).max_attempts(max_attempts)).await.unwrap().id;
-        let stored = node.reaches(id, state).await;
-        assert_eq!((stored.attempt, stored.max_attempts), (attempt, max_attempts), "{args}");
-        assert_eq!(stored.errors.len(), usize::from(error.is_some()), "{args}");
-        if let Some(error) = error {
-            assert_eq!(stored.errors[0]["attempt"], 1, "{args}");
-            let text = stored.errors[0]["error"].as_str().unwrap();
-            assert!(text.contains(error), "{args}: {text}");
-        }
-        assert_eq!(stored.recorded(), args.get("value").cloned(), "{args}");
-        assert_eq!(stored.meta.get("snoozed").is_some(), state == State::Scheduled, "{args}");
-        if let Some(wait) = wait {
-            let secs = seconds_until(node.storage().db(), id, "scheduled_at").await;
-            assert!(wait.contains(&secs), "{args}: waits {secs} s");
-        }
-    }
-    node.shutdown().await;
 }

@@ -12,7 +12,7 @@ use crate::config::{
 fn complete() -> Config {
     let mut config = Config::default();
     config.embedded.bin_dir = Some("bin".into());
-    config.queues.insert("NAME".into(), Queue::default());
+    config.queues.insert("NAME".into(), Queue { blocking_max: Some(1), ..Queue::default() });
     config.routing.task_types.insert("NAME".into(), Complexity::Simple);
     for complexity in [Complexity::Simple, Complexity::Medium, Complexity::Complex] {
         config.routing.models.insert(complexity, "NAME".into());

@@ -7,6 +7,7 @@
 
 mod claim;
 mod complete;
+mod enqueued;
 mod filter;
 mod foreign;
 mod insert;
@@ -20,6 +21,7 @@ mod unique;
 
 pub use claim::Claim;
 pub use complete::GuardedAck;
+pub use enqueued::Enqueued;
 pub use filter::{FILTER_VALUES_MAX, JobFilter};
 pub use foreign::Foreigners;
 pub use insert::{INSERT_BATCH_MAX, Inserted};

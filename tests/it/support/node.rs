@@ -183,9 +183,14 @@ async fn act(shared: &Arc<Shared>, context: &JobContext) -> Outcome {
         "error_once" => Outcome::Failed { error: "** (Fixture) first".into(), retry_in: Some(Duration::ZERO) },
         "cancel" => Outcome::Cancelled("** (Fixture) not wanted".into()),
         "discard" => Outcome::Discarded("** (Fixture) hopeless".into()),
-        // Once, then it succeeds.
-        "snooze" if context.job.meta.get("snoozed").is_some() => Outcome::Completed,
+        // Once, or as often as it is told, then it succeeds.
+        "snooze" if context.job.meta["snoozed"].as_u64().unwrap_or(0) >= args["times"].as_u64().unwrap_or(1) => {
+            Outcome::Completed
+        }
         "snooze" => Outcome::Snoozed(millis("for_ms").unwrap_or_default()),
+        // The first attempt fails, the second snoozes.
+        "error_then_snooze" if context.job.attempt > 1 => Outcome::Snoozed(millis("for_ms").unwrap_or_default()),
+        "error_then_snooze" => Outcome::Failed { error: "** (Fixture) first".into(), retry_in: Some(Duration::ZERO) },
         "panic" => panic!("fixture job {id} panics"),
         "hang" => std::future::pending().await,
         "hold" => {

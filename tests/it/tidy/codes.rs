@@ -6,11 +6,12 @@ use super::source::{Finding, Text, in_src};
 
 /// First digits of codes, and where they are defined: path prefixes under `src/`, of which the longest that fits
 /// counts.
-const RANGES: [(&str, &str); 12] = [
+const RANGES: [(&str, &str); 13] = [
     ("01", "config/"),
     ("02", "postgres/"),
     ("03", "postgres/migrate"),
     ("04", "queue/"),
+    ("04", "testing/"),
     ("05", "llm/"),
     ("06", "workflow/"),
     ("06", "routing/"),
