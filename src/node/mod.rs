@@ -53,6 +53,7 @@
 
 mod answers;
 mod assembly;
+mod complaints;
 mod error;
 mod notices;
 mod shutdown;

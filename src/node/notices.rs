@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use super::complaints::Complaints;
 use super::storage::Storage;
 use crate::instance::{CONTROL_CHANNEL, ControlMsg};
 use crate::postgres::notifier::message::{
-    QUEUE_ANY, Signal, decode_insert, decode_leader, decode_signal, decode_sonar,
+    QUEUE_ANY, Signal, Undecodable, decode_insert, decode_leader, decode_signal, decode_sonar,
 };
 use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
 use crate::queue::{Foreign, PeerMsg, QueueState, Queues, StopCause};
@@ -83,10 +84,16 @@ impl Actor for Notices {
             let _ended = ended;
             let channels = [notifier::INSERT, notifier::SIGNAL, notifier::LEADER, notifier::SONAR, CONTROL_CHANNEL];
             let mut listener = Listener::new(args.storage.db(), &channels, ListenerOptions::default());
+            let mut complaints = Complaints::default();
             let mut away = false;
             loop {
                 match listener.next().await {
-                    Event::Notified { channel, payload } => args.notified(&channel, &payload),
+                    Event::Notified { channel, payload } => {
+                        if let Err(error) = args.notified(&channel, &payload) {
+                            complaints.report(&channel, &error);
+                            args.doubt(&channel);
+                        }
+                    }
                     Event::Resync => {
                         probe.set_label("listens", "yes");
                         if std::mem::take(&mut away) {
@@ -142,28 +149,24 @@ impl NoticesArgs {
         drop(self.control.cast(ControlMsg::Look));
     }
 
-    fn notified(&self, channel: &str, payload: &str) {
+    fn notified(&self, channel: &str, payload: &str) -> Result<(), Undecodable> {
         match channel {
-            notifier::INSERT => match decode_insert(payload) {
-                Ok(insert) => {
-                    if let Some(queue) = self.queues.get(&insert.queue) {
-                        queue.poke();
-                    }
+            notifier::INSERT => {
+                if let Some(queue) = self.queues.get(&decode_insert(payload)?.queue) {
+                    queue.poke();
                 }
-                Err(error) => self.undecodable(channel, &error.to_string()),
-            },
-            notifier::SIGNAL => match decode_signal(payload) {
-                Ok(signal) => self.signal(&signal),
-                Err(error) => self.undecodable(channel, &error.to_string()),
-            },
-            notifier::LEADER => match decode_leader(payload) {
-                Ok(leaving) if leaving.as_deref().is_none_or(|name| name == &*self.leader_name) => self.elect(),
-                Ok(_) => {}
-                Err(error) => self.undecodable(channel, &error.to_string()),
-            },
+            }
+            notifier::SIGNAL => self.signal(&decode_signal(payload)?),
+            notifier::LEADER => {
+                let leaving = decode_leader(payload)?;
+                if leaving.is_none_or(|name| *name == *self.leader_name) {
+                    self.elect();
+                }
+            }
             // Elixir nodes say here that they are there. Instances of ours do not, but one that did would be known.
             notifier::SONAR => {
-                if decode_sonar(payload).is_ok_and(|node| node != *self.instance_id && self.foreign.hear(&node)) {
+                let node = decode_sonar(payload)?;
+                if *node != *self.instance_id && self.foreign.hear(&node) {
                     self.elect();
                 }
             }
@@ -171,13 +174,15 @@ impl NoticesArgs {
             CONTROL_CHANNEL if payload.contains(&*self.instance_id) => self.look_at_questions(),
             _ => {}
         }
+        Ok(())
     }
 
-    /// Something was said that cannot be read: look, because it may have concerned us.
-    fn undecodable(&self, channel: &str, error: &str) {
-        tracing::warn!(target: "postgres", channel, error, "a notice could not be read");
+    /// Something was said on `channel` that cannot be read: look, because it may have concerned us.
+    fn doubt(&self, channel: &str) {
         self.queues.poke_all();
-        self.elect();
+        if channel == notifier::LEADER {
+            self.elect();
+        }
     }
 
     fn signal(&self, signal: &Signal) {

@@ -12,6 +12,7 @@
 //! is a new sqlx listener. The old one's last task (an UNLISTEN) may outlive it on a connection that swallows packets,
 //! until the kernel gives the connection up.
 
+pub mod encoding;
 pub mod message;
 
 use std::fmt;
@@ -39,8 +40,7 @@ pub const SONAR: &str = "sonar";
 /// State of queues, for dashboards.
 pub const GOSSIP: &str = "gossip";
 
-/// Largest payload that is sent, in bytes: PostgreSQL refuses 8,000 and more.
-pub const PAYLOAD_BYTES_MAX: usize = 7_900;
+pub use encoding::PAYLOAD_BYTES_MAX;
 
 /// Most payloads of one [`notify`].
 pub const PAYLOADS_MAX: usize = 1_000;
@@ -211,11 +211,11 @@ fn timed_out(what: &str) -> DbError {
 /// Sends payloads on a channel (the full name, from [`Database::channel`]), in one statement. They are delivered when
 /// the transaction of `executor` commits; equal ones of one transaction are merged. Nothing is sent for an empty slice.
 ///
-/// Each payload is written as a plain JSON object, the one form that every version of Oban reads.
+/// Each payload is written in a form that every version of Oban in use reads, see [`encoding::write`].
 ///
 /// # Errors
-/// `E0228` for more than [`PAYLOADS_MAX`] payloads, one that is no JSON object, or one above [`PAYLOAD_BYTES_MAX`]:
-/// nothing is sent then, and a transaction goes on unharmed. Those of any statement besides.
+/// `E0228` for more than [`PAYLOADS_MAX`] payloads, one that is no JSON object, or one that is above
+/// [`PAYLOAD_BYTES_MAX`] even compressed: nothing is sent then, and a transaction goes on unharmed. Those of any statement besides.
 pub async fn notify<'e>(
     executor: impl PgExecutor<'e>,
     channel: &str,
@@ -230,14 +230,7 @@ pub async fn notify<'e>(
     }
     let mut texts = Vec::with_capacity(payloads.len());
     for payload in payloads {
-        let text = serde_json::to_string(payload).map_err(|error| problem(error.to_string()))?;
-        if !text.starts_with('{') {
-            return Err(problem("a payload must be a JSON object".into()));
-        }
-        if text.len() > PAYLOAD_BYTES_MAX {
-            return Err(problem(format!("it has {} bytes; at most {PAYLOAD_BYTES_MAX} are allowed", text.len())));
-        }
-        texts.push(text);
+        texts.push(encoding::write(payload).map_err(|error| problem(error.to_string()))?);
     }
     sqlx::query("SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload")
         .bind(channel)

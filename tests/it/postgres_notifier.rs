@@ -97,7 +97,8 @@ async fn sends_with_the_callers_transaction() {
 
     let mut kept = database.pool().begin().await.unwrap();
     notify(&mut *kept, &channel, &[Insert { queue: "kept".into() }]).await.unwrap();
-    for (payload, reason) in [(json!([1]), "object"), (json!({"a": "x".repeat(8_000)}), "7900")] {
+    let noise: Vec<u32> = (0..4_000_u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+    for (payload, reason) in [(json!([1]), "object"), (json!({"a": noise}), "7900")] {
         let error = notify(&mut *kept, &channel, &[payload]).await.unwrap_err();
         assert!(error.code() == "E0228" && error.to_string().contains(reason), "{error}");
     }
@@ -222,7 +223,7 @@ async fn garbage_is_delivered_and_harms_nobody() {
         assert_eq!(received, payload);
         assert!(message::decode_insert(&received).is_err());
     }
-    assert_eq!(message::decode_insert("H4sIgarbage"), Err(Undecodable::Compressed));
+    assert!(matches!(message::decode_insert("H4sIgarbage"), Err(Undecodable::Compressed { .. })));
     send(&database, "good").await;
     assert_eq!(notified(&mut listener).await.1, r#"{"queue":"good"}"#);
 }

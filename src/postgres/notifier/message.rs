@@ -1,14 +1,12 @@
 //! What Oban's nodes write on `insert`, `signal` and `leader`.
 //!
-//! Three forms of text are in use: a JSON object, and two that are compressed (`H4sI…`, `Z:…`). The compressed ones are
-//! recognised and reported as [`Undecodable::Compressed`], which callers treat as "something happened, look".
-//! Unknown keys are ignored: other versions send more than we know.
+//! Payloads come in any of the forms that [`super::encoding`] reads. Unknown keys are ignored: other versions send more
+//! than we know. What cannot be read is an [`Undecodable`], which callers take for "something happened, look".
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Largest payload that is looked at, in bytes; PostgreSQL delivers none this large.
-pub const PAYLOAD_BYTES_MAX: usize = 8_000;
+use super::encoding;
 
 /// `ident` of a message for every instance.
 pub const IDENT_ANY: &str = "any";
@@ -103,9 +101,18 @@ pub enum Undecodable {
         /// Its size.
         bytes: usize,
     },
-    /// One of the compressed forms.
-    #[error("it is compressed")]
-    Compressed,
+    /// One of the compressed forms, and broken.
+    #[error("it is compressed and broken: {reason}")]
+    Compressed {
+        /// Which of its layers.
+        reason: String,
+    },
+    /// A compressed form of more than we want to have in memory.
+    #[error("it is compressed and unpacks to more than {limit} bytes")]
+    Unpacks {
+        /// The most that is unpacked.
+        limit: usize,
+    },
     /// No JSON object.
     #[error("it is no JSON object: {reason}")]
     NoObject {
@@ -123,6 +130,20 @@ pub enum Undecodable {
     /// An action that Oban does not have, or that came after this program.
     #[error("its action is not known")]
     Action,
+}
+
+impl Undecodable {
+    /// What is wrong, in a word; one of few.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "size",
+            Self::Compressed { .. } => "compression",
+            Self::Unpacks { .. } => "unpacked size",
+            Self::NoObject { .. } => "json",
+            Self::Key { key, .. } => key,
+            Self::Action => "action not known",
+        }
+    }
 }
 
 /// Reads a payload of channel `insert`.
@@ -193,14 +214,8 @@ pub fn decode_sonar(payload: &str) -> Result<String, Undecodable> {
 }
 
 fn object(payload: &str) -> Result<Map<String, Value>, Undecodable> {
-    if payload.len() > PAYLOAD_BYTES_MAX {
-        return Err(Undecodable::TooLarge { bytes: payload.len() });
-    }
-    if payload.starts_with("H4sI") || payload.starts_with("Z:") {
-        return Err(Undecodable::Compressed);
-    }
     // The parser limits the depth itself.
-    serde_json::from_str(payload).map_err(|error| Undecodable::NoObject { reason: error.to_string() })
+    serde_json::from_str(&encoding::read(payload)?).map_err(|error| Undecodable::NoObject { reason: error.to_string() })
 }
 
 fn text(object: &Map<String, Value>, key: &'static str) -> Result<String, Undecodable> {
@@ -263,8 +278,8 @@ mod tests {
 
     #[test]
     fn says_why_it_cannot_read() {
-        assert_eq!(decode_insert("H4sIAAAA"), Err(Undecodable::Compressed));
-        assert_eq!(decode_signal("Z:H4sIAAAA"), Err(Undecodable::Compressed));
+        assert!(matches!(decode_insert("H4sIAAAA"), Err(Undecodable::Compressed { .. })));
+        assert!(matches!(decode_signal("Z:H4sIAAAA"), Err(Undecodable::Compressed { .. })));
         assert_eq!(decode_signal(r#"{"action":"explode","queue":"a"}"#), Err(Undecodable::Action));
         assert!(matches!(decode_insert("[1]"), Err(Undecodable::NoObject { .. })));
         assert!(matches!(decode_insert(&"[".repeat(7_000)), Err(Undecodable::NoObject { .. })));
