@@ -160,6 +160,10 @@ pub struct Services {
     pub lifeline: Lifeline,
     /// Deletes jobs that finished long ago.
     pub pruner: Pruner,
+    /// Tells dashboards about queues.
+    pub gossip: Gossip,
+    /// Tells dashboards about attempts and numbers of jobs.
+    pub metrics: Metrics,
 }
 
 /// `[services.leader]`: the lease in `oban_peers`.
@@ -205,6 +209,50 @@ pub struct Pruner {
     pub limit: u32,
     /// Time between two runs; 10 ms to 1 day. Default 30 s, as in Oban.
     pub interval: Period,
+}
+
+/// `[services.gossip]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gossip {
+    /// When to send. Default `auto`.
+    pub send: Tell,
+    /// Time between two messages; 1 s to 20 s. Default 1 s.
+    pub interval: Period,
+}
+
+/// `[services.metrics]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// When to send. Default `auto`.
+    pub send: Tell,
+    /// Whether jobs are counted while this instance leads. Default true.
+    pub counts: bool,
+}
+
+/// When dashboards are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tell {
+    /// While an Oban node in another language is there, beside which a dashboard may run.
+    #[default]
+    Auto,
+    /// As long as the instance runs.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl Tell {
+    /// Whether to tell now.
+    pub fn is_wanted(self, somebody_is_there: bool) -> bool {
+        match self {
+            Self::Auto => somebody_is_there,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
 }
 
 /// `[workflows]`
@@ -448,6 +496,18 @@ impl Default for Lifeline {
 impl Default for Pruner {
     fn default() -> Self {
         Self { max_age: PeriodOrOff::on(Period::from_secs(86_400)), limit: 10_000, interval: Period::from_secs(30) }
+    }
+}
+
+impl Default for Gossip {
+    fn default() -> Self {
+        Self { send: Tell::Auto, interval: Period::from_secs(1) }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { send: Tell::Auto, counts: true }
     }
 }
 

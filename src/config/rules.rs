@@ -25,7 +25,7 @@ const PLUGINS: [(&str, &str); 7] = [
         "reindexer",
         "reindexing is not a setting of this program; PostgreSQL's own maintenance covers it, remove the entry",
     ),
-    ("gossip", "instances tell of themselves in the table instance_registry; remove the entry"),
+    ("gossip", "what dashboards are told is set in [services.gossip] and [services.metrics]; remove the entry"),
     ("stager", "staging is always on and set in [services.stager]; remove the entry"),
     (
         "lifeline",

@@ -167,6 +167,8 @@ const MODEL: Node = table(&[
     ),
 ]);
 
+const TELL: Node = Node::Leaf(Kind::Choice(&["auto", "always", "never"]));
+
 /// The whole file.
 pub(super) static ROOT: Node = table(&[
     ("mode", Node::Leaf(Kind::Choice(&["auto", "standalone", "guest", "peer"]))),
@@ -232,6 +234,8 @@ pub(super) static ROOT: Node = table(&[
                     ("interval", period(POLL_MIN, DAY)),
                 ]),
             ),
+            ("gossip", table(&[("send", TELL), ("interval", period(Period::from_secs(1), Period::from_secs(20)))])),
+            ("metrics", table(&[("send", TELL), ("counts", Node::Leaf(Kind::Bool))])),
         ]),
     ),
     ("workflows", table(&[("llm_request", WORKFLOW)])),

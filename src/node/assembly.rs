@@ -18,9 +18,9 @@ use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registr
 use crate::llm::Gateway;
 use crate::postgres::{CLOCK_SKEW_MAX, Database, migrate};
 use crate::queue::{
-    Completer, Completions, Engine, FOREIGN_MEMORY_LEASES, Foreign, JobRuntime, Leadership, Lifeline, LifelineArgs,
-    Peer, PeerArgs, Producer, ProducerArgs, Pruner, PrunerArgs, QueueState, Queues, Stager, StagerArgs, StopCause,
-    Workers,
+    Completer, Completions, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs, JobRuntime, Leadership,
+    Lifeline, LifelineArgs, Metrics, MetricsArgs, Peer, PeerArgs, Producer, ProducerArgs, Pruner, PrunerArgs,
+    QueueState, Queues, Stager, StagerArgs, StopCause, Workers,
 };
 use crate::supervision::{DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
@@ -240,7 +240,7 @@ impl Parts {
         let campaign = PeerArgs {
             engine: self.engine.clone(),
             leadership: self.leadership.clone(),
-            name: leader_name,
+            name: Arc::clone(&leader_name),
             node: Arc::clone(&instance_id),
             lease: self.config.services.leader.lease.get(),
             mode: self.config.mode,
@@ -272,6 +272,26 @@ impl Parts {
                 leadership: self.leadership.clone(),
                 rescue_after: self.config.services.lifeline.rescue_after.get(),
                 interval: self.config.services.lifeline.interval.get(),
+            }))
+            .child(Gossip::child(GossipArgs {
+                engine: self.engine.clone(),
+                queues: self.queues.clone(),
+                foreign: self.foreign.clone(),
+                name: Arc::clone(&leader_name),
+                node: Arc::clone(&instance_id),
+                send: self.config.services.gossip.send,
+                interval: self.config.services.gossip.interval.get(),
+            }))
+            .child(Metrics::child(MetricsArgs {
+                engine: self.engine.clone(),
+                measures: self.completions.measures().clone(),
+                foreign: self.foreign.clone(),
+                leadership: self.leadership.clone(),
+                name: leader_name,
+                node: Arc::clone(&instance_id),
+                send: self.config.services.metrics.send,
+                counts: self.config.services.metrics.counts,
+                crontab: Arc::default(),
             }));
         let pruner = &self.config.services.pruner;
         if let Some(max_age) = pruner.max_age.get() {

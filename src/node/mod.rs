@@ -55,6 +55,7 @@ mod answers;
 mod assembly;
 mod complaints;
 mod error;
+mod listening;
 mod notices;
 mod shutdown;
 mod storage;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use super::complaints::Complaints;
+use super::listening::listen;
 use super::storage::Storage;
 use crate::instance::{CONTROL_CHANNEL, ControlMsg};
+use crate::postgres::notifier;
 use crate::postgres::notifier::message::{
     QUEUE_ANY, Signal, Undecodable, decode_insert, decode_leader, decode_signal, decode_sonar,
 };
-use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
 use crate::queue::{Foreign, PeerMsg, QueueState, Queues, StopCause};
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow};
 
@@ -82,35 +82,7 @@ impl Actor for Notices {
         #[expect(clippy::disallowed_methods, reason = "the actor aborts it when it is dropped")]
         let task = tokio::spawn(async move {
             let _ended = ended;
-            let channels = [notifier::INSERT, notifier::SIGNAL, notifier::LEADER, notifier::SONAR, CONTROL_CHANNEL];
-            let mut listener = Listener::new(args.storage.db(), &channels, ListenerOptions::default());
-            let mut complaints = Complaints::default();
-            let mut away = false;
-            loop {
-                match listener.next().await {
-                    Event::Notified { channel, payload } => {
-                        if let Err(error) = args.notified(&channel, &payload) {
-                            complaints.report(&channel, &error);
-                            args.doubt(&channel);
-                        }
-                    }
-                    Event::Resync => {
-                        probe.set_label("listens", "yes");
-                        if std::mem::take(&mut away) {
-                            tracing::info!(target: "postgres", "the database is back");
-                        }
-                        args.look_everywhere();
-                    }
-                    Event::Down { error } => {
-                        probe.set_label("listens", "no");
-                        if !std::mem::replace(&mut away, true) {
-                            tracing::warn!(target: "postgres", %error, "the database is away; work resumes when it is back");
-                        }
-                        args.storage.heal().await;
-                        args.look_everywhere();
-                    }
-                }
-            }
+            listen(args, probe).await;
         });
         Ok(Self { task })
     }
@@ -133,8 +105,14 @@ impl Drop for Notices {
 }
 
 impl NoticesArgs {
-    fn look_everywhere(&self) {
+    /// After a time without a connection.
+    pub(super) fn look_everywhere(&self) {
         self.elect();
+        self.look();
+    }
+
+    /// Looks at what others may have said.
+    pub(super) fn look(&self) {
         self.queues.poke_all();
         self.look_at_questions();
     }
@@ -149,7 +127,8 @@ impl NoticesArgs {
         drop(self.control.cast(ControlMsg::Look));
     }
 
-    fn notified(&self, channel: &str, payload: &str) -> Result<(), Undecodable> {
+    /// What was said on a channel.
+    pub(super) fn notified(&self, channel: &str, payload: &str) -> Result<(), Undecodable> {
         match channel {
             notifier::INSERT => {
                 if let Some(queue) = self.queues.get(&decode_insert(payload)?.queue) {
@@ -178,7 +157,7 @@ impl NoticesArgs {
     }
 
     /// Something was said on `channel` that cannot be read: look, because it may have concerned us.
-    fn doubt(&self, channel: &str) {
+    pub(super) fn doubt(&self, channel: &str) {
         self.queues.poke_all();
         if channel == notifier::LEADER {
             self.elect();

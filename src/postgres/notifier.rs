@@ -12,8 +12,12 @@
 //! is a new sqlx listener. The old one's last task (an UNLISTEN) may outlive it on a connection that swallows packets,
 //! until the kernel gives the connection up.
 
+pub mod cronitor;
+pub mod echo;
 pub mod encoding;
+pub mod gossip;
 pub mod message;
+pub mod metrics;
 
 use std::fmt;
 use std::pin::Pin;
@@ -35,12 +39,19 @@ pub const INSERT: &str = "insert";
 pub const SIGNAL: &str = "signal";
 /// A leader leaves.
 pub const LEADER: &str = "leader";
-/// Who is there, for Elixir nodes.
+/// Which Elixir nodes are there. Read, and never written: a lone Elixir node that hears of others relies on the leader
+/// to tell it of jobs, instead of looking for itself.
 pub const SONAR: &str = "sonar";
 /// State of queues, for dashboards.
 pub const GOSSIP: &str = "gossip";
+/// Times and counts, for dashboards.
+pub const METRICS: &str = "metrics";
+/// Periodic jobs, for dashboards.
+pub const CRONITOR: &str = "cronitor";
+/// What an instance sends to itself.
+pub const ECHO: &str = "echo";
 
-pub use encoding::PAYLOAD_BYTES_MAX;
+pub use encoding::{PAYLOAD_BYTES_MAX, Payload, Unsendable};
 
 /// Most payloads of one [`notify`].
 pub const PAYLOADS_MAX: usize = 1_000;
@@ -215,27 +226,39 @@ fn timed_out(what: &str) -> DbError {
 ///
 /// # Errors
 /// `E0228` for more than [`PAYLOADS_MAX`] payloads, one that is no JSON object, or one that is above
-/// [`PAYLOAD_BYTES_MAX`] even compressed: nothing is sent then, and a transaction goes on unharmed. Those of any statement besides.
+/// [`PAYLOAD_BYTES_MAX`] even compressed: nothing is sent then, and a transaction goes on unharmed. Those of any
+/// statement besides.
 pub async fn notify<'e>(
     executor: impl PgExecutor<'e>,
     channel: &str,
     payloads: &[impl Serialize],
 ) -> Result<(), DbError> {
-    let problem = |reason: String| DbError::Payload { channel: channel.to_owned(), reason };
+    let written = payloads.iter().map(encoding::write).collect::<Result<Vec<_>, _>>();
+    send(executor, channel, &written.map_err(|error| unsendable(channel, &error))?).await
+}
+
+/// The same for payloads that are written already.
+///
+/// # Errors
+/// `E0228` for more than [`PAYLOADS_MAX`] payloads. Those of any statement besides.
+pub async fn send<'e>(executor: impl PgExecutor<'e>, channel: &str, payloads: &[Payload]) -> Result<(), DbError> {
     if payloads.is_empty() {
         return Ok(());
     }
     if payloads.len() > PAYLOADS_MAX {
-        return Err(problem(format!("{} payloads at once; at most {PAYLOADS_MAX} are allowed", payloads.len())));
+        let reason = format!("{} payloads at once; at most {PAYLOADS_MAX} are allowed", payloads.len());
+        return Err(DbError::Payload { channel: channel.to_owned(), reason });
     }
-    let mut texts = Vec::with_capacity(payloads.len());
-    for payload in payloads {
-        texts.push(encoding::write(payload).map_err(|error| problem(error.to_string()))?);
-    }
+    let texts: Vec<&str> = payloads.iter().map(Payload::as_str).collect();
     sqlx::query("SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload")
         .bind(channel)
         .bind(texts)
         .execute(executor)
         .await?;
     Ok(())
+}
+
+/// The error for a payload that cannot be written, on a channel (its full name).
+pub fn unsendable(channel: &str, error: &Unsendable) -> DbError {
+    DbError::Payload { channel: channel.to_owned(), reason: error.to_string() }
 }

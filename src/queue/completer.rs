@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::engine::{Engine, GuardedAck};
 use super::error::QueueError;
 use super::job::Job;
+use super::measures::Measures;
 use super::slots::{QueueState, Slot};
 use super::state::State;
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, ExitReason, Flow, Shutdown, Timer};
@@ -50,6 +51,7 @@ struct Shared {
     waiting: Mutex<VecDeque<Completion>>,
     poked: AtomicBool,
     address: Address<CompleterMsg>,
+    measures: Measures,
 }
 
 impl Default for Completions {
@@ -58,6 +60,7 @@ impl Default for Completions {
             waiting: Mutex::default(),
             poked: AtomicBool::new(false),
             address: Address::new("completer", COMPLETER_MAILBOX_MAX),
+            measures: Measures::default(),
         }))
     }
 }
@@ -77,6 +80,11 @@ impl Completions {
     /// Whether everything is stored.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What the stored results say about times and numbers.
+    pub fn measures(&self) -> &Measures {
+        &self.0.measures
     }
 
     fn poke(&self) {
@@ -144,7 +152,7 @@ impl Completer {
                 Ok(accepted) => {
                     self.completions.stored(batch.len());
                     let accepted: HashSet<i64> = accepted.into_iter().collect();
-                    batch.iter().for_each(|completion| settle(completion, accepted.contains(&completion.job.id)));
+                    batch.iter().for_each(|completion| self.settle(completion, accepted.contains(&completion.job.id)));
                 }
                 Err(error) if error.is_unavailable() => return Err(error),
                 Err(_) => self.flush_one_by_one(batch).await?,
@@ -168,9 +176,28 @@ impl Completer {
                 }
             };
             self.completions.stored(1);
-            settle(&completion, !accepted.is_empty());
+            self.settle(&completion, !accepted.is_empty());
         }
         refused
+    }
+
+    /// Frees the slot of a stored result.
+    fn settle(&self, completion: &Completion, accepted: bool) {
+        log(completion, accepted);
+        if accepted {
+            self.measure(completion);
+        }
+        completion.queue.free(completion.slot);
+    }
+
+    /// What was handed back did not end.
+    fn measure(&self, completion: &Completion) {
+        let (job, state) = (&completion.job, completion.ack.ack.state);
+        if state != State::Available {
+            let waited = job.attempted_at.map(|claimed| claimed - job.scheduled_at);
+            let waited = waited.and_then(|waited| waited.to_std().ok()).unwrap_or_default();
+            self.completions.measures().add(state, &job.queue, &job.worker, completion.duration, waited);
+        }
     }
 }
 
@@ -216,12 +243,6 @@ impl Actor for Completer {
     fn message_kind(_msg: &CompleterMsg) -> &'static str {
         "flush"
     }
-}
-
-/// Frees the slot of a stored result.
-fn settle(completion: &Completion, accepted: bool) {
-    log(completion, accepted);
-    completion.queue.free(completion.slot);
 }
 
 /// One line a finished attempt. Never arguments: they may be prompts.

@@ -92,6 +92,11 @@ impl Foreign {
         (!left.is_zero()).then(|| (foreigner.clone(), left))
     }
 
+    /// Whether a node of another runtime is there, or was lately.
+    pub fn is_there(&self) -> bool {
+        self.last().is_some()
+    }
+
     /// The Elixir node that leads, if it has been there for the whole memory and was never heard: its notices go
     /// another way than through the database, so neither side hears the other, and only looks at the table remain.
     pub fn silent(&self) -> Option<String> {
@@ -176,7 +181,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_memory_is_bounded() {
         let foreign = Foreign::new(Duration::from_secs(120));
-        (0..1_000).for_each(|n| drop(foreign.hear(&format!("node-{n}"))));
+        for n in 0..1_000 {
+            foreign.hear(&format!("node-{n}"));
+        }
         assert_eq!(foreign.heard().len(), NODES_MAX);
     }
 }

@@ -3,8 +3,9 @@
 //! The way of a job: [`engine`] inserts it and sends a notice → its queue's `producer` claims it into a slot
 //! (`slots`) → an `executor` under the queue's dynamic supervisor runs its `worker` → the `completer` stores
 //! what it came to (`outcome`) and frees the slot. The `stager` makes due jobs available, the `lifeline` those of
-//! dead instances. The `peer` campaigns for Oban's lease of the
-//! leader where its `role` allows it; while this instance leads, the `pruner` deletes what finished long ago.
+//! dead instances. The `peer` campaigns for Oban's lease of the leader where its `role` allows it; while this instance
+//! leads, the `pruner` deletes what finished long ago. `gossip` and `metrics` tell dashboards what happens here, while a
+//! node is there beside which one may run.
 //!
 //! Promises: at least once; exactly one accepted completion per attempt; never more than the limit; a running job is
 //! not handed out again while its owner is alive.
@@ -20,12 +21,15 @@ mod enqueue;
 mod error;
 mod executor;
 mod foreign;
+mod gossip;
 mod job;
 mod job_error;
 mod job_runtime;
 mod launch;
 mod leadership;
 mod lifeline;
+mod measures;
+mod metrics;
 mod new_job;
 mod options;
 mod outcome;
@@ -54,12 +58,15 @@ pub use error::QueueError;
 pub(crate) use executor::timed_out;
 pub use executor::{CANCEL_GRACE, Executor, Run, RunContext};
 pub use foreign::Foreign;
+pub use gossip::{Gossip, GossipArgs};
 pub use job::Job;
 pub use job_error::JobError;
 pub use job_runtime::{JobCodeError, JobRuntime};
 pub(crate) use launch::start_attempt;
 pub use leadership::Leadership;
 pub use lifeline::{Lifeline, LifelineArgs};
+pub use measures::Measures;
+pub use metrics::{Metrics, MetricsArgs};
 pub use new_job::{
     DELAY_MAX, MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_MAX, NAME_CHARS_MAX, NewJob, PAYLOAD_BYTES_MAX, PRIORITY_MAX,
     Schedule,

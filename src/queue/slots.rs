@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -52,6 +53,7 @@ struct Running {
 pub struct QueueState {
     name: String,
     producer: Uuid,
+    started_at: DateTime<Utc>,
     limit: AtomicU32,
     paused: AtomicBool,
     on_stuck: OnStuck,
@@ -71,6 +73,7 @@ impl QueueState {
         Self {
             name: name.to_owned(),
             producer: Uuid::now_v7(),
+            started_at: Utc::now(),
             limit: AtomicU32::new(limit),
             paused: AtomicBool::new(paused),
             on_stuck: OnStuck::Hold,
@@ -108,6 +111,11 @@ impl QueueState {
     /// Second element of `attempted_by` of the jobs that are claimed here.
     pub fn producer(&self) -> Uuid {
         self.producer
+    }
+
+    /// Since when this instance works on it, by its own clock.
+    pub fn started_at(&self) -> DateTime<Utc> {
+        self.started_at
     }
 
     /// Jobs that may run at once.

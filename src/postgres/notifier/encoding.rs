@@ -6,9 +6,9 @@
 //! | `H4sI…`: base64 of gzip | Oban for Python; Oban for Elixir until 2.20 | everybody since Elixir 2.15 |
 //! | `Z:` before the same | Oban for Elixir since 2.21, above 512 bytes | Oban for Elixir since 2.21 alone |
 //!
-//! All three are read and the last one is never written: Oban for Python takes it for a lost connection and older Elixir
-//! nodes crash on it. A payload may come from anybody who can connect, so both sizes are bounded, that of the text and
-//! that of what it unpacks to.
+//! All three are read and the last one is never written: Oban for Python takes it for a lost connection and older
+//! Elixir nodes crash on it. A payload may come from anybody who can connect, so both sizes are bounded, that of the
+//! text and that of what it unpacks to.
 
 use std::borrow::Cow;
 use std::io::{Read, Write};
@@ -95,17 +95,28 @@ pub enum Unsendable {
     },
 }
 
+/// A text that may be sent: an object, short enough, in a form that everybody reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload(String);
+
+impl Payload {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// The text to send for a payload: the object as it is while that is short enough, otherwise `H4sI…`.
 ///
 /// # Errors
 /// [`Unsendable`].
-pub fn write(payload: &impl Serialize) -> Result<String, Unsendable> {
-    let text = serde_json::to_string(payload).map_err(|error| Unsendable::Json { reason: error.to_string() })?;
+pub fn write(payload: &impl Serialize) -> Result<Payload, Unsendable> {
+    let text = json(payload)?;
     if !text.starts_with('{') {
         return Err(Unsendable::NoObject);
     }
     if text.len() <= PAYLOAD_BYTES_MAX {
-        return Ok(text);
+        return Ok(Payload(text));
     }
     let bytes = text.len();
     if bytes > UNPACKED_BYTES_MAX {
@@ -113,10 +124,35 @@ pub fn write(payload: &impl Serialize) -> Result<String, Unsendable> {
     }
     let packed = pack(&text).map_err(|error| Unsendable::Json { reason: error.to_string() })?;
     if packed.len() <= PAYLOAD_BYTES_MAX {
-        Ok(packed)
+        Ok(Payload(packed))
     } else {
         Err(Unsendable::TooLarge { bytes, packed: packed.len() })
     }
+}
+
+/// Divides a list, in its order, so that each group has at most `room` bytes when it is written into an array. An item
+/// that has more is a group by itself.
+pub(super) fn in_groups<T: Serialize>(items: Vec<T>, room: usize) -> Result<Vec<Vec<T>>, Unsendable> {
+    let mut groups: Vec<Vec<T>> = Vec::new();
+    let mut left = 0;
+    for item in items {
+        let size = json(&item)?.len() + ",".len();
+        match groups.last_mut() {
+            Some(group) if size <= left => {
+                left -= size;
+                group.push(item);
+            }
+            _ => {
+                left = room.saturating_sub(size);
+                groups.push(vec![item]);
+            }
+        }
+    }
+    Ok(groups)
+}
+
+pub(super) fn json(value: &impl Serialize) -> Result<String, Unsendable> {
+    serde_json::to_string(value).map_err(|error| Unsendable::Json { reason: error.to_string() })
 }
 
 fn pack(text: &str) -> std::io::Result<String> {
@@ -181,12 +217,12 @@ mod tests {
 
     #[test]
     fn writes_plain_text_while_it_is_short_and_never_the_form_that_python_cannot_read() {
-        assert_eq!(write(&json!({"queue": "default"})).unwrap(), r#"{"queue":"default"}"#);
+        assert_eq!(write(&json!({"queue": "default"})).unwrap().as_str(), r#"{"queue":"default"}"#);
         let frame = r#"{"a":""}"#.len();
         let longest = json!({"a": "x".repeat(PAYLOAD_BYTES_MAX - frame)});
-        assert_eq!(write(&longest).unwrap(), longest.to_string());
+        assert_eq!(write(&longest).unwrap().as_str(), longest.to_string());
         let longer = json!({"a": "x".repeat(PAYLOAD_BYTES_MAX - frame + 1)});
-        let packed = write(&longer).unwrap();
+        let Payload(packed) = write(&longer).unwrap();
         assert!(packed.starts_with(GZIP) && packed.len() < 100, "{packed}");
         assert_eq!(read(&packed).unwrap(), longer.to_string());
     }
@@ -237,7 +273,7 @@ mod tests {
         #[test]
         fn reads_what_it_wrote(text in ".{0,3000}", times in 1..8_usize) {
             let payload = json!({"text": text.repeat(times)});
-            if let Ok(written) = write(&payload) {
+            if let Ok(Payload(written)) = write(&payload) {
                 prop_assert!(written.len() <= PAYLOAD_BYTES_MAX && !written.starts_with(MARK));
                 prop_assert_eq!(serde_json::from_str::<Value>(&read(&written).unwrap()).unwrap(), payload);
             }

@@ -1,4 +1,4 @@
-//! What Oban's nodes write on `insert`, `signal` and `leader`.
+//! What is read from channels: from `insert`, `signal`, `leader` and `sonar`, where Oban's nodes write too, and `echo`.
 //!
 //! Payloads come in any of the forms that [`super::encoding`] reads. Unknown keys are ignored: other versions send more
 //! than we know. What cannot be read is an [`Undecodable`], which callers take for "something happened, look".
@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::echo::Ping;
 use super::encoding;
 
 /// `ident` of a message for every instance.
@@ -213,6 +214,17 @@ pub fn decode_sonar(payload: &str) -> Result<String, Undecodable> {
     text(&object(payload)?, "node")
 }
 
+/// Reads a payload of channel `echo`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode_echo(payload: &str) -> Result<Ping, Undecodable> {
+    let object = object(payload)?;
+    let number = object.get("number").and_then(Value::as_u64);
+    let number = number.ok_or(Undecodable::Key { key: "number", expected: "a whole number" })?;
+    Ok(Ping { instance: text(&object, "instance")?, number })
+}
+
 fn object(payload: &str) -> Result<Map<String, Value>, Undecodable> {
     // The parser limits the depth itself.
     serde_json::from_str(&encoding::read(payload)?).map_err(|error| Undecodable::NoObject { reason: error.to_string() })
@@ -226,85 +238,4 @@ fn text(object: &Map<String, Value>, key: &'static str) -> Result<String, Undeco
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn reads_what_oban_writes() {
-        assert_eq!(decode_insert(r#"{"queue":"default"}"#), Ok(Insert { queue: "default".into() }));
-        let queue = || "a".to_owned();
-        let ident = || Some("any".to_owned());
-        for (payload, signal) in [
-            (
-                json!({"action": "pause", "queue": "a", "ident": "any"}),
-                Signal::Pause { queue: queue(), ident: ident() },
-            ),
-            (json!({"action": "resume", "queue": "a", "extra": 1}), Signal::Resume { queue: queue(), ident: None }),
-            (
-                json!({"action": "scale", "queue": "a", "ident": "any", "limit": 3, "node": "n"}),
-                Signal::Scale { queue: queue(), ident: ident(), limit: 3 },
-            ),
-            (
-                json!({"action": "start", "queue": "a", "ident": "any", "limit": 3, "local_only": false}),
-                Signal::Start { queue: queue(), ident: ident(), limit: 3, paused: false },
-            ),
-            (json!({"action": "stop", "queue": "a", "ident": "any"}), Signal::Stop { queue: queue(), ident: ident() }),
-            (json!({"action": "pkill", "job_id": 9}), Signal::Pkill { job_id: 9 }),
-        ] {
-            assert_eq!(decode_signal(&payload.to_string()), Ok(signal));
-        }
-    }
-
-    #[test]
-    fn reads_whose_leader_leaves() {
-        assert_eq!(decode_leader(r#"{"down":"Oban"}"#), Ok(Some("Oban".into())));
-        let python = r#"{"action":"resign","node":"a.1","name":"Oban"}"#;
-        assert_eq!(decode_leader(python), Ok(None), "of another lease");
-        assert_eq!(decode_sonar(r#"{"node":"web@host","ping":true,"time":1}"#), Ok("web@host".into()));
-        assert!(decode_sonar(r#"{"ping":true}"#).is_err());
-        assert!(decode_leader(r#"{"down":7}"#).is_err() && decode_leader("Z:x").is_err());
-    }
-
-    #[test]
-    fn what_is_written_can_be_read() {
-        let signal = Signal::Start { queue: "a".into(), ident: Some("Oban.n".into()), limit: 2, paused: true };
-        assert_eq!(decode_signal(&serde_json::to_string(&signal).unwrap()), Ok(signal.clone()));
-        assert!(signal.is_for("Oban.n") && !signal.is_for("Oban.m"));
-        assert!(Signal::Pkill { job_id: 1 }.is_for("Oban.n"));
-    }
-
-    #[test]
-    fn says_why_it_cannot_read() {
-        assert!(matches!(decode_insert("H4sIAAAA"), Err(Undecodable::Compressed { .. })));
-        assert!(matches!(decode_signal("Z:H4sIAAAA"), Err(Undecodable::Compressed { .. })));
-        assert_eq!(decode_signal(r#"{"action":"explode","queue":"a"}"#), Err(Undecodable::Action));
-        assert!(matches!(decode_insert("[1]"), Err(Undecodable::NoObject { .. })));
-        assert!(matches!(decode_insert(&"[".repeat(7_000)), Err(Undecodable::NoObject { .. })));
-        assert!(matches!(decode_insert(&"x".repeat(9_000)), Err(Undecodable::TooLarge { bytes: 9_000 })));
-        for (payload, key) in [
-            (json!({"action": "scale", "queue": "a", "limit": -1}), "limit"),
-            (json!({"action": "scale", "queue": "a", "limit": 4_294_967_296_u64}), "limit"),
-            (json!({"action": "pause", "queue": 7}), "queue"),
-            (json!({"action": "pause", "queue": "a", "ident": 7}), "ident"),
-            (json!({"action": "start", "queue": "a", "limit": 1, "paused": "yes"}), "paused"),
-            (json!({"action": "pkill", "job_id": "9"}), "job_id"),
-            (json!({"queue": "a"}), "action"),
-        ] {
-            match decode_signal(&payload.to_string()) {
-                Err(Undecodable::Key { key: found, .. }) => assert_eq!(found, key, "{payload}"),
-                other => panic!("{payload}: {other:?}"),
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn survives_any_text(payload in ".{0,200}") {
-            assert!(decode_insert(&payload).is_err() || payload.starts_with(|c: char| c == '{' || c.is_whitespace()));
-            drop(decode_signal(&payload));
-        }
-    }
-}
+mod tests;

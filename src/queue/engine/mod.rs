@@ -17,6 +17,7 @@ mod prune;
 mod read;
 mod row;
 mod sweep;
+mod tell;
 mod unique;
 
 pub use claim::Claim;
@@ -29,6 +30,7 @@ pub use lead::Election;
 pub use manage::{CHANGE_BATCH_MAX, Changed, ChangedMany};
 pub use read::{LIST_MAX, QueueCounts};
 pub use sweep::{Rescued, Staged};
+pub use tell::StateCount;
 pub use unique::UNIQUE_BATCH_MAX;
 
 use std::sync::Arc;

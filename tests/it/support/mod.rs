@@ -7,3 +7,4 @@ pub mod process;
 pub mod provider;
 pub mod proxy;
 pub mod rows;
+pub mod said;

@@ -17,6 +17,8 @@ pub enum Mode {
     Blackhole,
     /// Open and new connections are reset.
     Reset,
+    /// Everything passes but notifications, as through a proxy that pools transactions.
+    Deaf,
 }
 
 /// A proxy on a port of its own, for as long as this value lives.
@@ -55,6 +57,7 @@ impl Proxy {
 
 async fn serve(mut client: TcpStream, upstream: String, mut modes: watch::Receiver<Mode>) {
     let mut is_silent = false;
+    let mut answers = Answers::default();
     let Ok(mut server) = TcpStream::connect(&upstream).await else { return };
     let (mut up, mut down) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     loop {
@@ -68,6 +71,7 @@ async fn serve(mut client: TcpStream, upstream: String, mut modes: watch::Receiv
             read = client.read(&mut up) => match read {
                 Ok(count) if count > 0 => {
                     is_silent |= mode == Mode::Blackhole;
+                    answers.asked(&up[..count]);
                     if !is_silent && server.write_all(&up[..count]).await.is_err() { return }
                 }
                 _ => return,
@@ -75,10 +79,68 @@ async fn serve(mut client: TcpStream, upstream: String, mut modes: watch::Receiv
             read = server.read(&mut down) => match read {
                 Ok(count) if count > 0 => {
                     is_silent |= mode == Mode::Blackhole;
-                    if !is_silent && client.write_all(&down[..count]).await.is_err() { return }
+                    let passed = answers.pass(&down[..count], mode == Mode::Deaf);
+                    if !is_silent && client.write_all(&passed).await.is_err() { return }
                 }
                 _ => return,
             },
         }
+    }
+}
+
+/// The request for encryption: its length and code.
+const ENCRYPT: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+/// Type and length of a message.
+const HEAD_BYTES: usize = 5;
+/// A message that carries a notification.
+const NOTIFICATION: u8 = b'A';
+
+/// What the server answers on one connection, message by message.
+#[derive(Default)]
+struct Answers {
+    was_asked: bool,
+    /// Answers of one byte that come before messages.
+    bytes_first: usize,
+    head: Vec<u8>,
+    left: usize,
+    dropping: bool,
+}
+
+impl Answers {
+    /// What the client says first decides how the server begins.
+    fn asked(&mut self, bytes: &[u8]) {
+        if !self.was_asked {
+            self.was_asked = true;
+            self.bytes_first = usize::from(bytes.starts_with(&ENCRYPT));
+        }
+    }
+
+    /// What is passed on of these bytes.
+    fn pass(&mut self, bytes: &[u8], deaf: bool) -> Vec<u8> {
+        let mut passed = Vec::with_capacity(bytes.len());
+        for byte in bytes {
+            if self.bytes_first > 0 {
+                self.bytes_first -= 1;
+                passed.push(*byte);
+            } else if self.left > 0 {
+                self.left -= 1;
+                if !self.dropping {
+                    passed.push(*byte);
+                }
+            } else {
+                self.head.push(*byte);
+                if let [kind, length @ ..] = self.head.as_slice()
+                    && self.head.len() == HEAD_BYTES
+                {
+                    self.left = u32::from_be_bytes(length.try_into().unwrap()) as usize - length.len();
+                    self.dropping = deaf && *kind == NOTIFICATION;
+                    if !self.dropping {
+                        passed.append(&mut self.head);
+                    }
+                    self.head.clear();
+                }
+            }
+        }
+        passed
     }
 }
