@@ -208,6 +208,7 @@ impl Drop for Duty {
         };
         let wait = chosen.unwrap_or_else(|| backoff(job.attempt, job.max_attempts, &mut rand::rng()));
         let ack = ack(outcome, job.id, job.attempt, job.max_attempts, wait);
+        self.queue.finished(self.slot);
         self.completions.push(Completion {
             ack: GuardedAck { ack, producer: self.queue.producer(), attempted_at: job.attempted_at },
             job: Arc::clone(job),

@@ -6,7 +6,7 @@
 //! result is stored.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +50,7 @@ pub struct Completions(Arc<Shared>);
 struct Shared {
     waiting: Mutex<VecDeque<Completion>>,
     poked: AtomicBool,
+    superseded: AtomicU64,
     address: Address<CompleterMsg>,
     measures: Measures,
 }
@@ -59,6 +60,7 @@ impl Default for Completions {
         Self(Arc::new(Shared {
             waiting: Mutex::default(),
             poked: AtomicBool::new(false),
+            superseded: AtomicU64::new(0),
             address: Address::new("completer", COMPLETER_MAILBOX_MAX),
             measures: Measures::default(),
         }))
@@ -85,6 +87,11 @@ impl Completions {
     /// What the stored results say about times and numbers.
     pub fn measures(&self) -> &Measures {
         &self.0.measures
+    }
+
+    /// Results that did not count since the start, because somebody had taken the job meanwhile.
+    pub fn superseded(&self) -> u64 {
+        self.0.superseded.load(Ordering::Relaxed)
     }
 
     fn poke(&self) {
@@ -183,11 +190,21 @@ impl Completer {
 
     /// Frees the slot of a stored result.
     fn settle(&self, completion: &Completion, accepted: bool) {
-        log(completion, accepted);
         if accepted {
             self.measure(completion);
+        } else {
+            self.completions.0.superseded.fetch_add(1, Ordering::Relaxed);
         }
+        log(completion, accepted);
         completion.queue.free(completion.slot);
+    }
+
+    /// What the tree tells of it.
+    fn show(&self, ctx: &Ctx<CompleterMsg>) {
+        let superseded = self.completions.superseded();
+        if superseded > 0 {
+            ctx.probe().set_label("superseded", superseded.to_string());
+        }
     }
 
     /// What was handed back did not end.
@@ -227,6 +244,7 @@ impl Actor for Completer {
                 self.retry = Some(ctx.send_after(RETRY_AFTER, CompleterMsg::Flush));
             }
         }
+        self.show(ctx);
         Ok(Flow::Continue)
     }
 

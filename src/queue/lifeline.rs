@@ -78,6 +78,9 @@ impl Lifeline {
         }
         let discarded_count = rescued.iter().filter(|job| job.discarded).count();
         Rescued { rescued_count: rescued.len() - discarded_count, discarded_count }.emit(begun.elapsed());
+        for id in self.args.engine.discard_exhausted(&self.args.queues.names()).await? {
+            tracing::warn!(target: "queue", id, "job discarded: it was available with all its attempts used up");
+        }
         Ok(())
     }
 }

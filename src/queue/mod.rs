@@ -43,6 +43,7 @@ mod slots;
 mod stager;
 mod state;
 mod stop;
+mod taken;
 mod unique;
 mod worker;
 

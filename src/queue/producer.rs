@@ -15,13 +15,14 @@ use super::job::Job;
 use super::job_runtime::JobRuntime;
 use super::launch::start_attempt;
 use super::slots::QueueState;
+use super::taken::stop_taken;
 use super::worker::Workers;
 use crate::instance::Lease;
 use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, Flow, Timer};
 
 /// Jobs in one claim, whatever the limit: bounds the memory of one reply.
 const CLAIM_BATCH_MAX: u32 = 1_000;
-/// Polls between two looks for claims whose reply was lost.
+/// Polls between two looks for claims whose reply was lost, and for jobs that somebody has taken.
 const RECOVER_EVERY_POLLS: u32 = 30;
 
 /// What a producer works with; shared by all incarnations.
@@ -85,6 +86,7 @@ impl Producer {
             if !lost.is_empty() {
                 tracing::warn!(target: "queue", queue = args.queue.name(), jobs = ?lost, "handed back claims whose reply was lost");
             }
+            stop_taken(&args.engine, &args.queue).await?;
             self.recover_in_polls = RECOVER_EVERY_POLLS;
         }
         loop {

@@ -38,6 +38,8 @@ struct Held {
     stop: StopSignal,
     /// Its code is stuck, and its place is given to others.
     released: bool,
+    /// Its code has ended; what it came to waits to be stored.
+    finished: bool,
 }
 
 #[derive(Debug, Default)]
@@ -180,6 +182,22 @@ impl QueueState {
         ids
     }
 
+    /// Those whose code has not ended, in rising order.
+    pub(super) fn unfinished_ids(&self) -> Vec<i64> {
+        let running = self.lock();
+        let mut ids: Vec<_> =
+            running.slots.iter().filter(|(_, held)| !held.finished).map(|(slot, _)| slot.job_id).collect();
+        ids.dedup();
+        ids
+    }
+
+    /// Says that the code of a job has ended.
+    pub(super) fn finished(&self, slot: Slot) {
+        if let Some(held) = self.lock().slots.get_mut(&slot) {
+            held.finished = true;
+        }
+    }
+
     /// The number of running jobs, to wait on.
     pub fn watch(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
@@ -190,7 +208,7 @@ impl QueueState {
         let mut running = self.lock();
         running.last_number += 1;
         let slot = Slot { job_id, number: running.last_number };
-        running.slots.insert(slot, Held { stop, released: false });
+        running.slots.insert(slot, Held { stop, released: false, finished: false });
         self.count.send_replace(running.slots.len());
         slot
     }

@@ -17,6 +17,7 @@ mod prune;
 mod read;
 mod row;
 mod sweep;
+mod taken;
 mod tell;
 mod unique;
 
@@ -30,6 +31,7 @@ pub use lead::Election;
 pub use manage::{CHANGE_BATCH_MAX, Changed, ChangedMany};
 pub use read::{LIST_MAX, QueueCounts};
 pub use sweep::{Rescued, Staged};
+pub use taken::Taken;
 pub use tell::StateCount;
 pub use unique::UNIQUE_BATCH_MAX;
 

@@ -7,6 +7,8 @@ use crate::queue::error::QueueError;
 
 /// Jobs rescued in one statement.
 const RESCUE_BATCH_MAX: i64 = 5_000;
+/// Jobs at the head of a queue that are looked at for attempts that are used up.
+const HEAD_ROWS_MAX: i64 = 1_000;
 
 /// A job taken over from a dead owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,5 +181,35 @@ impl Engine {
         .fetch_all(&self.db)
         .await?;
         Ok(rescued)
+    }
+
+    /// Discards available jobs of `queues` whose attempts are used up, as Oban for Python does, and returns their ids.
+    ///
+    /// Nobody may claim such a row, and in Oban's nodes it blocks the head of its queue for ever. Looks at the first
+    /// [`HEAD_ROWS_MAX`] of each queue, where they do harm: a look at all that wait would cost more the more wait.
+    ///
+    /// # Errors
+    /// [`QueueError::Db`].
+    pub async fn discard_exhausted(&self, queues: &[String]) -> Result<Vec<i64>, QueueError> {
+        let ids = sqlx::query_scalar!(
+            "WITH head AS MATERIALIZED (
+               SELECT h.id FROM unnest($1::text[]) AS q (queue), LATERAL (
+                 SELECT j.id, j.attempt, j.max_attempts FROM oban_jobs j WHERE j.state = 'available' AND j.queue = q.queue
+                 ORDER BY j.priority, j.scheduled_at, j.id LIMIT $2) h
+               WHERE h.attempt >= h.max_attempts
+             ), held AS MATERIALIZED (
+               SELECT h.id FROM head, LATERAL (
+                 SELECT j.id FROM oban_jobs j
+                 WHERE j.id = head.id AND j.state = 'available' AND j.attempt >= j.max_attempts
+                 FOR UPDATE SKIP LOCKED) h
+             )
+             UPDATE oban_jobs j SET state = 'discarded', discarded_at = timezone('UTC', clock_timestamp())
+             FROM held WHERE j.id = held.id RETURNING j.id",
+            queues,
+            HEAD_ROWS_MAX,
+        )
+        .fetch_all(&self.db)
+        .await?;
+        Ok(ids)
     }
 }

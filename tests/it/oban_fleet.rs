@@ -1,0 +1,94 @@
+//! Several nodes on one table: each job runs once, and no node ever runs more than its limit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use singularity::config::{Period, Queue};
+use singularity::queue::{Engine, JobContext, NewJob, Outcome, Worker, Workers};
+
+use crate::support::db::TestDb;
+use crate::support::node::TestNode;
+
+const JOBS: usize = 30_000;
+const NODES: u32 = 3;
+const LIMIT: u32 = 200;
+/// Longest wait for all of them, on a machine that has much else to do.
+const DEADLINE: Duration = Duration::from_secs(240);
+
+/// What all nodes see of each job, and one node of itself.
+#[derive(Clone)]
+struct Noop {
+    runs: Arc<Vec<AtomicU8>>,
+    running: Arc<AtomicU32>,
+    peak: Arc<AtomicU32>,
+}
+
+impl Worker for Noop {
+    fn name(&self) -> &str {
+        "noop"
+    }
+
+    async fn perform(&self, context: JobContext) -> Outcome {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.peak.fetch_max(running, Ordering::SeqCst);
+        if let Some(runs) = usize::try_from(context.job.id).ok().and_then(|id| self.runs.get(id)) {
+            runs.fetch_add(1, Ordering::SeqCst);
+        }
+        tokio::task::yield_now().await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        Outcome::Completed
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_run_thirty_thousand_jobs_once_each_within_their_limits() {
+    let (db, database) = TestDb::migrated().await;
+    let engine = Engine::new(database.clone());
+    for _ in 0..JOBS / 10_000 {
+        engine.insert_many(vec![NewJob::new("noop", json!({})); 10_000]).await.unwrap();
+    }
+    // As autovacuum would have done by now on a server that is not just made.
+    sqlx::query("ANALYZE oban_jobs").execute(database.pool()).await.unwrap();
+    let runs: Arc<Vec<AtomicU8>> = Arc::new((0..=JOBS).map(|_| AtomicU8::new(0)).collect());
+    let mut nodes = Vec::new();
+    for number in 0..NODES {
+        let noop = Noop { runs: Arc::clone(&runs), running: Arc::default(), peak: Arc::default() };
+        let mut workers = Workers::default();
+        workers.register(noop.clone());
+        let node = TestNode::try_start(db.url(), &format!("node_{number}"), workers, |config| {
+            let queue = Queue { limit: LIMIT, poll_interval: Period::from_millis(500), ..Queue::default() };
+            config.queues.insert("default".into(), queue);
+        })
+        .await
+        .unwrap();
+        nodes.push((node, noop));
+    }
+    let all_done = async {
+        let open = "SELECT count(*) FROM oban_jobs WHERE state <> 'completed'";
+        while sqlx::query_scalar::<_, i64>(open).fetch_one(database.pool()).await.unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, all_done).await.expect("all jobs completed");
+    let other: Vec<(usize, u8)> = runs
+        .iter()
+        .enumerate()
+        .skip(1)
+        .map(|(id, runs)| (id, runs.load(Ordering::SeqCst)))
+        .filter(|(_, runs)| *runs != 1)
+        .collect();
+    assert_eq!(other, [], "jobs that did not run exactly once");
+    for (node, noop) in nodes {
+        let peak = noop.peak.load(Ordering::SeqCst);
+        assert!((1..=LIMIT).contains(&peak), "{peak} at once on {}, which may {LIMIT}", node.instance_id());
+        node.shutdown().await;
+    }
+    let (attempts, owners): (i64, i64) =
+        sqlx::query_as("SELECT sum(attempt)::bigint, count(DISTINCT attempted_by[1]) FROM oban_jobs")
+            .fetch_one(database.pool())
+            .await
+            .unwrap();
+    assert_eq!((attempts, owners), (JOBS as i64, i64::from(NODES)), "once each, and every node had some");
+}
