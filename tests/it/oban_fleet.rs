@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use singularity::config::{Period, Queue};
-use singularity::queue::{Engine, JobContext, NewJob, Outcome, Worker, Workers};
+use singularity::queue::{Engine, JobContext, JobError, NewJob, Outcome, Worker, Workers};
 
 use crate::support::db::TestDb;
 use crate::support::node::TestNode;
@@ -26,11 +26,10 @@ struct Noop {
 }
 
 impl Worker for Noop {
-    fn name(&self) -> &str {
-        "noop"
-    }
+    type Args = Value;
+    const NAME: &'static str = "noop";
 
-    async fn perform(&self, context: JobContext) -> Outcome {
+    async fn perform(&self, _: Value, context: JobContext) -> Result<Outcome, JobError> {
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.peak.fetch_max(running, Ordering::SeqCst);
         if let Some(runs) = usize::try_from(context.job.id).ok().and_then(|id| self.runs.get(id)) {
@@ -38,7 +37,7 @@ impl Worker for Noop {
         }
         tokio::task::yield_now().await;
         self.running.fetch_sub(1, Ordering::SeqCst);
-        Outcome::Completed
+        Ok(Outcome::Completed)
     }
 }
 
@@ -58,12 +57,17 @@ async fn three_nodes_run_thirty_thousand_jobs_once_each_within_their_limits() {
         let mut workers = Workers::default();
         workers.register(noop.clone());
         let node = TestNode::try_start(db.url(), &format!("node_{number}"), workers, |config| {
-            let queue = Queue { limit: LIMIT, poll_interval: Period::from_millis(500), ..Queue::default() };
+            let poll_interval = Period::from_millis(500);
+            let queue = Queue { limit: LIMIT, paused: true, poll_interval, ..Queue::default() };
             config.queues.insert("default".into(), queue);
         })
         .await
         .unwrap();
         nodes.push((node, noop));
+    }
+    // All at once, when each of them is there.
+    for (node, _) in &nodes {
+        node.queues().get("default").unwrap().set_paused(false);
     }
     let all_done = async {
         let open = "SELECT count(*) FROM oban_jobs WHERE state <> 'completed'";
