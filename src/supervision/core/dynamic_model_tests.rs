@@ -1,13 +1,14 @@
 //! Random sequences against a naive model of a dynamic supervisor, and against what no sequence may break. A failure
-//! prints the shortest sequence that shows it.
+//! prints the shortest sequence that shows it, and the seed that repeats the run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proptest::prelude::{Just, ProptestConfig, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Gen;
 
 use super::tests::dynamic_sim::DynamicSim;
+use super::tests::seed::seeded;
 use super::tests::sim::error;
 use super::*;
 
@@ -143,7 +144,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(seeded(600))]
 
     #[test]
     fn without_failing_starts_the_dynamic_machine_equals_the_naive_model(

@@ -1,11 +1,13 @@
-//! Random sequences of events against a naive model, and against the invariants that no sequence may break.
+//! Random sequences of events against a naive model, and against the invariants that no sequence may break. A
+//! failure prints the shortest sequence that shows it, and the seed that repeats the run.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use proptest::prelude::{Just, ProptestConfig, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Gen;
 
+use super::tests::seed::seeded;
 use super::tests::sim::{Sim, error, rules};
 use super::*;
 
@@ -148,7 +150,7 @@ fn supervisor(strategy: Strategy, intensity: Intensity, restarts: &[Restart]) ->
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(seeded(600))]
 
     #[test]
     fn without_failing_starts_the_machine_equals_the_naive_model(

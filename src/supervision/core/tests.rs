@@ -4,6 +4,7 @@
 mod dynamic;
 pub(super) mod dynamic_sim;
 mod requests;
+pub(super) mod seed;
 pub(super) mod sim;
 mod strategies;
 mod zombies;
