@@ -119,11 +119,11 @@ impl ractor::Actor for SupervisorActor {
             None => self.body.life.register(system.registry(), handle.clone())?,
         }
         let mut tree = Tree::new(system, myself, probe, &spec);
+        // Before the first child: requests wait in the mailbox until the last one is started, as they do in OTP, where
+        // a supervisor has its name from the beginning.
+        handle.link.plug(cell);
         match tree.drive(Event::Boot).await {
-            Outcome::Continue => {
-                handle.link.plug(cell);
-                Ok(tree)
-            }
+            Outcome::Continue => Ok(tree),
             Outcome::BootFailed(key) => Err(Box::new(tree.boot_error(key))),
             Outcome::Exit(_) => Err(Box::new(StartError::ShuttingDown)),
         }

@@ -17,8 +17,9 @@ use super::{Probe, SupervisorSpec};
 /// Reaches a static supervisor; given to [`SupervisorSpec::handle`](super::SupervisorSpec::handle) before it starts,
 /// and survives its restarts. Children added by request do not survive them. Cheap to clone.
 ///
-/// A supervisor answers between its own undertakings, so a request may wait for as long as children take to stop.
-/// Asking the own supervisor from `init` or `stopped` waits forever.
+/// A supervisor answers between its own undertakings, so a request may wait for as long as children take to stop, or,
+/// while it starts its first children, until the last of them is started; `NoProc` when that fails. Asking the own
+/// supervisor from `init` or `stopped` waits forever.
 ///
 /// Cancel safety: dropping a request's future gives up the answer; the request may still be carried out.
 #[derive(Clone)]

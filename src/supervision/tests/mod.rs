@@ -2,6 +2,7 @@
 //! names begin with a row of it need what is not public. Most run on one thread under tokio's paused clock.
 
 mod addresses;
+mod boot;
 mod dynamic;
 mod exits;
 mod kit;
