@@ -213,7 +213,7 @@ impl Children {
     pub(super) async fn exited(&mut self, event: Ended) -> Option<Exit> {
         let (cell, otherwise) = match event {
             Ended::ActorTerminated(cell, _, reason) => (cell, reason_of(reason)),
-            Ended::ActorFailed(cell, error) => (cell, ExitReason::Error(ErrorInfo::of(&*error))),
+            Ended::ActorFailed(cell, error) => (cell, ExitReason::Error(Box::new(ErrorInfo::of(&*error)))),
             _ => return None,
         };
         let Some(key) = self.ids.remove(&cell.get_id()) else {

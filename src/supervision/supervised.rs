@@ -173,7 +173,7 @@ impl<A: Actor> Holding<A> {
                 }
                 Ok(())
             }
-            Ok((Err(error), _)) => Err(self.failed(kind, ExitReason::Error(error.info()))),
+            Ok((Err(error), _)) => Err(self.failed(kind, ExitReason::Error(Box::new(error.info())))),
             Err(caught) => Err(self.failed(kind, ExitReason::Panic(Box::new(self.crash(kind, caught))))),
         }
     }

@@ -24,7 +24,7 @@ async fn x01_exit_reasons_are_distinct() {
     assert_eq!((crash.text.as_str(), crash.doing.as_str()), ("told to panic", "panic"));
     assert_eq!((crash.path.as_str(), crash.incarnation, crash.actor.as_str()), ("/panics", 1, "Puppet"));
     assert!(crash.location.as_ref().unwrap().contains("kit.rs:"));
-    assert_eq!(kit.exits("/fails"), [ExitReason::Error(ErrorInfo::text("told to fail"))]);
+    assert_eq!(kit.exits("/fails"), [ExitReason::Error(Box::new(ErrorInfo::text("told to fail")))]);
     assert_eq!(kit.exits("/killed"), [ExitReason::Killed]);
     assert!(!kit.system.kill("/none"));
 }

@@ -234,7 +234,7 @@ impl DynamicMachine {
             }
             OnZombie::Escalate => {
                 self.settle(key, SlotState::Zombie { resume: false });
-                self.close(ExitReason::Error(ErrorInfo::text("a child was killed but does not end")));
+                self.close(ExitReason::Error(Box::new(ErrorInfo::text("a child was killed but does not end"))));
                 true
             }
         }

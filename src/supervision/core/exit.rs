@@ -29,7 +29,7 @@ pub enum ExitReason {
     /// Its task was cancelled from outside, for example because the runtime went down.
     Aborted,
     /// A callback returned an error.
-    Error(ErrorInfo),
+    Error(Box<ErrorInfo>),
     /// A callback panicked.
     Panic(Box<CrashInfo>),
     /// It never ran: its start failed.
@@ -183,7 +183,7 @@ mod tests {
         let abnormal = [
             ExitReason::Killed,
             ExitReason::Aborted,
-            ExitReason::Error(ErrorInfo::text("x")),
+            ExitReason::Error(Box::new(ErrorInfo::text("x"))),
             ExitReason::Panic(Box::default()),
             ExitReason::StartFailed("x".into()),
         ];

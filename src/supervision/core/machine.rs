@@ -405,7 +405,8 @@ impl Machine {
 
     fn escalate(&mut self, key: Key) {
         let id = self.slots.get(&key).map(|slot| slot.rules.id.to_string()).unwrap_or_default();
-        self.close(ExitReason::Error(ErrorInfo::text(format!("child \"{id}\" was killed but does not end"))));
+        let text = format!("child \"{id}\" was killed but does not end");
+        self.close(ExitReason::Error(Box::new(ErrorInfo::text(text))));
     }
 
     fn close(&mut self, reason: ExitReason) {

@@ -90,7 +90,7 @@ async fn an_error_and_a_panic_are_told_with_text_and_place() {
     let kit = Kit::new();
     let (_running, handle) = tasks(&kit, 10).await;
     let fails = started(&handle, ChildSpec::task("fails", |_| async { Err(ActorError::msg("no luck")) })).await;
-    assert_eq!(fails.ended().await, ExitReason::Error(ErrorInfo::text("no luck")));
+    assert_eq!(fails.ended().await, ExitReason::Error(Box::new(ErrorInfo::text("no luck"))));
     let permits = Arc::new(Semaphore::new(1));
     let panics = ChildSpec::task("panics", |_| async { panic!("number {}", 7) });
     let blocks = ChildSpec::blocking_task("blocks", &permits, |_| panic!("number {}", 7));

@@ -45,7 +45,7 @@ pub(crate) fn permanent(id: &str) -> ChildRules {
 }
 
 pub(crate) fn error() -> ExitReason {
-    ExitReason::Error(ErrorInfo::text("boom"))
+    ExitReason::Error(Box::new(ErrorInfo::text("boom")))
 }
 
 impl Sim {
