@@ -12,15 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::core::{ExitReason, Incarnation, Path};
 use super::life::Life;
 use super::mailbox::Mailbox;
-use super::probe::Attached;
 use super::{Address, Probe};
 
 /// An actor's view of itself; belongs to one incarnation. Cheap to clone.
 pub struct Ctx<M> {
-    shared: Arc<Shared<M>>,
-}
-
-struct Shared<M> {
     address: Address<M>,
     mailbox: Arc<Mailbox<M>>,
     life: Arc<Life>,
@@ -36,52 +31,52 @@ impl<M: Send + 'static> Ctx<M> {
         cell: ActorCell,
         runtime: Handle,
     ) -> Self {
-        Self { shared: Arc::new(Shared { address, mailbox, life, cell, runtime }) }
+        Self { address, mailbox, life, cell, runtime }
     }
 
     /// Where to reach this actor, also after a restart.
     pub fn address(&self) -> &Address<M> {
-        &self.shared.address
+        &self.address
     }
 
     /// Its probe, for labels.
     pub fn probe(&self) -> &Arc<Probe> {
-        &self.shared.life.probe
+        &self.life.probe
     }
 
     /// Its place in the tree.
     pub fn path(&self) -> &Path {
-        &self.shared.life.probe.path
+        &self.life.probe.path
     }
 
     /// Which life this is.
     pub fn incarnation(&self) -> Incarnation {
-        self.shared.life.incarnation
+        self.life.incarnation
     }
 
     /// Cancelled as soon as this incarnation is asked to stop, also while a message is handled.
     pub(super) fn stopping(&self) -> &CancellationToken {
-        self.shared.life.stopping()
+        self.life.stopping()
     }
 
-    /// This incarnation as its probe knows it.
-    pub(super) fn attached(&self) -> Attached {
-        self.shared.life.attached(self.shared.cell.clone())
+    /// The ractor actor of this incarnation.
+    pub(super) fn cell(&self) -> &ActorCell {
+        &self.cell
     }
 
     /// Sends `msg` to this incarnation after the wait, also when the mailbox is full. Dropping the timer cancels it; it
     /// also ends with the incarnation.
     #[must_use = "dropping the timer cancels it"]
     pub fn send_after(&self, after: Duration, msg: M) -> Timer {
-        let shared = self.shared.clone();
+        let (mailbox, life) = (self.mailbox.clone(), self.life.clone());
         #[expect(clippy::disallowed_methods, reason = "the timer aborts it, and it ends with the incarnation")]
-        let task = self.shared.runtime.spawn(async move {
+        let task = self.runtime.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(after) => {
                     // Refused only when the incarnation is gone; then the message is meaningless.
-                    shared.mailbox.push(msg, false).ok();
+                    mailbox.push(msg, false).ok();
                 }
-                () = shared.life.down.cancelled() => {}
+                () = life.down().cancelled() => {}
             }
         });
         Timer { task: task.abort_handle() }
@@ -90,19 +85,25 @@ impl<M: Send + 'static> Ctx<M> {
     /// Ends this incarnation in order once the current message is handled: waiting messages are dropped and `stopped`
     /// runs. The first reason given stands.
     pub fn stop_self(&self, reason: ExitReason) {
-        self.shared.life.request_stop(&self.shared.cell, reason);
+        self.life.request_stop(&self.cell, reason);
     }
 }
 
 impl<M> Clone for Ctx<M> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
+        Self {
+            address: self.address.clone(),
+            mailbox: self.mailbox.clone(),
+            life: self.life.clone(),
+            cell: self.cell.clone(),
+            runtime: self.runtime.clone(),
+        }
     }
 }
 
 impl<M> fmt::Debug for Ctx<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ctx").field(&self.shared.life.probe.path).finish()
+        f.debug_tuple("Ctx").field(&self.life.probe.path).finish()
     }
 }
 

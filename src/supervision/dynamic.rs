@@ -92,7 +92,7 @@ impl DynamicHandle {
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildRef, StartChildError> {
         // Significant children are refused: nothing here ends by itself.
         spec.rules().validate(AutoShutdown::Never)?;
-        self.shared.link.ask(|asker| Command::StartChild(Box::new(spec.dynamic()), asker)).await?
+        self.shared.link.ask(|asker| Command::StartChild(spec.dynamic(), asker)).await?
     }
 
     /// Stops a child, or cancels its pending restart, and forgets it. Returns once it is gone; other requests are

@@ -22,7 +22,7 @@ use super::{Probe, System};
 
 /// What a dynamic supervisor is told and asked.
 pub(super) enum Command {
-    StartChild(Box<ChildSpec>, oneshot::Sender<Result<ChildRef, StartChildError>>),
+    StartChild(ChildSpec, oneshot::Sender<Result<ChildRef, StartChildError>>),
     TerminateChild(Key, Arc<Probe>, Asker),
     CycleChild(Key, Arc<Probe>, Asker),
     Update(Intensity, oneshot::Sender<()>),
@@ -113,7 +113,7 @@ impl ractor::Actor for DynamicActor {
         let ended = match command {
             Command::StartChild(spec, asker) => {
                 let max_children = self.body.shared.max_children.load(Ordering::Relaxed);
-                let (started, ended) = brood.start_child(*spec, max_children).await;
+                let (started, ended) = brood.start_child(spec, max_children).await;
                 // Whoever asked may have given up; the child stays.
                 asker.send(started).ok();
                 ended

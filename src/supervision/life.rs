@@ -26,21 +26,29 @@ pub(super) const ORDERED_STOP: &str = "supervised stop";
 pub(crate) struct Life {
     pub(super) probe: Arc<Probe>,
     pub(super) incarnation: Incarnation,
-    requested: Mutex<Option<ExitReason>>,
+    turns: Mutex<Turns>,
     /// Cancelled when it is asked to stop; made only for who wants to know.
     stopping: OnceLock<CancellationToken>,
+    /// Cancelled when the actor is gone and has let go of everything; made only for who wants to know.
+    down: OnceLock<CancellationToken>,
     exit: OnceLock<ExitReason>,
     registration: OnceLock<Registration>,
-    /// Cancelled when the actor is gone and has let go of everything.
-    pub(super) down: CancellationToken,
+}
+
+/// What a life has come to.
+#[derive(Default)]
+struct Turns {
+    /// Why it was asked to stop.
+    requested: Option<ExitReason>,
+    /// The actor is gone and has let go of everything.
+    down: bool,
 }
 
 impl Life {
     pub(super) fn new(probe: Arc<Probe>, incarnation: Incarnation) -> Arc<Self> {
-        let down = CancellationToken::new();
-        let (requested, stopping) = (Mutex::new(None), OnceLock::new());
+        let (turns, stopping, down) = (Mutex::default(), OnceLock::new(), OnceLock::new());
         let (exit, registration) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Self { probe, incarnation, requested, stopping, exit, registration, down })
+        Arc::new(Self { probe, incarnation, turns, stopping, down, exit, registration })
     }
 
     /// Registers what reaches this life under the name of its spec, if that has one.
@@ -58,12 +66,25 @@ impl Life {
             registration.end();
         }
         self.probe.detach(self.incarnation);
-        self.down.cancel();
+        lock(&self.turns).down = true;
+        if let Some(down) = self.down.get() {
+            down.cancel();
+        }
+    }
+
+    /// Cancelled as soon as the actor is gone and has let go of everything, also when that was before the call.
+    pub(super) fn down(&self) -> &CancellationToken {
+        let token = self.down.get_or_init(CancellationToken::new);
+        // Whoever lets go later finds the token made above.
+        if lock(&self.turns).down {
+            token.cancel();
+        }
+        token
     }
 
     /// Asks the actor to stop in order; the first reason stands.
     pub(super) fn request_stop(&self, cell: &ActorCell, reason: ExitReason) {
-        lock(&self.requested).get_or_insert(reason);
+        lock(&self.turns).requested.get_or_insert(reason);
         if let Some(stopping) = self.stopping.get() {
             stopping.cancel();
         }
@@ -74,7 +95,7 @@ impl Life {
     pub(super) fn stopping(&self) -> &CancellationToken {
         let stopping = self.stopping.get_or_init(CancellationToken::new);
         // Whoever asks later finds the token made above.
-        if lock(&self.requested).is_some() {
+        if lock(&self.turns).requested.is_some() {
             stopping.cancel();
         }
         stopping
@@ -82,12 +103,12 @@ impl Life {
 
     /// Why it was asked to stop.
     pub(super) fn requested(&self) -> ExitReason {
-        lock(&self.requested).clone().unwrap_or(ExitReason::Shutdown)
+        lock(&self.turns).requested.clone().unwrap_or(ExitReason::Shutdown)
     }
 
     /// This life as its probe knows it.
-    pub(super) fn attached(&self, cell: ActorCell) -> Attached {
-        Attached { cell, down: self.down.clone() }
+    pub(super) fn attached(self: &Arc<Self>, cell: ActorCell) -> Attached {
+        Attached { cell, life: self.clone() }
     }
 
     /// Notes how it ended; the first note stands.
@@ -153,7 +174,7 @@ impl ActorHandle {
         self.cell.wait(None).await.ok();
         release(&*self.body);
         for living in self.life.probe.living_descendants() {
-            living.down.cancelled().await;
+            living.life.down().cancelled().await;
         }
     }
 
@@ -179,7 +200,7 @@ pub(super) async fn descendants_gone(probe: &Probe) -> bool {
         for actor in living {
             // ractor kills descendants itself, except those that are already stopping.
             actor.cell.kill();
-            actor.down.cancelled().await;
+            actor.life.down().cancelled().await;
         }
     };
     tokio::time::timeout(KILL_WAIT_MAX, all).await.is_ok()

@@ -13,10 +13,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ractor::ActorCell;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::child::Given;
 use super::core::{ChildId, ExitReason, Incarnation, Intensity, Path, Strategy};
+use super::life::Life;
 use super::lock::lock;
 use super::mailbox::Gauge;
 use super::tree::{NodeKind, NodeState};
@@ -75,8 +75,8 @@ pub(super) enum Overseer {
 #[derive(Clone)]
 pub(super) struct Attached {
     pub(super) cell: ActorCell,
-    /// Cancelled once it has let go of everything it held; ractor calls it stopped a moment earlier.
-    pub(super) down: CancellationToken,
+    /// Tells when it has let go of everything it held; ractor calls it stopped a moment earlier.
+    pub(super) life: Arc<Life>,
 }
 
 /// One end of a child.

@@ -56,7 +56,7 @@ pub(super) async fn start<A: Actor>(
     });
     let body: Arc<dyn Body> = holding.clone();
     let spawned = spawn(Wrapper { holding, registry: system.registry().clone() }, args, parent);
-    match Box::pin(spawned).await {
+    match spawned.await {
         // The task is owned by the supervision tree: it ends with its supervisor.
         Ok((actor, _task)) => Ok(ActorHandle { cell: actor.get_cell(), life, body }),
         Err(error) => {
@@ -120,7 +120,7 @@ impl<A: Actor> ractor::Actor for Wrapper<A> {
         let ctx = holding.ctx.get_or_init(|| ctx);
         holding.life.register(&self.registry, holding.address.clone())?;
         holding.address.plug(&holding.mailbox);
-        match catch(Box::pin(A::init(ctx, args))).await {
+        match catch(A::init(ctx, args)).await {
             Ok(Ok(actor)) => {
                 *lock(&holding.actor) = Some(actor);
                 Ok(())

@@ -22,7 +22,7 @@ use super::{ChildCounts, Probe, SupervisorHandle, SupervisorSpec, System};
 
 /// What a static supervisor is told and asked.
 pub(super) enum Command {
-    StartChild(Box<ChildSpec>, oneshot::Sender<Answer>),
+    StartChild(ChildSpec, oneshot::Sender<Answer>),
     TerminateChild(ChildId, oneshot::Sender<Answer>),
     RestartChild(ChildId, oneshot::Sender<Answer>),
     DeleteChild(ChildId, oneshot::Sender<Answer>),
@@ -132,7 +132,7 @@ impl ractor::Actor for SupervisorActor {
     async fn handle(&self, _: ActorRef<Command>, command: Command, tree: &mut Tree) -> Result<(), ActorProcessingErr> {
         let event = match command {
             Command::StartChild(spec, asker) => match spec.rules().validate(tree.machine.auto_shutdown()) {
-                Ok(()) => tree.new_child(*spec, asker),
+                Ok(()) => tree.new_child(spec, asker),
                 Err(error) => {
                     asker.send(Err(Refusal { error: RequestError::Start, start: Some(error.into()) })).ok();
                     return Ok(());

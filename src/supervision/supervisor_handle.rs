@@ -40,7 +40,7 @@ impl SupervisorHandle {
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildRef, StartChildError> {
         // All that can be told here; whether it may be significant is for the running supervisor to say.
         spec.rules().validate(AutoShutdown::AnySignificant)?;
-        match self.link.ask(|asker| Command::StartChild(Box::new(spec), asker)).await? {
+        match self.link.ask(|asker| Command::StartChild(spec, asker)).await? {
             Ok(Some(child)) => Ok(child),
             Ok(None) => Err(StartChildError::Ignored),
             Err(refusal) => Err(match refusal.error {

@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use ractor::ActorCell;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::core::{ChildId, ErrorInfo, ExitReason, Incarnation, Path, Restart, Shutdown};
 use super::error::StartError;
+use super::life::Life;
 use super::lock::lock;
 use super::panics::{Caught, catch_sync};
-use super::probe::Attached;
 use super::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, NodeState, Probe, Started};
 
 /// Mailbox of a task's actor; only it writes to it, once.
@@ -197,7 +198,7 @@ where
         () = ctx.cancel.cancelled() => return Ok(()),
         permit = permits.acquire_owned() => permit?,
     };
-    let held = Held::new(actor.attached(), &ctx, permit);
+    let held = Held::new(actor.cell().clone(), &ctx, permit);
     let run = tokio::task::spawn_blocking(move || {
         let _held = held;
         catch_sync(move || code(ctx))
@@ -211,19 +212,19 @@ struct Held {
     permit: Option<OwnedSemaphorePermit>,
     task: Arc<Probe>,
     order: u64,
-    down: CancellationToken,
+    life: Arc<Life>,
 }
 
 impl Held {
-    fn new(attached: Attached, ctx: &TaskCtx, permit: OwnedSemaphorePermit) -> Self {
+    fn new(cell: ActorCell, ctx: &TaskCtx, permit: OwnedSemaphorePermit) -> Self {
         let spec = ChildSpec::new(BLOCKING_ID, |_| Box::pin(async { Ok(Started::Ignore) }));
         let probe = spec.restart(Restart::Temporary).probe(ctx.path());
-        let (order, down) = (ctx.incarnation.0, CancellationToken::new());
+        let (order, life) = (ctx.incarnation.0, Life::new(probe.clone(), ctx.incarnation));
         probe.begin(ctx.incarnation, false);
-        probe.attach(Attached { down: down.clone(), ..attached }, "blocking code", None);
+        probe.attach(life.attached(cell), "blocking code", None);
         probe.set_state(NodeState::Running);
         ctx.probe.add_child(order, probe);
-        Self { permit: Some(permit), task: ctx.probe.clone(), order, down }
+        Self { permit: Some(permit), task: ctx.probe.clone(), order, life }
     }
 }
 
@@ -232,6 +233,6 @@ impl Drop for Held {
         // The next incarnation starts once this is down, and should find the permit.
         drop(self.permit.take());
         self.task.remove_child(self.order);
-        self.down.cancel();
+        self.life.release();
     }
 }

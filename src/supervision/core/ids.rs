@@ -36,7 +36,7 @@ impl Path {
     #[must_use]
     pub fn join(&self, id: &ChildId) -> Self {
         let parent = if self.is_root() { "" } else { &self.0 };
-        Self(Arc::from(format!("{parent}/{}", id.0)))
+        Self(Arc::from([parent, "/", &id.0].concat()))
     }
 
     /// Whether this is the root.
