@@ -1,18 +1,18 @@
 //! The part both supervisors share: carrying out effects on children.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use ractor::{ActorCell, ActorId, SupervisionEvent as Ended};
+use ractor::{ActorCell, SupervisionEvent as Ended};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::child::{ChildSpec, Info, StartCause, StartCtx, Started};
 use super::child_ref::{ChildInfo, ChildRef};
 use super::core::{
-    ChildKind, ChildState, CrashInfo, ErrorInfo, ExitReason, Incarnation, Key, Report, Restart, Shutdown, is_expected,
+    ChildKind, ChildState, CrashInfo, ErrorInfo, ExitReason, Incarnation, Key, NumberMap, Report, Restart, Shutdown,
+    is_expected,
 };
 use super::error::StartError;
 use super::life::{ActorHandle, Life, descendants_gone};
@@ -54,8 +54,10 @@ pub(super) struct Children {
     /// The supervisor's own actor and probe.
     cell: ActorCell,
     pub(super) probe: Arc<Probe>,
-    entries: HashMap<Key, Entry>,
-    ids: HashMap<ActorId, Key>,
+    /// Boxed, so that a map that grows moves pointers only.
+    entries: NumberMap<Key, Box<Entry>>,
+    /// Which child an actor is, by ractor's number of it.
+    actors: NumberMap<u64, Key>,
     origin: Instant,
 }
 
@@ -69,8 +71,8 @@ pub(super) struct Exit {
 
 impl Children {
     pub(super) fn new(system: System, cell: ActorCell, probe: Arc<Probe>) -> Self {
-        let (entries, ids) = (HashMap::new(), HashMap::new());
-        Self { system, cell, probe, entries, ids, origin: Instant::now() }
+        let (entries, actors) = (NumberMap::default(), NumberMap::default());
+        Self { system, cell, probe, entries, actors, origin: Instant::now() }
     }
 
     /// Time since this supervisor began, for the decisions.
@@ -83,14 +85,15 @@ impl Children {
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Entry> {
-        self.entries.get(&key)
+        self.entries.get(&key).map(Box::as_ref)
     }
 
     /// Takes a child in, with the probe of its path if there was one before.
     pub(super) fn add(&mut self, key: Key, spec: ChildSpec, known: Option<Arc<Probe>>) {
         let probe = known.unwrap_or_else(|| spec.probe(&self.probe.path));
         self.probe.add_child(key.0, probe.clone());
-        self.entries.insert(key, Entry { spec, probe, handle: None, info: None, last_exit: None, task: None });
+        let entry = Entry { spec, probe, handle: None, info: None, last_exit: None, task: None };
+        self.entries.insert(key, Box::new(entry));
     }
 
     /// Replaces what is known of a child besides its present life.
@@ -124,14 +127,14 @@ impl Children {
 
     /// How many children there are, and how many of them are supervisors.
     pub(super) fn count(&self) -> (usize, usize) {
-        let supervisor = |entry: &&Entry| entry.spec.rules().kind == ChildKind::Supervisor;
-        (self.entries.len(), self.entries.values().filter(supervisor).count())
+        let kinds = self.entries.values().map(|entry| entry.spec.rules().kind);
+        (self.entries.len(), kinds.filter(|kind| *kind == ChildKind::Supervisor).count())
     }
 
     pub(super) fn forget(&mut self, key: Key) {
         self.probe.remove_child(key.0);
         if let Some(handle) = self.entries.remove(&key).and_then(|entry| entry.handle) {
-            self.ids.remove(&handle.cell.get_id());
+            self.actors.remove(&handle.cell.get_id().pid());
         }
     }
 
@@ -159,7 +162,7 @@ impl Children {
         match result {
             Ok(Started::Actor(run)) => {
                 let handle = run.handle;
-                self.ids.insert(handle.cell.get_id(), key);
+                self.actors.insert(handle.cell.get_id().pid(), key);
                 entry.handle = Some(handle);
                 entry.info = run.info;
                 self.emit(&probe, incarnation, || SupervisionEventKind::Started { restart });
@@ -181,7 +184,7 @@ impl Children {
     /// Takes the running actor out so that it can be stopped; its own exit event is stale from now on.
     pub(super) fn take_running(&mut self, key: Key) -> Option<ActorHandle> {
         let handle = self.entries.get(&key)?.handle.clone()?;
-        self.ids.remove(&handle.cell.get_id());
+        self.actors.remove(&handle.cell.get_id().pid());
         Some(handle)
     }
 
@@ -216,7 +219,7 @@ impl Children {
             Ended::ActorFailed(cell, error) => (cell, ExitReason::Error(Box::new(ErrorInfo::of(&*error)))),
             _ => return None,
         };
-        let Some(key) = self.ids.remove(&cell.get_id()) else {
+        let Some(key) = self.actors.remove(&cell.get_id().pid()) else {
             tracing::trace!(supervisor = %self.probe.path, "exit of an unknown actor ignored");
             return None;
         };
@@ -227,6 +230,8 @@ impl Children {
         entry.last_exit = Some(reason.clone());
         entry.probe.ended(incarnation, &reason);
         let probe = entry.probe.clone();
+        // Awaited here and not beside other work: ends are judged in the order in which they come, as in OTP. If one
+        // that came later overtook this one, a single incident could count twice and restart a group twice.
         let gone = descendants_gone(&probe).await;
         if gone && let Some(entry) = self.entries.get_mut(&key) {
             entry.handle = None;

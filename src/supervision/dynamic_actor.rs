@@ -1,6 +1,6 @@
 //! The ractor actor of a dynamic supervisor.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +12,9 @@ use tokio::sync::oneshot;
 use super::child::{ChildSpec, StartCause, StartCtx};
 use super::child_ref::{ChildCounts, ChildInfo, ChildRef};
 use super::children::{Children, Entry};
-use super::core::{ChildState, DynamicEvent, DynamicMachine, Effect, ExitReason, Incarnation, Intensity, Key};
+use super::core::{
+    ChildState, DynamicEvent, DynamicMachine, Effect, ExitReason, Incarnation, Intensity, Key, NumberMap,
+};
 use super::dynamic::{DynamicHandle, DynamicShared, DynamicSupervisorSpec};
 use super::error::{ChildError, StartChildError, StartError};
 use super::life::{ActorHandle, Body, Life, release};
@@ -61,7 +63,7 @@ pub(super) struct Brood {
     machine: DynamicMachine,
     children: Children,
     /// Who waits for the end of which child.
-    askers: HashMap<Key, Vec<Asker>>,
+    askers: NumberMap<Key, Vec<Asker>>,
     start_error: Option<StartError>,
 }
 
@@ -177,7 +179,7 @@ impl Brood {
     fn new(system: System, myself: ActorRef<Command>, probe: Arc<Probe>, spec: &DynamicSupervisorSpec) -> Self {
         let children = Children::new(system, myself.get_cell(), probe);
         let machine = DynamicMachine::new(spec.intensity);
-        Self { myself, machine, children, askers: HashMap::new(), start_error: None }
+        Self { myself, machine, children, askers: NumberMap::default(), start_error: None }
     }
 
     async fn start_child(
@@ -185,7 +187,7 @@ impl Brood {
         spec: ChildSpec,
         max_children: usize,
     ) -> (Result<ChildRef, StartChildError>, Option<ExitReason>) {
-        let Some((key, effects)) = self.machine.admit(spec.rules().clone(), max_children) else {
+        let Some((key, effects)) = self.machine.admit(spec.rules(), max_children) else {
             return (Err(StartChildError::MaxChildren(max_children)), None);
         };
         self.children.add(key, spec, None);
@@ -247,7 +249,7 @@ impl Brood {
     /// awaited here; otherwise they run beside and report back by message.
     async fn run(&mut self, mut effects: VecDeque<Effect>) -> Option<ExitReason> {
         let mut ended = None;
-        let mut stopping = FuturesUnordered::new();
+        let mut stopping: Option<FuturesUnordered<_>> = None;
         loop {
             while let Some(effect) = effects.pop_front() {
                 match effect {
@@ -258,7 +260,7 @@ impl Brood {
                     Effect::Stop { key, shutdown, .. } if self.machine.is_closing() => {
                         self.children.cancel(key);
                         let handle = self.children.take_running(key);
-                        stopping.push(async move {
+                        stopping.get_or_insert_default().push(async move {
                             match handle {
                                 Some(handle) => (key, handle.stop(shutdown).await),
                                 None => (key, (ExitReason::Shutdown, true)),
@@ -269,6 +271,7 @@ impl Brood {
                     other => self.carry_out(other),
                 }
             }
+            let Some(stopping) = &mut stopping else { return ended };
             let Some((key, (reason, gone))) = stopping.next().await else { return ended };
             self.children.stopped(key, &reason, gone);
             self.answer(key, &if gone { Ok(()) } else { Err(ChildError::Zombie) });

@@ -4,13 +4,13 @@
 //! Running, restarting, stopping and held zombie children occupy a place; a restart never needs a free one. Starts are
 //! one at a time, stops run side by side. Every operation is O(1), so a hundred thousand children cost no more each.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::effect::is_expected;
 use super::intensity::Window;
 use super::{
-    ChildRules, ChildState, Effect, ErrorInfo, ExitReason, Incarnation, Intensity, Key, OnZombie, Report, Restart,
+    Backoff, ChildRules, ChildState, Effect, ErrorInfo, ExitReason, Incarnation, Intensity, Key, NumberMap, OnZombie,
+    Report, Restart, Shutdown,
 };
 
 /// What happened.
@@ -47,9 +47,13 @@ enum SlotState {
     Zombie { resume: bool },
 }
 
+/// What is decided about one child. There may be a hundred thousand, so only what decisions need is kept.
 #[derive(Debug)]
 struct Slot {
-    rules: ChildRules,
+    restart: Restart,
+    on_zombie: OnZombie,
+    shutdown: Shutdown,
+    backoff: Option<Box<Backoff>>,
     state: SlotState,
     incarnation: Incarnation,
     token: u64,
@@ -64,7 +68,7 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct DynamicMachine {
     window: Window,
-    slots: HashMap<Key, Slot>,
+    slots: NumberMap<Key, Slot>,
     next_key: u64,
     /// How many are being stopped, so that the end is noticed without a scan.
     stopping: usize,
@@ -76,7 +80,7 @@ pub(crate) struct DynamicMachine {
 impl DynamicMachine {
     pub(crate) fn new(intensity: Intensity) -> Self {
         let window = Window::new(intensity);
-        let slots = HashMap::new();
+        let slots = NumberMap::default();
         Self { window, slots, next_key: 0, stopping: 0, closing: None, closed: false, out: Vec::new() }
     }
 
@@ -108,14 +112,17 @@ impl DynamicMachine {
     }
 
     /// Takes a new child in, unless all `max_children` places are occupied. The first effect starts it.
-    pub(crate) fn admit(&mut self, rules: ChildRules, max_children: usize) -> Option<(Key, Vec<Effect>)> {
+    pub(crate) fn admit(&mut self, rules: &ChildRules, max_children: usize) -> Option<(Key, Vec<Effect>)> {
         if self.slots.len() >= max_children || self.is_closing() {
             return None;
         }
         let key = Key(self.next_key);
         self.next_key += 1;
         let slot = Slot {
-            rules,
+            restart: rules.restart,
+            on_zombie: rules.on_zombie,
+            shutdown: rules.shutdown,
+            backoff: rules.backoff.map(Box::new),
             state: SlotState::Starting,
             incarnation: Incarnation(0),
             token: 0,
@@ -187,11 +194,11 @@ impl DynamicMachine {
         if slot.state != SlotState::Running || slot.incarnation != incarnation {
             return;
         }
-        if let Some(backoff) = slot.rules.backoff {
+        if let Some(backoff) = &slot.backoff {
             let lived = now.saturating_sub(slot.running_since);
             slot.failures = if lived >= backoff.reset_after { 0 } else { slot.failures };
         }
-        let (restart, on_zombie) = (slot.rules.restart, slot.rules.on_zombie);
+        let (restart, on_zombie) = (slot.restart, slot.on_zombie);
         let comes_back = match restart {
             Restart::Permanent => true,
             Restart::Transient => !reason.is_clean(),
@@ -216,7 +223,7 @@ impl DynamicMachine {
         }
         if held {
             self.settle(key, SlotState::Zombie { resume: true });
-        } else if self.slots.get(&key).is_some_and(|slot| slot.rules.backoff.is_some()) {
+        } else if self.slots.get(&key).is_some_and(|slot| slot.backoff.is_some()) {
             self.retry(key, true);
         } else {
             self.start(key);
@@ -245,7 +252,7 @@ impl DynamicMachine {
         slot.token += 1;
         slot.failures = slot.failures.saturating_add(1);
         let token = slot.token;
-        let (after, jitter) = match slot.rules.backoff {
+        let (after, jitter) = match &slot.backoff {
             Some(backoff) => (backoff.ceiling(slot.failures), backoff.jitter),
             None => (Duration::ZERO, false),
         };
@@ -318,7 +325,7 @@ impl DynamicMachine {
             slot.state = SlotState::Stopping;
             self.stopping += 1;
         }
-        let (incarnation, shutdown) = (slot.incarnation, slot.rules.shutdown);
+        let (incarnation, shutdown) = (slot.incarnation, slot.shutdown);
         self.out.push(Effect::Mark { key, state: ChildState::Stopping });
         self.out.push(Effect::Stop { key, incarnation, shutdown });
     }
@@ -329,9 +336,9 @@ impl DynamicMachine {
             return;
         }
         self.stopping -= 1;
-        let on_zombie = slot.rules.on_zombie;
+        let on_zombie = slot.on_zombie;
         let again = slot.again;
-        if gone && !is_expected(slot.rules.restart, slot.rules.shutdown, &reason) {
+        if gone && !is_expected(slot.restart, slot.shutdown, &reason) {
             self.out.push(Effect::Report(Report::ShutdownError { key, reason }));
         }
         let held = !gone && self.haunt(key, on_zombie);

@@ -1,5 +1,7 @@
 //! What the decisions ask the adapter to do.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
 use super::{ExitReason, Incarnation, RequestError, Restart, Shutdown};
@@ -7,6 +9,31 @@ use super::{ExitReason, Incarnation, RequestError, Restart, Shutdown};
 /// Names one child for the life of its supervisor; never used again. Keys rise in start order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key(pub(crate) u64);
+
+/// A map by [`Key`], or by another number that this process hands out one after the other. Whoever comes from outside
+/// chooses no such number, so nothing need be done against chosen ones, and spreading them costs one multiplication.
+pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+/// Spreads numbers that rise one by one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio: neighbours land far from each other, and no two in the same place.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+}
 
 /// Where a child is, as its supervisor sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

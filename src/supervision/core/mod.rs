@@ -34,7 +34,7 @@ pub use spec::{
 };
 
 pub(crate) use dynamic::{DynamicEvent, DynamicMachine};
-pub(crate) use effect::{ChildState, Effect, Key, Report, is_expected};
+pub(crate) use effect::{ChildState, Effect, Key, NumberMap, Report, is_expected};
 pub(crate) use exit::truncate;
 pub(crate) use machine::{Event, Machine};
 pub(crate) use request::{Request, RequestError, Update};

@@ -30,7 +30,7 @@ fn tell(effects: &[Effect]) -> Vec<String> {
 }
 
 fn started(machine: &mut DynamicMachine, restart: Restart) -> Key {
-    let (key, effects) = machine.admit(rules("job", restart), 10).expect("a free place");
+    let (key, effects) = machine.admit(&rules("job", restart), 10).expect("a free place");
     assert_eq!(tell(&effects), ["start"]);
     step(machine, DynamicEvent::Started(key));
     key
@@ -64,11 +64,11 @@ fn d19_d20_d21_restart_types() {
 #[test]
 fn d10_d18_the_limit_refuses_new_children_and_keeps_old_ones() {
     let mut machine = machine(1);
-    assert!(machine.admit(rules("x", Restart::Temporary), 0).is_none());
+    assert!(machine.admit(&rules("x", Restart::Temporary), 0).is_none());
     let key = started(&mut machine, Restart::Temporary);
-    assert!(machine.admit(rules("x", Restart::Temporary), 1).is_none());
+    assert!(machine.admit(&rules("x", Restart::Temporary), 1).is_none());
     step(&mut machine, exit(key, 1, ExitReason::Normal));
-    assert!(machine.admit(rules("x", Restart::Temporary), 1).is_some());
+    assert!(machine.admit(&rules("x", Restart::Temporary), 1).is_some());
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn d23_d26_a_restarting_child_occupies_its_place_and_may_succeed_later() {
     let key = started(&mut machine, Restart::Permanent);
     assert_eq!(step(&mut machine, exit(key, 1, error())), ["restart"]);
     assert_eq!(step(&mut machine, DynamicEvent::StartFailed(key, "no".into())), ["retry"]);
-    assert!(machine.admit(rules("x", Restart::Temporary), 1).is_none());
+    assert!(machine.admit(&rules("x", Restart::Temporary), 1).is_none());
     assert_eq!(step(&mut machine, DynamicEvent::RetryDue { key, token: 3 }), ["restart"]);
     step(&mut machine, DynamicEvent::Started(key));
     assert_eq!(machine.active(), 1);
@@ -92,14 +92,14 @@ fn d27_d28_too_many_restarts_end_the_supervisor() {
     assert_eq!(step(&mut machine, exit(a, 2, error())), ["max_intensity", "forget", "stop"]);
     let end = DynamicEvent::Stopped { key: Key(1), reason: ExitReason::Shutdown, gone: true };
     assert_eq!(step(&mut machine, end), ["forget", "exit shutdown"]);
-    assert!(machine.admit(rules("x", Restart::Temporary), 10).is_none());
+    assert!(machine.admit(&rules("x", Restart::Temporary), 10).is_none());
 }
 
 #[test]
 fn d12_a_first_start_that_fails_or_is_ignored_leaves_nothing() {
     let mut machine = machine(1);
     for event in [DynamicEvent::Ignored as fn(Key) -> DynamicEvent, |key| DynamicEvent::StartFailed(key, "no".into())] {
-        let (key, _) = machine.admit(rules("x", Restart::Permanent), 1).expect("a free place");
+        let (key, _) = machine.admit(&rules("x", Restart::Permanent), 1).expect("a free place");
         assert_eq!(step(&mut machine, event(key)), ["forget"]);
     }
 }
@@ -139,6 +139,6 @@ fn a_held_zombie_keeps_its_place_and_does_not_delay_the_end() {
     let stuck = DynamicEvent::Stopped { key, reason: ExitReason::Killed, gone: false };
     assert_eq!(step(&mut machine, stuck), ["zombie"]);
     assert_eq!(machine.is_zombie(key), Some(true));
-    assert!(machine.admit(rules("x", Restart::Temporary), 1).is_none());
+    assert!(machine.admit(&rules("x", Restart::Temporary), 1).is_none());
     assert_eq!(step(&mut machine, DynamicEvent::Gone(key)), ["forget"]);
 }

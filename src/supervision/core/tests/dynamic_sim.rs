@@ -58,7 +58,7 @@ impl DynamicSim {
     /// Asks for a child; `None` when all places are occupied.
     pub(crate) fn admit(&mut self, restart: Restart, max_children: usize) -> Option<Key> {
         let rules = ChildRules { on_zombie: self.on_zombie, ..super::sim::rules("x", restart) };
-        let (key, effects) = self.machine.admit(rules, max_children)?;
+        let (key, effects) = self.machine.admit(&rules, max_children)?;
         assert!(self.children.insert(key, Seen::default()).is_none(), "a key is used twice");
         self.run(effects);
         Some(key)
