@@ -4,7 +4,7 @@
 //! ractor carries only a wake-up for each. Closing drops what waits, at once, so every pending call is answered.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -37,11 +37,13 @@ pub(crate) struct Mailbox<M> {
     suspended: AtomicBool,
     cell: OnceLock<ActorCell>,
     queue: Mutex<Queue<M>>,
+    /// What the queue comes to, written under its lock: a look at an empty mailbox need not lock.
+    depth: AtomicUsize,
+    processed: AtomicU64,
 }
 
 struct Queue<M> {
     waiting: VecDeque<(Instant, M)>,
-    processed: u64,
     closed: bool,
 }
 
@@ -64,13 +66,15 @@ pub(crate) trait Gauge: Send + Sync {
 
 impl<M: Send + 'static> Mailbox<M> {
     pub(crate) fn new(limit: usize) -> Self {
-        let queue = Queue { waiting: VecDeque::new(), processed: 0, closed: false };
+        let queue = Queue { waiting: VecDeque::new(), closed: false };
         Self {
             limit,
             system_waiting: AtomicUsize::new(0),
             suspended: AtomicBool::new(false),
             cell: OnceLock::new(),
             queue: Mutex::new(queue),
+            depth: AtomicUsize::new(0),
+            processed: AtomicU64::new(0),
         }
     }
 
@@ -126,6 +130,7 @@ impl<M: Send + 'static> Mailbox<M> {
         }
         queue.waiting.push_back((Instant::now(), message));
         if cell.send_message(Signal::Wake).is_ok() {
+            self.depth.store(queue.waiting.len(), Ordering::Release);
             return Ok(());
         }
         match queue.waiting.pop_back() {
@@ -137,12 +142,13 @@ impl<M: Send + 'static> Mailbox<M> {
     pub(crate) fn pop(&self) -> Option<M> {
         let mut queue = lock(&self.queue);
         let (_, message) = queue.waiting.pop_front()?;
-        queue.processed += 1;
+        self.depth.store(queue.waiting.len(), Ordering::Release);
+        self.processed.fetch_add(1, Ordering::Relaxed);
         Some(message)
     }
 
     pub(crate) fn depth(&self) -> usize {
-        lock(&self.queue).waiting.len()
+        self.depth.load(Ordering::Acquire)
     }
 
     /// Drops what waits and refuses what comes.
@@ -150,6 +156,7 @@ impl<M: Send + 'static> Mailbox<M> {
         let waiting = {
             let mut queue = lock(&self.queue);
             queue.closed = true;
+            self.depth.store(0, Ordering::Release);
             std::mem::take(&mut queue.waiting)
         };
         // Outside of the lock: dropping a message may run any code.
@@ -163,12 +170,13 @@ impl<M: Send + 'static> Gauge for Mailbox<M> {
     }
 
     fn stats(&self) -> MailboxStats {
-        let queue = lock(&self.queue);
+        let oldest = || lock(&self.queue).waiting.front().map(|(since, _)| since.elapsed());
+        let depth = self.depth();
         MailboxStats {
-            depth: queue.waiting.len(),
+            depth,
             limit: self.limit,
-            oldest: queue.waiting.front().map(|(since, _)| since.elapsed()),
-            processed: queue.processed,
+            oldest: if depth == 0 { None } else { oldest() },
+            processed: self.processed.load(Ordering::Relaxed),
             suspended: self.is_suspended(),
         }
     }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use ractor::ActorCell;
 use tokio::time::Instant;
 
 use super::child::Given;
-use super::core::{ChildId, ExitReason, Incarnation, Intensity, Path, Strategy};
+use super::core::{ChildId, ExitReason, Incarnation, Intensity, Path, Restart, Strategy};
 use super::life::Life;
 use super::lock::lock;
 use super::mailbox::Gauge;
@@ -28,6 +28,9 @@ pub const HISTORY_MAX: usize = 16;
 /// Most labels of one child; further ones are ignored.
 pub const LABELS_MAX: usize = 32;
 
+/// So many children are touched before they are looked at.
+const AHEAD: usize = 16;
+
 /// Live facts about one child. Everything here is cheap: short locks, no waiting.
 pub struct Probe {
     pub(super) id: ChildId,
@@ -35,13 +38,20 @@ pub struct Probe {
     pub(super) kind: NodeKind,
     restarts_total: AtomicU64,
     pub(super) facts: Mutex<Facts>,
-    pub(super) busy: Mutex<Option<(&'static str, Instant)>>,
+    busy: Mutex<Option<(&'static str, Instant)>>,
+    /// Whether `busy` says something. Most children are idle, and a look at an idle one need not lock.
+    is_busy: AtomicBool,
     children: Mutex<BTreeMap<u64, Arc<Probe>>>,
+    /// How many children there are. Most nodes have none, and a look at such a one need not lock.
+    children_total: AtomicUsize,
 }
 
 pub(super) struct Facts {
     /// What its spec says; replaced when a supervisor takes over a changed specification.
-    pub(super) given: Arc<Given>,
+    given: Arc<Given>,
+    /// Its restart type and whether its spec has labels, kept here for those who look at very many nodes.
+    pub(super) restart: Restart,
+    is_labelled: bool,
     pub(super) state: NodeState,
     /// When the pending restart is due, if it has to wait.
     pub(super) retry_at: Option<DateTime<Utc>>,
@@ -95,7 +105,7 @@ pub struct ExitRecord {
 impl Facts {
     /// The labels of its spec and those set since, the latter winning.
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
-        let mut all = self.given.labels.clone();
+        let mut all = if self.is_labelled { self.given.labels.clone() } else { BTreeMap::new() };
         all.extend(self.labels.iter().map(|(key, value)| (key.to_string(), value.clone())));
         all
     }
@@ -104,8 +114,11 @@ impl Facts {
 impl Probe {
     pub(super) fn new(path: Path, given: Arc<Given>) -> Arc<Self> {
         let (id, kind) = (given.rules.id.clone(), given.node_kind);
+        let (restart, is_labelled) = (given.rules.restart, !given.labels.is_empty());
         let facts = Facts {
             given,
+            restart,
+            is_labelled,
             state: NodeState::Stopped,
             retry_at: None,
             incarnation: Incarnation(0),
@@ -124,7 +137,9 @@ impl Probe {
             restarts_total: AtomicU64::new(0),
             facts: Mutex::new(facts),
             busy: Mutex::new(None),
+            is_busy: AtomicBool::new(false),
             children: Mutex::new(BTreeMap::new()),
+            children_total: AtomicUsize::new(0),
         })
     }
 
@@ -228,7 +243,9 @@ impl Probe {
     }
 
     pub(super) fn set_given(&self, given: Arc<Given>) {
-        lock(&self.facts).given = given;
+        let mut facts = lock(&self.facts);
+        (facts.restart, facts.is_labelled) = (given.rules.restart, !given.labels.is_empty());
+        facts.given = given;
     }
 
     pub(super) fn set_retry_at(&self, at: Option<DateTime<Utc>>) {
@@ -275,7 +292,14 @@ impl Probe {
     }
 
     pub(super) fn set_busy(&self, doing: Option<&'static str>) {
-        *lock(&self.busy) = doing.map(|doing| (doing, Instant::now()));
+        let mut busy = lock(&self.busy);
+        *busy = doing.map(|doing| (doing, Instant::now()));
+        self.is_busy.store(busy.is_some(), Ordering::Release);
+    }
+
+    /// What it is handling, and since when.
+    pub(super) fn busy(&self) -> Option<(&'static str, Instant)> {
+        if self.is_busy.load(Ordering::Acquire) { *lock(&self.busy) } else { None }
     }
 
     pub(super) fn lived(&self) -> Duration {
@@ -283,22 +307,57 @@ impl Probe {
     }
 
     pub(super) fn add_child(&self, order: u64, child: Arc<Probe>) {
-        lock(&self.children).insert(order, child);
+        let mut children = lock(&self.children);
+        children.insert(order, child);
+        self.children_total.store(children.len(), Ordering::Release);
     }
 
     pub(super) fn remove_child(&self, order: u64) {
-        let removed = lock(&self.children).remove(&order);
+        let mut children = lock(&self.children);
+        let removed = children.remove(&order);
+        self.children_total.store(children.len(), Ordering::Release);
+        drop(children);
         drop(removed);
     }
 
     /// Empties the list of children and returns it.
     pub(super) fn take_children(&self) -> Vec<Arc<Probe>> {
-        let children = std::mem::take(&mut *lock(&self.children));
-        children.into_values().collect()
+        let mut children = lock(&self.children);
+        self.children_total.store(0, Ordering::Release);
+        std::mem::take(&mut *children).into_values().collect()
     }
 
     pub(super) fn children(&self) -> Vec<Arc<Probe>> {
-        lock(&self.children).values().cloned().collect()
+        match self.children_total() {
+            0 => Vec::new(),
+            _ => lock(&self.children).values().cloned().collect(),
+        }
+    }
+
+    /// How many children there are.
+    pub(super) fn children_total(&self) -> usize {
+        self.children_total.load(Ordering::Acquire)
+    }
+
+    /// Looks at up to `limit` children from this order on, in order, and tells where to go on. Nobody can be added or
+    /// removed meanwhile, so the limit should be small.
+    pub(super) fn look_at_children(&self, from: u64, limit: usize, mut look: impl FnMut(&Arc<Probe>)) -> Option<u64> {
+        let children = lock(&self.children);
+        let mut ahead = children.range(from..).take(limit);
+        let mut looked = children.range(from..);
+        for first in (0..limit).step_by(AHEAD) {
+            ahead.by_ref().take(AHEAD).for_each(|(_, child)| child.touch());
+            looked.by_ref().take(AHEAD.min(limit - first)).for_each(|(_, child)| look(child));
+        }
+        looked.next().map(|(order, _)| *order)
+    }
+
+    /// Reads a little of everything that a look reads and takes no lock: processors fetch the memory of several nodes at
+    /// once, but wait for each lock by itself.
+    fn touch(self: &Arc<Self>) {
+        let counts = (Arc::strong_count(self), self.path.holders(), self.id.holders());
+        let facts = (self.facts.is_poisoned(), self.is_busy.load(Ordering::Relaxed), self.restarts_total());
+        std::hint::black_box((counts, facts, self.children_total.load(Ordering::Relaxed)));
     }
 
     /// The actor of the current life.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::core::{ChildId, Path, Restart, Strategy, names};
 use super::lock::lock;
 use super::mailbox::MailboxStats;
-use super::probe::{Facts, Probe, Supervising, millis};
+use super::probe::{ExitRecord, Facts, Probe, Supervising, millis};
 
 /// Most children of one node that a snapshot shows; the others are only counted.
 pub const TREE_CHILDREN_MAX: usize = 1_000;
@@ -51,7 +51,7 @@ pub struct TreeNode {
     /// When its pending restart is due, if it waits for one.
     pub retry_at: Option<DateTime<Utc>>,
     /// Its latest end.
-    pub last_exit: Option<LastExit>,
+    pub last_exit: Option<Box<LastExit>>,
     /// Only workers, while they run.
     pub mailbox: Option<MailboxNode>,
     /// Kind of the message being handled.
@@ -152,7 +152,7 @@ impl Probe {
     }
 
     fn snapshot_at(&self, now: Instant) -> TreeNode {
-        let busy = *lock(&self.busy);
+        let busy = self.busy();
         let facts = lock(&self.facts);
         let supervising = facts.supervising.as_deref();
         let alive = matches!(facts.state, NodeState::Running | NodeState::Stopping | NodeState::Zombie);
@@ -171,7 +171,7 @@ impl Probe {
             actor: Cow::Borrowed(facts.actor),
             state: facts.shown_state(mailbox.as_ref()),
             strategy: supervising.and_then(|supervising| supervising.strategy),
-            restart: facts.given.rules.restart,
+            restart: facts.restart,
             incarnation: facts.incarnation.0,
             started_at: started.map(|(at, _)| at),
             uptime_ms: started.map_or(0, |(_, since)| millis(now.saturating_duration_since(since))),
@@ -180,12 +180,7 @@ impl Probe {
             restart_limit: supervising.map(|supervising| supervising.intensity.max_restarts),
             restart_period_ms: supervising.map(|supervising| millis(supervising.intensity.period)),
             retry_at: facts.retry_at.filter(|_| facts.state == NodeState::Restarting),
-            last_exit: facts.history.back().map(|exit| LastExit {
-                reason: exit.reason.to_string(),
-                at: exit.at,
-                location: exit.reason.location().map(str::to_owned),
-                lived_ms: exit.lived_ms,
-            }),
+            last_exit: facts.history.back().map(LastExit::of).map(Box::new),
             mailbox: mailbox.map(|stats| MailboxNode {
                 depth: stats.depth,
                 limit: stats.limit,
@@ -195,23 +190,41 @@ impl Probe {
             current_message: busy.map(|(kind, _)| Cow::Borrowed(kind)),
             busy_ms: busy.map(|(_, since)| millis(now.saturating_duration_since(since))),
             labels: facts.labels(),
-            children_total: 0,
+            children_total: self.children_total(),
             children_by_state: BTreeMap::new(),
             children: Vec::new(),
         };
         drop(facts);
-        let children = self.children();
-        node.children_total = children.len();
-        node.children = children.iter().take(TREE_CHILDREN_MAX).map(|child| child.snapshot_at(now)).collect();
-        let shown = node.children.iter().map(|child| child.state);
-        let others = children.iter().skip(TREE_CHILDREN_MAX).map(|child| {
-            let facts = lock(&child.facts);
-            facts.shown_state(facts.mailbox.as_ref().map(|mailbox| mailbox.stats()).as_ref())
-        });
-        for state in shown.chain(others) {
-            *node.children_by_state.entry(state).or_default() += 1;
+        if node.children_total > 0 {
+            self.snapshot_children(&mut node, now);
         }
         node
+    }
+
+    fn snapshot_children(&self, node: &mut TreeNode, now: Instant) {
+        let TreeNode { children, children_total, children_by_state: states, .. } = node;
+        children.reserve_exact((*children_total).min(TREE_CHILDREN_MAX));
+        let mut next = self.look_at_children(0, TREE_CHILDREN_MAX, |child| {
+            let child = child.snapshot_at(now);
+            *states.entry(child.state).or_default() += 1;
+            children.push(child);
+        });
+        while let Some(from) = next {
+            next = self.look_at_children(from, TREE_CHILDREN_MAX, |child| {
+                let facts = lock(&child.facts);
+                let state = facts.shown_state(facts.mailbox.as_ref().map(|mailbox| mailbox.stats()).as_ref());
+                *states.entry(state).or_default() += 1;
+            });
+        }
+        // Some may have come or gone since they were counted.
+        *children_total = states.values().sum();
+    }
+}
+
+impl LastExit {
+    fn of(exit: &ExitRecord) -> Self {
+        let location = exit.reason.location().map(str::to_owned);
+        Self { reason: exit.reason.to_string(), at: exit.at, location, lived_ms: exit.lived_ms }
     }
 }
 

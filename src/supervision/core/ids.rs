@@ -94,6 +94,13 @@ impl From<&ChildId> for ChildId {
 
 macro_rules! text_type {
     ($name:ty) => {
+        impl $name {
+            /// How many share the text. Who asks wants its memory fetched.
+            pub(in crate::supervision) fn holders(&self) -> usize {
+                Arc::strong_count(&self.0)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
