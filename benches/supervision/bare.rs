@@ -1,5 +1,7 @@
 //! The same on ractor alone: what actors cost before anybody supervises them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -19,7 +21,32 @@ impl Actor for Idle {
 }
 
 /// A parent that survives the ends of its children and, if it was told whom to tell, starts another for each.
-pub struct Parent(pub Option<UnboundedSender<ActorRef<()>>>);
+#[derive(Default)]
+pub struct Parent {
+    restarted: Option<UnboundedSender<ActorRef<()>>>,
+    /// How many children said that they run.
+    running: Arc<AtomicU64>,
+}
+
+/// So many are spawned before they are let run: often enough that what was just written is still at hand, and seldom
+/// enough that the switch costs next to nothing.
+const BATCH: usize = 100;
+
+/// A parent and how many children told it that they run.
+pub struct Family {
+    pub parent: ActorRef<()>,
+    running: Arc<AtomicU64>,
+}
+
+/// How long starts took. `spawn_linked` returns when `pre_start` did; the task of the child, which then tells its parent
+/// that it runs, has only been queued.
+#[derive(Clone, Copy)]
+pub struct Took {
+    /// Until the last call returned.
+    pub returned: Duration,
+    /// Until the parent had heard from the last child that it runs.
+    pub ran: Duration,
+}
 
 impl Actor for Parent {
     type Msg = ();
@@ -36,29 +63,46 @@ impl Actor for Parent {
         event: SupervisionEvent,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        if let (SupervisionEvent::ActorTerminated(..), Some(restarted)) = (event, &self.0) {
-            let (child, _) = Actor::spawn_linked(None, Idle, (), myself.get_cell()).await?;
-            restarted.send(child).ok();
+        match (event, &self.restarted) {
+            (SupervisionEvent::ActorStarted(_), _) => {
+                self.running.fetch_add(1, Ordering::Release);
+            }
+            (SupervisionEvent::ActorTerminated(..), Some(restarted)) => {
+                let (child, _) = Actor::spawn_linked(None, Idle, (), myself.get_cell()).await?;
+                restarted.send(child).ok();
+            }
+            _ => {}
         }
         Ok(())
     }
 }
 
-pub async fn parent() -> ActorRef<()> {
-    Actor::spawn(None, Parent(None), ()).await.unwrap().0
+pub async fn parent() -> Family {
+    let running = Arc::<AtomicU64>::default();
+    let parent = Parent { running: running.clone(), ..Parent::default() };
+    Family { parent: Actor::spawn(None, parent, ()).await.unwrap().0, running }
 }
 
-/// Starts children under `parent` with `spawn_linked`, each after the other.
-pub async fn start(parent: &ActorRef<()>, children: u64) -> Duration {
+/// Starts children under a new parent with `spawn_linked`, each after the other.
+pub async fn start(family: &Family, children: u64) -> Took {
     let begin = Instant::now();
-    for _ in 0..children {
-        Actor::spawn_linked(None, Idle, (), parent.get_cell()).await.unwrap();
+    let mut returned = Duration::ZERO;
+    for started in (0..children).step_by(BATCH) {
+        let batch = Instant::now();
+        let started = children.min(started + BATCH as u64);
+        for _ in family.running.load(Ordering::Acquire)..started {
+            Actor::spawn_linked(None, Idle, (), family.parent.get_cell()).await.unwrap();
+        }
+        returned += batch.elapsed();
+        while family.running.load(Ordering::Acquire) < started {
+            tokio::task::yield_now().await;
+        }
     }
-    begin.elapsed()
+    Took { returned, ran: begin.elapsed() }
 }
 
 /// Ends the parent, and with it, killed, its children; returns when the last is gone.
-pub async fn end(parent: ActorRef<()>) -> Duration {
+pub async fn end(Family { parent, .. }: Family) -> Duration {
     let children = parent.get_cell().get_children();
     let begin = Instant::now();
     parent.stop(None);
@@ -72,7 +116,14 @@ pub async fn end(parent: ActorRef<()>) -> Duration {
 /// Kills the only child again and again, each time as soon as the next one runs.
 pub async fn restart(times: u64) -> Duration {
     let (sender, mut restarted) = tokio::sync::mpsc::unbounded_channel();
-    let (parent, _) = Actor::spawn(None, Parent(Some(sender)), ()).await.unwrap();
+    let family = Family {
+        running: Arc::default(),
+        parent: {
+            let parent = Parent { restarted: Some(sender), ..Parent::default() };
+            Actor::spawn(None, parent, ()).await.unwrap().0
+        },
+    };
+    let parent = &family.parent;
     let (mut child, _) = Actor::spawn_linked(None, Idle, (), parent.get_cell()).await.unwrap();
     let begin = Instant::now();
     for _ in 0..times {
@@ -80,6 +131,6 @@ pub async fn restart(times: u64) -> Duration {
         child = restarted.recv().await.unwrap();
     }
     let took = begin.elapsed();
-    end(parent).await;
+    end(family).await;
     took
 }

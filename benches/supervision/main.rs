@@ -75,7 +75,7 @@ fn start_child(criterion: &mut Criterion) {
         bencher.iter_custom(|times| {
             on_one_thread(async move {
                 let parent = bare::parent().await;
-                let took = bare::start(&parent, times).await;
+                let took = bare::start(&parent, times).await.ran;
                 bare::end(parent).await;
                 took
             })

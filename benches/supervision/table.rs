@@ -51,7 +51,7 @@ fn started_by_us(threads: usize, children: u64) -> Duration {
     })
 }
 
-fn started_bare(threads: usize, children: u64) -> Duration {
+fn started_bare(threads: usize, children: u64) -> bare::Took {
     on_threads(threads, async move {
         let parent = bare::parent().await;
         let took = bare::start(&parent, children).await;
@@ -73,20 +73,28 @@ pub fn print(quick: bool) {
     };
     let each = |seconds: f64| seconds / f64::from(u32::try_from(times).unwrap_or(u32::MAX)) * 1e6;
     for threads in [1, 2] {
-        let [ours_many, bare_many, restart, restart_bare] = medians::<4>(|which| match which {
+        let mut returned = Duration::ZERO;
+        let [ours_many, bare_many, bare_returned, restart, restart_bare] = medians::<5>(|which| match which {
             0 => started_by_us(threads, times),
-            1 => started_bare(threads, times),
-            2 => on_threads(threads, ours::restart(times)),
+            1 => {
+                let took = started_bare(threads, times);
+                returned = took.returned;
+                took.ran
+            }
+            2 => returned,
+            3 => on_threads(threads, ours::restart(times)),
             _ => on_threads(threads, bare::restart(times)),
         });
         println!("runtime threads: {threads}");
-        line("start_child / spawn_linked", ours_many / bare_many, 2.0);
+        line("start_child / spawn_linked, until all run", ours_many / bare_many, 2.0);
         line("restart until running / spawn_linked", restart / bare_many, 3.0);
+        println!("{:<42} {:>9.2}", "start_child / spawn_linked, as it returns", ours_many / bare_returned);
         println!("{:<42} {:>9.2}", "restart / the same by hand on ractor", restart / restart_bare);
         println!(
-            "  start_child {:.1} us, spawn_linked {:.1} us, restart {:.1} us, by hand {:.1} us",
+            "  start_child {:.1} us, spawn_linked {:.1} us ({:.1} us as it returns), restart {:.1} us, by hand {:.1} us",
             each(ours_many),
             each(bare_many),
+            each(bare_returned),
             each(restart),
             each(restart_bare)
         );
