@@ -38,8 +38,8 @@ pub struct Family {
     running: Arc<AtomicU64>,
 }
 
-/// How long starts took. `spawn_linked` returns when `pre_start` did; the task of the child, which then tells its parent
-/// that it runs, has only been queued.
+/// How long starts took. `spawn_linked` returns when `pre_start` did; the task of the child, which then tells its
+/// parent that it runs, has only been queued.
 #[derive(Clone, Copy)]
 pub struct Took {
     /// Until the last call returned.

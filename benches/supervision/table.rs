@@ -91,7 +91,7 @@ pub fn print(quick: bool) {
         println!("{:<42} {:>9.2}", "start_child / spawn_linked, as it returns", ours_many / bare_returned);
         println!("{:<42} {:>9.2}", "restart / the same by hand on ractor", restart / restart_bare);
         println!(
-            "  start_child {:.1} us, spawn_linked {:.1} us ({:.1} us as it returns), restart {:.1} us, by hand {:.1} us",
+            "  start_child {:.1} us, spawn_linked {:.1} us (returns at {:.1}), restart {:.1} us, by hand {:.1} us",
             each(ours_many),
             each(bare_many),
             each(bare_returned),

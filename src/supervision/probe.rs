@@ -352,8 +352,8 @@ impl Probe {
         looked.next().map(|(order, _)| *order)
     }
 
-    /// Reads a little of everything that a look reads and takes no lock: processors fetch the memory of several nodes at
-    /// once, but wait for each lock by itself.
+    /// Reads a little of everything that a look reads and takes no lock: processors fetch the memory of several nodes
+    /// at once, but wait for each lock by itself.
     fn touch(self: &Arc<Self>) {
         let counts = (Arc::strong_count(self), self.path.holders(), self.id.holders());
         let facts = (self.facts.is_poisoned(), self.is_busy.load(Ordering::Relaxed), self.restarts_total());

@@ -1,5 +1,5 @@
-//! Requests to a supervisor that still starts its first children: they wait, as a call does in OTP to a supervisor whose
-//! `init` has not returned.
+//! Requests to a supervisor that still starts its first children: they wait, as a call does in OTP to a supervisor
+//! whose `init` has not returned.
 
 use std::sync::Arc;
 

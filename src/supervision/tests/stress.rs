@@ -95,8 +95,8 @@ fn victim(name: String, lives: &Lives, seed: u64) -> (ChildSpec, Address<Blow>) 
     (if named { spec.registered(id) } else { spec }, address)
 }
 
-/// Restarts the child, whatever was done to it. Between two lives of its supervisor nobody takes requests: such a refusal
-/// is not the last word.
+/// Restarts the child, whatever was done to it. Between two lives of its supervisor nobody takes requests: such a
+/// refusal is not the last word.
 async fn restarted(kit: &Kit, path: &str) {
     let restart = async {
         while let Err(OperateError::NotFound(_) | OperateError::Child(ChildError::NoProc)) =
