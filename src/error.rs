@@ -1,8 +1,9 @@
 //! Coded errors: what every error of this crate can tell besides its text.
 //!
 //! Each module has its own error enum; this trait is what the command line, the logs and stored failures read from all
-//! of them. Ranges: `E01xx` configuration, `E02xx` PostgreSQL and the embedded server, `E03xx` migrations, `E04xx`
-//! queue and testing, `E05xx` models, `E06xx` workflows, `E07xx` instance, `E08xx` command line, `E09xx` supervision.
+//! of them. Ranges: `E01xx` configuration and cron expressions, `E02xx` PostgreSQL and the embedded server, `E03xx`
+//! migrations, `E04xx` queue and testing, `E05xx` models, `E06xx` workflows, `E07xx` instance, `E08xx` command line,
+//! `E09xx` supervision.
 
 /// An error with a stable code and, where there is one, a next step.
 ///

@@ -12,6 +12,7 @@
 //! | [`postgres`] | pool, migrations, notifications, the embedded server |
 //! | [`supervision`] | OTP's supervisors on `ractor` |
 //! | [`config`] | `actors.toml` |
+//! | [`cron`] | expressions of periodic jobs and their moments in a time zone |
 //! | [`telemetry`] | logs |
 //!
 //! Features: `cli` is the command line of the binary, `embedded-postgres` the server that runs where no database is
@@ -20,6 +21,7 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
+pub mod cron;
 pub mod error;
 pub mod instance;
 pub mod llm;

@@ -8,6 +8,7 @@ use super::source::{Finding, Text, in_src};
 /// counts.
 const RANGES: [(&str, &str); 13] = [
     ("01", "config/"),
+    ("01", "cron/"),
     ("02", "postgres/"),
     ("03", "postgres/migrate"),
     ("04", "queue/"),
