@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::cron;
 use super::layer::{Layer, is_at_or_below};
 use super::model::{Config, ProviderKind};
 use super::origin::Origin;
@@ -42,6 +43,7 @@ pub(super) fn complete_prices(layers: &mut [Layer], problems: &mut Problems) {
 pub(super) fn references(config: &Config, places: &BTreeMap<String, Place>, problems: &mut Problems) {
     let mut check = Check { places, problems };
     check.liveness(config);
+    check.cron(config);
     check.workflows(config);
     check.providers(config);
     check.models(config);
@@ -92,6 +94,14 @@ impl Check<'_> {
         let flaw = Flaw::bad(message)
             .suggest(format!("set stale_after to {} or more, or heartbeat lower", raise.unwrap_or_default()));
         self.report(key, flaw);
+    }
+
+    fn cron(&mut self, config: &Config) {
+        for (name, entry) in &config.cron {
+            if let Some(flaw) = cron::incomplete(entry) {
+                self.report(&format!("cron.{name}"), flaw);
+            }
+        }
     }
 
     fn workflows(&mut self, config: &Config) {

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use config::ValueKind;
+use serde_json::{Map, Value};
 
 use super::period::{Period, PeriodOrOff};
 use super::problem::{Fault, Flaw};
@@ -16,6 +17,9 @@ const SHOWN_CHARS_MAX: usize = 60;
 
 /// A further rule of a text, with its own words.
 pub(super) type Rule = fn(&str) -> Result<(), Flaw>;
+
+/// A further rule of a JSON object.
+pub(super) type ObjectRule = fn(&Map<String, Value>) -> Result<(), Flaw>;
 
 /// Type and range of one value. Ranges include both ends.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +50,8 @@ pub(super) enum Kind {
         min: i64,
         max: i64,
     },
+    /// A JSON object; kept as text.
+    Object(ObjectRule),
     Secret,
 }
 
@@ -59,7 +65,8 @@ pub(super) enum Raw {
     Number(f64),
     Text(String),
     List(Vec<Raw>),
-    Table,
+    /// As a JSON object, unless something in it has no JSON form.
+    Table(Option<Map<String, Value>>),
     Time,
 }
 
@@ -72,7 +79,7 @@ impl Raw {
             Self::Number(value) => format!("the number {value}"),
             Self::Text(text) => format!("the text \"{}\"", shown(text)),
             Self::List(_) => "a list".into(),
-            Self::Table => "a table".into(),
+            Self::Table(_) => "a table".into(),
             Self::Time => "a date or time".into(),
         }
     }
@@ -93,6 +100,7 @@ impl Kind {
             Self::Bounds { min, max } => {
                 format!("a list of two whole numbers from {} to {}, smallest and largest", grouped(min), grouped(max))
             }
+            Self::Object(_) => "a table, or text with a JSON object".into(),
             Self::Secret => "a reference, \"env:NAME\" or \"file:PATH\"".into(),
         }
     }
@@ -108,7 +116,12 @@ impl Kind {
             Self::Number { .. } => text.parse().ok().map(Raw::Number),
             Self::Texts(_) => Some(Raw::List(parts().map(|part| Raw::Text(part.into())).collect())),
             Self::Bounds { .. } => parts().map(number).collect::<Option<_>>().map(Raw::List),
-            Self::Period { .. } | Self::PeriodOrOff { .. } | Self::Choice(_) | Self::Text(_) | Self::Secret => None,
+            Self::Period { .. }
+            | Self::PeriodOrOff { .. }
+            | Self::Choice(_)
+            | Self::Text(_)
+            | Self::Object(_)
+            | Self::Secret => None,
         };
         raw.unwrap_or_else(|| Raw::Text(text.into()))
     }
@@ -146,6 +159,15 @@ impl Kind {
                 other => Err(Kind::Text(rule).mismatch(Fault::WrongType, other)),
             }),
             (Self::Bounds { min, max }, Raw::List(items)) => self.bounds(min, max, items),
+            (Self::Object(rule), Raw::Table(Some(object))) => as_text(rule, object),
+            (Self::Object(_), Raw::Table(None)) => {
+                let flaw = Flaw::bad("a value in the table has no form in JSON: a date, inf, nan or a huge number");
+                Err(vec![flaw.suggest("write it as text, in quotes")])
+            }
+            (Self::Object(rule), Raw::Text(text)) => match serde_json::from_str(text) {
+                Ok(object) => as_text(rule, &object),
+                Err(_) => Err(vec![self.mismatch(Fault::BadValue, raw).suggest("write it as { key = \"value\" }")]),
+            },
             (Self::Secret, Raw::Text(text)) => match text.parse::<SecretRef>() {
                 Ok(_) => Ok(text.as_str().into()),
                 Err(reason) => Err(vec![literal(reason)]),
@@ -193,6 +215,11 @@ impl Kind {
             _ => None,
         }
     }
+}
+
+fn as_text(rule: ObjectRule, object: &Map<String, Value>) -> Result<ValueKind, Vec<Flaw>> {
+    rule(object).map_err(|flaw| vec![flaw])?;
+    Ok(Value::Object(object.clone()).to_string().into())
 }
 
 fn literal(reason: &str) -> Flaw {

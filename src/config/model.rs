@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::cron::Cron;
 use super::period::{Period, PeriodOrOff};
 use super::secret::SecretRef;
 
@@ -31,6 +32,8 @@ pub struct Config {
     pub queues: BTreeMap<String, Queue>,
     /// Periodic services.
     pub services: Services,
+    /// Jobs that are inserted when their time comes, by name.
+    pub cron: BTreeMap<String, Cron>,
     /// Settings of built-in workflows.
     pub workflows: Workflows,
     /// Which model serves which kind of request.

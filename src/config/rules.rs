@@ -18,7 +18,7 @@ const SCHEMA_CHARS_MAX: usize = 30;
 const PLUGINS: [(&str, &str); 7] = [
     (
         "cron",
-        "periodic jobs are not a setting of this program; let the system's scheduler run `singularity job enqueue`",
+        "periodic jobs are tables of their own, [cron.NAME] with expr and worker; write one for each and remove the entry",
     ),
     ("pruner", "deleting old jobs is on unless [services.pruner] says max_age = \"off\"; remove the entry"),
     (
@@ -210,7 +210,7 @@ mod tests {
     fn plugins_are_told_what_does_their_work() {
         assert_eq!(plugin("repeater"), Ok(()));
         let advice = |name| plugin(name).unwrap_err().suggestion.unwrap();
-        assert!(advice("cron").contains("not a setting of this program"));
+        assert!(advice("cron").contains("[cron.NAME]"));
         assert!(advice("Oban.Plugins.Lifeline").contains("[services.lifeline]"));
         assert_eq!(advice("Oban.Plugins.Repeater"), "write \"repeater\"");
         assert!(advice("anything").contains("remove the entry"));

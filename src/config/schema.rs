@@ -3,6 +3,7 @@
 //! It repeats the shape of `model.rs` because serde stops at its first error and knows no ranges; a test compares the
 //! two key by key. With it, a file, environment variables and overrides go through the same checks.
 
+use super::cron;
 use super::kind::{Kind, Rule};
 use super::period::Period;
 use super::rules;
@@ -238,6 +239,7 @@ pub(super) static ROOT: Node = table(&[
             ("metrics", table(&[("send", TELL), ("counts", Node::Leaf(Kind::Bool))])),
         ]),
     ),
+    ("cron", Node::Named { entry: &cron::ENTRY, layering: Layering::Merge }),
     ("workflows", table(&[("llm_request", WORKFLOW)])),
     (
         "routing",

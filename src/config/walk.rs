@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -185,7 +186,24 @@ fn raw(value: &DeValue<'_>) -> Raw {
         DeValue::Float(value) => value.as_str().parse().map_or_else(|_| Raw::Huge(value.to_string()), Raw::Number),
         DeValue::String(text) => Raw::Text(text.to_string()),
         DeValue::Array(items) => Raw::List(items.iter().map(|item| raw(item.get_ref())).collect()),
-        DeValue::Table(_) => Raw::Table,
+        DeValue::Table(table) => Raw::Table(object(table)),
         DeValue::Datetime(_) => Raw::Time,
+    }
+}
+
+/// A table as a JSON object; `None` when something in it has no JSON form.
+fn object(table: &DeTable<'_>) -> Option<Map<String, Value>> {
+    table.iter().map(|(key, value)| Some((key.get_ref().to_string(), json(value.get_ref())?))).collect()
+}
+
+fn json(value: &DeValue<'_>) -> Option<Value> {
+    match value {
+        DeValue::Boolean(value) => Some((*value).into()),
+        DeValue::Integer(value) => i64::from_str_radix(value.as_str(), value.radix()).ok().map(Value::from),
+        DeValue::Float(value) => value.as_str().parse().ok().and_then(Number::from_f64).map(Value::Number),
+        DeValue::String(text) => Some(Value::String(text.to_string())),
+        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect::<Option<_>>().map(Value::Array),
+        DeValue::Table(table) => object(table).map(Value::Object),
+        DeValue::Datetime(_) => None,
     }
 }

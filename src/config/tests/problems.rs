@@ -86,6 +86,33 @@ const BAD_FILES: &[(&str, &[&str])] = &[
         &["E0103 2 runtime.job_threads", "E0102 3 runtime.max_restarts", "E0102 4 runtime.max_window"],
     ),
     ("[log]\nformat = \nfilter = \"x\"\nfilter = \"y\"", &["E0107 2 ", "E0107 4 "]),
+    (
+        "[cron.a]\nexpr = \"60 * * * *\"\nworker = \"w\"\n[cron.b]\nexpr = \"@daily\"\n[cron.c]\nworkr = \"w\"\n\
+         [cron.d]\nexpr = \"* * * * 7\"\nworker = \"\"\nargs = 5\nqueue = \"a b\"\nmax_attempts = 0\npriority = 10\n\
+         tags = [\"ok\", \" \"]\nmeta = { cron = false }\ntimezone = \"Europe/Berln\"\ncatch_up = \"every\"\n\
+         catch_up_within = \"1s\"\n[cron.e]\nexpr = \"0 0 30 2 *\"\nworker = \"w\"\nargs = { at = 2026-01-01 }\n\
+         meta = \"[1]\"\n[cron.Big-One]\nexpr = \"@daily\"",
+        &[
+            "E0103 2 cron.a.expr",
+            "E0103 4 cron.b",
+            "E0101 7 cron.c.workr",
+            "E0103 9 cron.d.expr",
+            "E0103 10 cron.d.worker",
+            "E0102 11 cron.d.args",
+            "E0103 12 cron.d.queue",
+            "E0103 13 cron.d.max_attempts",
+            "E0103 14 cron.d.priority",
+            "E0103 15 cron.d.tags",
+            "E0103 16 cron.d.meta",
+            "E0103 17 cron.d.timezone",
+            "E0103 18 cron.d.catch_up",
+            "E0103 19 cron.d.catch_up_within",
+            "E0103 21 cron.e.expr",
+            "E0103 23 cron.e.args",
+            "E0103 24 cron.e.meta",
+            "E0103 25 cron.Big-One",
+        ],
+    ),
     ("[embedded]\ndata_dir = \"\"\nlinger = \"soon\"", &["E0103 2 embedded.data_dir", "E0103 3 embedded.linger"]),
 ];
 

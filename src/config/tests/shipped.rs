@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::flat;
 use crate::config::schema::ROOT;
 use crate::config::{
-    Complexity, Config, Model, Price, Provider, ProviderKind, Queue, SHIPPED, SecretRef, Simulated, Source, load,
+    Complexity, Config, Cron, Model, Price, Provider, ProviderKind, Queue, SHIPPED, SecretRef, Simulated, Source, load,
 };
 
 /// A configuration in which every optional key has a value and every map the entry `NAME`.
@@ -13,6 +13,7 @@ fn complete() -> Config {
     let mut config = Config::default();
     config.embedded.bin_dir = Some("bin".into());
     config.queues.insert("NAME".into(), Queue { blocking_max: Some(1), ..Queue::default() });
+    config.cron.insert("NAME".into(), Cron::default());
     config.routing.task_types.insert("NAME".into(), Complexity::Simple);
     for complexity in [Complexity::Simple, Complexity::Medium, Complexity::Complex] {
         config.routing.models.insert(complexity, "NAME".into());
@@ -36,6 +37,8 @@ fn pattern(key: &str) -> String {
     let parts: Vec<&str> = key.split('.').collect();
     match parts.as_slice() {
         ["queues" | "providers" | "models", _, rest @ ..] => format!("{}.NAME.{}", parts[0], rest.join(".")),
+        // Below these keys stands what a person likes.
+        ["cron", _, key, ..] => format!("cron.NAME.{key}"),
         ["routing", "task_types", _] => "routing.task_types.NAME".into(),
         _ => key.to_owned(),
     }
@@ -67,7 +70,7 @@ fn the_shipped_file_has_every_key_and_a_comment_for_it() {
             && index > 0
             && uncommented[index - 1].starts_with("# ")
         {
-            explained.insert(key.to_owned());
+            explained.extend(key.rsplit('.').next().map(str::to_owned));
         }
     }
     for path in schema_keys() {
