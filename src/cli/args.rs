@@ -46,6 +46,9 @@ pub(super) enum Command {
     /// Queues
     #[command(subcommand)]
     Queue(super::queue::QueueCommand),
+    /// Periodic jobs
+    #[command(subcommand)]
+    Cron(super::cron::CronCommand),
     /// Instances
     #[command(subcommand)]
     Instance(super::instance::InstanceCommand),

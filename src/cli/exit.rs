@@ -112,6 +112,7 @@ impl From<QueueError> for Failure {
             | QueueError::Unique { .. }
             | QueueError::Args { .. } => Exit::Usage,
             QueueError::UniqueUnguarded { .. } | QueueError::Inline { .. } => Exit::Failed,
+            QueueError::Cron(_) => Exit::Config,
             QueueError::Db(error) => of_database(error),
         };
         Self::coded(exit, &error)
@@ -137,7 +138,7 @@ impl From<NodeError> for Failure {
             NodeError::Instance(error) => of_instance(error),
             #[cfg(feature = "embedded-postgres")]
             NodeError::Embedded(_) => Exit::Unavailable,
-            NodeError::DatabaseUrl { .. } | NodeError::Models(_) => Exit::Config,
+            NodeError::DatabaseUrl { .. } | NodeError::Models(_) | NodeError::Queue(_) => Exit::Config,
             NodeError::Migrate(_) => Exit::Failed,
             NodeError::Start(_) | NodeError::Interrupted(_) => Exit::GaveUp,
         };

@@ -4,6 +4,7 @@ mod args;
 mod codes;
 mod config;
 mod context;
+mod cron;
 mod doctor;
 mod exit;
 mod instance;
@@ -79,6 +80,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             Command::Start(args) => Box::pin(start::run(args, &context, handle)).await,
             Command::Job(command) => Box::pin(job::run(command, &context)).await,
             Command::Queue(command) => queue::run(command, &context).await,
+            Command::Cron(command) => cron::run(command, &context).await,
             Command::Instance(command) => instance::run(command, &context).await,
             Command::Tree(args) => Box::pin(tree::run(args, &context)).await,
             Command::Migrate(command) => migrate::run(command, &context).await,

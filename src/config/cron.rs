@@ -1,7 +1,7 @@
 //! `[cron.NAME]`: jobs that are inserted when their time comes.
 //!
-//! Types, keys and rules of these tables in one place. What an expression means is `crate::cron`'s; when and by whom jobs
-//! are inserted is the queue's.
+//! Types, keys and rules of these tables in one place. What an expression means is `crate::cron`'s; when and by whom
+//! jobs are inserted is the queue's.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};

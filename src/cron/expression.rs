@@ -20,8 +20,8 @@ const MONTH_DAYS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 /// A cron expression that was checked: it is due at some time, or says `@reboot`.
 ///
 /// The grammar, as Oban's: fields are separated by white space; each is a list with commas of `*`, `n`, `a-b`, `*/s`,
-/// `a-b/s` or `n/s` (from n on), with steps from 1 to 99. Minute 0–59, hour 0–23, day 1–31, month 1–12 or JAN–DEC, weekday
-/// 0–6 or SUN–SAT. Day and weekday must both fit. A sixth field in front is the second, 0–59.
+/// `a-b/s` or `n/s` (from n on), with steps from 1 to 99. Minute 0–59, hour 0–23, day 1–31, month 1–12 or JAN–DEC,
+/// weekday 0–6 or SUN–SAT. Day and weekday must both fit. A sixth field in front is the second, 0–59.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Expression {
     text: String,

@@ -110,7 +110,7 @@ fn number(rule: &Rule, part: &str, text: &str) -> Result<u32, CronError> {
             Some(format!("write {upper} in capitals"))
         } else if rule.name == WEEKDAY.name && text == "7" {
             Some("write 0 or SUN for Sunday".into())
-        } else if rule.name == DAY.name && text == "?" || rule.name == WEEKDAY.name && text == "?" {
+        } else if text == "?" && [DAY.name, WEEKDAY.name].contains(&rule.name) {
             Some("write * for any day".into())
         } else {
             None

@@ -1,8 +1,8 @@
 //! When periodic jobs are due: cron expressions as Oban reads them, and their moments in a time zone. Pure.
 //!
 //! The grammar is Oban's, so that what is accepted here is accepted by an Elixir node too; the one extension is a sixth
-//! field, seconds, in front ([`Expression::is_extended`] tells). The moments are right around changes of the clocks, where
-//! Oban's minute by minute comparison skips or repeats them: see [`Expression::next`].
+//! field, seconds, in front ([`Expression::is_extended`] tells). The moments are right around changes of the clocks,
+//! where Oban's minute by minute comparison skips or repeats them: see [`Expression::next`].
 
 mod error;
 mod expression;

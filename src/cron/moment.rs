@@ -1,7 +1,7 @@
 //! The moments of an expression in a zone, forwards and backwards.
 //!
-//! The time line of a zone is made of stretches with one offset each. Inside a stretch local time is plain arithmetic, so
-//! each is searched by itself, and the changes between them are looked at where a search comes across one.
+//! The time line of a zone is made of stretches with one offset each. Inside a stretch local time is plain arithmetic,
+//! so each is searched by itself, and the changes between them are looked at where a search comes across one.
 
 use chrono::{DateTime, Datelike, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone};
 use chrono::{Timelike, Utc};
@@ -21,7 +21,8 @@ impl Expression {
     /// Where clocks are changed, an expression that names hours is due once for each of its times a day: a time that is
     /// skipped counts at the first moment after the gap, and one that comes twice counts the first time. An expression
     /// for every hour goes on with the time that really passes: it is due in both of two equal hours, and not for times
-    /// that are skipped. This is the rule of Vixie cron; Oban leaves out skipped times and repeats those that come twice.
+    /// that are skipped. This is the rule of Vixie cron; Oban leaves out skipped times and repeats those that come
+    /// twice.
     pub fn next(&self, zone: Zone, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let due = self.due.as_ref()?;
         let mut from = whole(after)?.checked_add_signed(SECOND)?;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::answers::answers;
+use super::crontab::{crontab, with_cron};
 use super::error::NodeError;
 use super::notices::{Notices, NoticesArgs};
 use super::shutdown::HISTORY_LIMIT;
@@ -18,9 +19,9 @@ use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registr
 use crate::llm::Gateway;
 use crate::postgres::{CLOCK_SKEW_MAX, Database, migrate};
 use crate::queue::{
-    Completer, Completions, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs, JobRuntime, Leadership,
-    Lifeline, LifelineArgs, Metrics, MetricsArgs, Peer, PeerArgs, Producer, ProducerArgs, Pruner, PrunerArgs,
-    QueueState, Queues, Stager, StagerArgs, StopCause, Workers,
+    Completer, Completions, Crontab, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs, JobRuntime,
+    Leadership, Lifeline, LifelineArgs, Metrics, MetricsArgs, Peer, PeerArgs, Producer, ProducerArgs, Pruner,
+    PrunerArgs, QueueState, Queues, Stager, StagerArgs, StopCause, Workers,
 };
 use crate::supervision::{DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
@@ -125,6 +126,7 @@ impl Node {
         let definition = llm_request(Arc::clone(&config), Arc::new(gateway));
         workers.register_executable(WorkflowWorker::new(definition, store));
         workers.extend(options.workers);
+        let crontab = crontab(&config, &workers)?;
 
         let queues = Queues::new(config.queues.iter().map(|(name, queue)| {
             QueueState::new(name, queue.limit, queue.paused).on_stuck(queue.on_stuck).blocking_max(queue.blocking_max)
@@ -146,6 +148,7 @@ impl Node {
             workers,
             runtime: JobRuntime::new(options.job_runtime),
             completions: Completions::default(),
+            crontab,
             history: history.clone(),
             system: system.clone(),
         };
@@ -217,6 +220,7 @@ struct Parts {
     workers: Workers,
     runtime: JobRuntime,
     completions: Completions,
+    crontab: Arc<Crontab>,
     history: History,
     system: System,
 }
@@ -287,11 +291,11 @@ impl Parts {
                 measures: self.completions.measures().clone(),
                 foreign: self.foreign.clone(),
                 leadership: self.leadership.clone(),
-                name: leader_name,
+                name: Arc::clone(&leader_name),
                 node: Arc::clone(&instance_id),
                 send: self.config.services.metrics.send,
                 counts: self.config.services.metrics.counts,
-                crontab: Arc::default(),
+                crontab: self.crontab.told(),
             }));
         let pruner = &self.config.services.pruner;
         if let Some(max_age) = pruner.max_age.get() {
@@ -303,6 +307,7 @@ impl Parts {
                 interval: pruner.interval.get(),
             }));
         }
+        let services = with_cron(services, &self.crontab, &self.engine, &self.leadership, &leader_name);
         let mut executors = SupervisorSpec::new("executors", Strategy::OneForOne);
         let mut producers = SupervisorSpec::new("queues", Strategy::OneForOne);
         for queue in self.queues.iter() {

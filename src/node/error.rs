@@ -6,6 +6,7 @@ use crate::postgres::DbError;
 #[cfg(feature = "embedded-postgres")]
 use crate::postgres::embedded::EmbeddedError;
 use crate::postgres::migrate::MigrateError;
+use crate::queue::QueueError;
 use crate::supervision::StartError;
 
 /// Why a node does not start, or a command does not reach its database.
@@ -32,6 +33,9 @@ pub enum NodeError {
     /// This process as an instance.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+    /// Periodic jobs; not with a configuration that was loaded.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// Providers and models.
     #[error("models cannot be set up: {0}")]
     Models(String),
@@ -56,6 +60,7 @@ impl NodeError {
             Self::Db(error) => Some(error),
             Self::Migrate(error) => Some(error),
             Self::Instance(error) => Some(error),
+            Self::Queue(error) => Some(error),
             Self::DatabaseUrl { .. } | Self::Models(_) | Self::Start(_) | Self::Interrupted(_) => None,
         }
     }

@@ -54,6 +54,7 @@
 mod answers;
 mod assembly;
 mod complaints;
+mod crontab;
 mod error;
 mod listening;
 mod notices;

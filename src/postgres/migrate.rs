@@ -36,7 +36,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration { version: 1, name: "oban", sql: include_str!("../../migrations/0001_oban.sql") },
     Migration { version: 2, name: "instances", sql: include_str!("../../migrations/0002_instances.sql") },
     Migration { version: 3, name: "workflows", sql: include_str!("../../migrations/0003_workflows.sql") },
@@ -45,6 +45,7 @@ const MIGRATIONS: [Migration; 4] = [
         name: "supervision_events",
         sql: include_str!("../../migrations/0004_supervision_events.sql"),
     },
+    Migration { version: 7, name: "cron", sql: include_str!("../../migrations/0007_cron.sql") },
 ];
 
 /// The migration of Oban's tables. Its SQL looks for itself what is missing.

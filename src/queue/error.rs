@@ -54,6 +54,9 @@ pub enum QueueError {
         /// Its error.
         error: String,
     },
+    /// A periodic job's expression or zone.
+    #[error(transparent)]
+    Cron(#[from] crate::cron::CronError),
     /// The database said no, or nothing.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -81,6 +84,7 @@ impl Coded for QueueError {
             Self::UniqueUnguarded { .. } => "E0404",
             Self::Args { .. } => "E0441",
             Self::Inline { .. } => "E0442",
+            Self::Cron(error) => error.code(),
             Self::Db(error) => error.code(),
         }
     }
@@ -93,6 +97,7 @@ impl Coded for QueueError {
             Self::UniqueUnguarded { way_out, .. } => Some((*way_out).into()),
             Self::Args { .. } => Some("compare them with the type `Args` of the worker".into()),
             Self::Inline { .. } => None,
+            Self::Cron(error) => error.hint(),
             Self::Db(error) => error.hint(),
         }
     }

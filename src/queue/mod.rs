@@ -4,8 +4,8 @@
 //! (`slots`) → an `executor` under the queue's dynamic supervisor runs its `worker` → the `completer` stores
 //! what it came to (`outcome`) and frees the slot. The `stager` makes due jobs available, the `lifeline` those of
 //! dead instances. The `peer` campaigns for Oban's lease of the leader where its `role` allows it; while this instance
-//! leads, the `pruner` deletes what finished long ago. `gossip` and `metrics` tell dashboards what happens here, while a
-//! node is there beside which one may run.
+//! leads, the `pruner` deletes what finished long ago, and `cron` inserts jobs when their time comes (`crontab` says
+//! which). `gossip` and `metrics` tell dashboards what happens here, while a node is there beside which one may run.
 //!
 //! Promises: at least once; exactly one accepted completion per attempt; never more than the limit; a running job is
 //! not handed out again while its owner is alive.
@@ -16,6 +16,8 @@ mod blocking;
 mod change;
 mod completer;
 mod context;
+mod cron;
+mod crontab;
 pub mod engine;
 mod enqueue;
 mod error;
@@ -53,6 +55,8 @@ pub use blocking::BLOCKING_MAX;
 pub use change::{Change, JobUpdate};
 pub use completer::{COMPLETION_BATCH_MAX, Completer, Completion, Completions};
 pub use context::{JobContext, PROGRESS_CHARS_MAX};
+pub use cron::{Cron, CronArgs};
+pub use crontab::{CRON_JOBS_MAX, CRON_ON_TIME_MIN, CronEntry, CronPlan, Crontab};
 pub use engine::Engine;
 pub use enqueue::Enqueue;
 pub use error::QueueError;

@@ -16,6 +16,8 @@ pub enum Plugin {
     Lifeline,
     /// Deletes old jobs.
     Pruner,
+    /// Inserts periodic jobs.
+    Cron,
 }
 
 impl Plugin {
@@ -25,6 +27,7 @@ impl Plugin {
             Self::Stager => "Oban.Stager",
             Self::Lifeline => "Oban.Lifeline",
             Self::Pruner => "Oban.Pruner",
+            Self::Cron => "Oban.Cron",
         }
     }
 }
@@ -106,6 +109,20 @@ impl Rescued {
         let Self { rescued_count, discarded_count } = *self;
         let did = rescued_count + discarded_count > 0;
         plugin_stop!(Plugin::Lifeline, did, duration, rescued_count = rescued_count, discarded_count = discarded_count);
+    }
+}
+
+/// `oban.plugin.stop` of cron: one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CronInserted {
+    /// Jobs that were inserted.
+    pub jobs: usize,
+}
+
+impl CronInserted {
+    /// Tells it, and how long the run took.
+    pub fn emit(&self, duration: Duration) {
+        plugin_stop!(Plugin::Cron, self.jobs > 0, duration, jobs = self.jobs);
     }
 }
 
@@ -248,6 +265,10 @@ mod tests {
             told(|| Rescued { rescued_count: 1, discarded_count: 0 }.emit(Duration::ZERO)),
             ["INFO oban event=\"oban.plugin.stop\" plugin=\"Oban.Lifeline\" duration_us=0 rescued_count=1 \
               discarded_count=0"]
+        );
+        assert_eq!(
+            told(|| CronInserted { jobs: 2 }.emit(Duration::ZERO)),
+            ["INFO oban event=\"oban.plugin.stop\" plugin=\"Oban.Cron\" duration_us=0 jobs=2"]
         );
         assert_eq!(told(|| StagerMode::Local.switched()), ["INFO oban event=\"oban.stager.switch\" mode=\"local\""]);
         let elected = |was_leader| Elected { name: "Oban", node: "a", leader: true, was_leader };

@@ -13,6 +13,7 @@
 
 mod support;
 
+mod cli_cron;
 mod cli_jobs;
 mod cli_look;
 mod cli_manage;
@@ -45,6 +46,7 @@ mod oban_09_staging;
 mod oban_10_exhausted_row;
 mod oban_11_lease;
 mod oban_12_rescue_and_prune;
+mod oban_13_cron;
 mod oban_15_heard;
 mod oban_16_said;
 mod oban_18_prefix;
@@ -64,6 +66,7 @@ mod process_run;
 mod process_tree;
 mod queue_claim;
 mod queue_complete;
+mod queue_cron;
 mod queue_insert;
 mod queue_manage_cost;
 mod queue_modes;

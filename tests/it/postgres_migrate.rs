@@ -42,7 +42,7 @@ async fn says_what_is_pending_and_what_is_there() {
 
     let after = migrate::status(&database).await.unwrap();
     assert!(after.is_current(), "{after:?}");
-    assert_eq!(after.migrations.len(), usize::try_from(migrate::VERSION).unwrap());
+    assert_eq!(after.migrations.len(), report.applied.len());
     assert_eq!(after.oban.unwrap().version, ObanVersion::Numbered(14));
 }
 
@@ -65,9 +65,9 @@ async fn eight_instances_migrate_at_once() {
         starts.spawn(async move { migrate::up(&database).await.map(|report| report.applied.len()) });
     }
     let applied: Vec<usize> = starts.join_all().await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(applied.iter().sum::<usize>(), usize::try_from(migrate::VERSION).unwrap(), "{applied:?}");
-    let database = db.connect("jobs").await;
-    assert!(migrate::status(&database).await.unwrap().is_current());
+    let status = migrate::status(&db.connect("jobs").await).await.unwrap();
+    assert!(status.is_current());
+    assert_eq!(applied.iter().sum::<usize>(), status.migrations.len(), "each once: {applied:?}");
 }
 
 #[tokio::test]

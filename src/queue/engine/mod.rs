@@ -7,6 +7,7 @@
 
 mod claim;
 mod complete;
+mod cron;
 mod enqueued;
 mod filter;
 mod foreign;
@@ -23,6 +24,7 @@ mod unique;
 
 pub use claim::Claim;
 pub use complete::GuardedAck;
+pub use cron::{CronDecision, CronEntryKey, CronOverview, CronRow, CronStand};
 pub use enqueued::Enqueued;
 pub use filter::{FILTER_VALUES_MAX, JobFilter};
 pub use foreign::Foreigners;

@@ -3,8 +3,9 @@
 use super::source::{Finding, Rust, Text, in_src};
 
 /// Files whose functions get time and chance as arguments and do nothing but compute: path prefixes under `src/`.
-const PURE: [&str; 25] = [
+const PURE: [&str; 27] = [
     "config/",
+    "cron/",
     "error.rs",
     "llm/anthropic.rs",
     "llm/answer.rs",
@@ -18,6 +19,7 @@ const PURE: [&str; 25] = [
     "llm/text.rs",
     "llm/usage.rs",
     "queue/backoff.rs",
+    "queue/crontab.rs",
     "queue/job.rs",
     "queue/new_job.rs",
     "queue/outcome.rs",

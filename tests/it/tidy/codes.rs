@@ -6,7 +6,7 @@ use super::source::{Finding, Text, in_src};
 
 /// First digits of codes, and where they are defined: path prefixes under `src/`, of which the longest that fits
 /// counts.
-const RANGES: [(&str, &str); 13] = [
+const RANGES: [(&str, &str); 14] = [
     ("01", "config/"),
     ("01", "cron/"),
     ("02", "postgres/"),

@@ -1,0 +1,202 @@
+//! Periodic jobs: how far each entry was decided, and inserting what is due.
+
+use chrono::{DateTime, Utc};
+use sqlx::Connection;
+
+use super::Engine;
+use crate::queue::error::QueueError;
+use crate::queue::new_job::NewJob;
+
+/// An entry as the table of entries knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CronEntryKey<'a> {
+    /// Name of the entry.
+    pub name: &'a str,
+    /// Expression, as it was written.
+    pub expr: &'a str,
+    /// Name of its zone.
+    pub timezone: &'a str,
+}
+
+/// Where entries stand, in the order in which they were asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CronStand {
+    /// The database's clock, read after everything else.
+    pub now: DateTime<Utc>,
+    /// Up to which time each was decided; `None` when somebody else is just adding it.
+    pub decided_until: Vec<Option<DateTime<Utc>>>,
+}
+
+/// What becomes of the times of one entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CronDecision {
+    /// Name of the entry.
+    pub name: String,
+    /// Up to which time the entry was decided when this was: the guard.
+    pub from: DateTime<Utc>,
+    /// Up to which time it is decided now.
+    pub until: DateTime<Utc>,
+    /// Jobs to insert, with their times.
+    pub jobs: Vec<(DateTime<Utc>, NewJob)>,
+}
+
+/// Entries, and who inserts their jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CronOverview {
+    /// The database's clock.
+    pub now: DateTime<Utc>,
+    /// Who leads.
+    pub leader: Option<String>,
+    /// Every entry that somebody ever led with, by name.
+    pub rows: Vec<CronRow>,
+}
+
+/// An entry with its newest job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CronRow {
+    /// Name of the entry.
+    pub name: String,
+    /// Up to which time it was decided.
+    pub decided_until: DateTime<Utc>,
+    /// Time of the newest job.
+    pub due_at: Option<DateTime<Utc>>,
+    /// The newest job.
+    pub job_id: Option<i64>,
+    /// Its state; `None` when there is none, or it was deleted.
+    pub state: Option<String>,
+}
+
+impl Engine {
+    /// Says where `entries` stand, after adding those that are new. A new entry, and one with another expression or
+    /// zone than before, begins at the present: it has missed nothing.
+    ///
+    /// # Errors
+    /// [`QueueError::Db`].
+    pub async fn cron_stand(&self, oban: &str, entries: &[CronEntryKey<'_>]) -> Result<CronStand, QueueError> {
+        let texts = |text: for<'a> fn(&CronEntryKey<'a>) -> &'a str| -> Vec<String> {
+            entries.iter().map(|entry| text(entry).to_owned()).collect()
+        };
+        // In the order of the names, so that two who do this at once do not wait for each other.
+        let rows = sqlx::query!(
+            r#"WITH given AS MATERIALIZED (
+                 SELECT * FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS g (name, expr, timezone, place)
+               ), begun AS (
+                 INSERT INTO cron_entries AS e (oban_name, name, expr, timezone, decided_until)
+                 SELECT $1, name, expr, timezone, clock_timestamp() FROM given ORDER BY name
+                 ON CONFLICT (oban_name, name) DO UPDATE
+                 SET expr = excluded.expr, timezone = excluded.timezone,
+                     decided_until = GREATEST(e.decided_until, excluded.decided_until)
+                 WHERE (e.expr, e.timezone) <> (excluded.expr, excluded.timezone)
+                 RETURNING e.name, e.decided_until
+               ), known AS MATERIALIZED (
+                 SELECT g.place, COALESCE(b.decided_until, e.decided_until) AS decided_until
+                 FROM given g LEFT JOIN begun b ON b.name = g.name
+                      LEFT JOIN cron_entries e ON e.oban_name = $1 AND e.name = g.name
+               )
+               SELECT k.decided_until, clock_timestamp() AS "now!" FROM known k ORDER BY k.place"#,
+            oban,
+            &texts(|entry| entry.name),
+            &texts(|entry| entry.expr),
+            &texts(|entry| entry.timezone),
+        )
+        .fetch_all(&self.db)
+        .await?;
+        let now = rows.iter().map(|row| row.now).max().ok_or(sqlx::Error::RowNotFound)?;
+        Ok(CronStand { now, decided_until: rows.into_iter().map(|row| row.decided_until).collect() })
+    }
+
+    /// Moves entries forward and inserts their jobs, in one transaction; returns how many jobs each decision got, in
+    /// order. A decision whose entry stands elsewhere by now, because somebody else decided the same, changes nothing
+    /// and gets `None`.
+    ///
+    /// Cancel safety: a call whose answer is lost may have been carried out; deciding anew then finds it so.
+    ///
+    /// # Errors
+    /// [`QueueError`]; nothing is changed then.
+    pub async fn cron_decide(
+        &self,
+        oban: &str,
+        decisions: Vec<CronDecision>,
+    ) -> Result<Vec<Option<usize>>, QueueError> {
+        let names: Vec<String> = decisions.iter().map(|decision| decision.name.clone()).collect();
+        let from: Vec<_> = decisions.iter().map(|decision| decision.from).collect();
+        let until: Vec<_> = decisions.iter().map(|decision| decision.until).collect();
+        let mut session = self.db.session().await?;
+        let mut tx = session.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        // Locked in the order of the names; a row that somebody else holds is looked at again when they are done.
+        let moved = sqlx::query_scalar!(
+            r#"WITH given AS MATERIALIZED (
+                 SELECT * FROM unnest($2::text[], $3::timestamptz[], $4::timestamptz[]) AS g (name, from_at, until_at)
+               ), held AS MATERIALIZED (
+                 SELECT e.name, g.until_at FROM cron_entries e JOIN given g ON g.name = e.name
+                 WHERE e.oban_name = $1 AND e.decided_until = g.from_at
+                 ORDER BY e.name FOR UPDATE OF e
+               )
+               UPDATE cron_entries e SET decided_until = held.until_at FROM held
+               WHERE e.oban_name = $1 AND e.name = held.name
+               RETURNING e.name"#,
+            oban,
+            &names,
+            &from,
+            &until,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut counts = Vec::with_capacity(decisions.len());
+        let (mut jobs, mut due) = (Vec::new(), Vec::new());
+        for decision in decisions {
+            let is_moved = moved.contains(&decision.name);
+            counts.push(is_moved.then_some(decision.jobs.len()));
+            if is_moved {
+                for (at, job) in decision.jobs {
+                    due.push((decision.name.clone(), at));
+                    jobs.push(job);
+                }
+            }
+        }
+        if !jobs.is_empty() {
+            let ids: Vec<i64> = self.insert_many_on(&mut tx, jobs).await?.into_iter().map(|job| job.id).collect();
+            let (names, times): (Vec<_>, Vec<_>) = due.into_iter().unzip();
+            sqlx::query!(
+                "UPDATE cron_entries e SET due_at = n.due_at, job_id = n.job_id
+                 FROM (SELECT DISTINCT ON (name) name, due_at, job_id
+                       FROM unnest($2::text[], $3::timestamptz[], $4::bigint[]) AS g (name, due_at, job_id)
+                       ORDER BY name, due_at DESC, job_id DESC) n
+                 WHERE e.oban_name = $1 AND e.name = n.name",
+                oban,
+                &names,
+                &times,
+                &ids,
+            )
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        session.give_back();
+        Ok(counts)
+    }
+
+    /// Where every entry of this Oban's name stands, and who leads.
+    ///
+    /// # Errors
+    /// [`QueueError::Db`].
+    pub async fn cron_overview(&self, oban: &str) -> Result<CronOverview, QueueError> {
+        let rows = sqlx::query_as!(
+            CronRow,
+            r#"SELECT e.name, e.decided_until, e.due_at, e.job_id, j.state::text AS state
+               FROM cron_entries e LEFT JOIN oban_jobs j ON j.id = e.job_id
+               WHERE e.oban_name = $1 ORDER BY e.name"#,
+            oban,
+        )
+        .fetch_all(&self.db)
+        .await?;
+        let here = sqlx::query!(
+            r#"SELECT clock_timestamp() AS "now!",
+                      (SELECT node FROM oban_peers WHERE name = $1 AND expires_at > timezone('UTC', clock_timestamp())) AS leader"#,
+            oban,
+        )
+        .fetch_one(&self.db)
+        .await?;
+        Ok(CronOverview { now: here.now, leader: here.leader, rows })
+    }
+}
