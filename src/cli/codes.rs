@@ -40,6 +40,14 @@ pub(super) const STRANGE_ANSWER: &str = "E0826";
 pub(super) const SEVERAL_ONLINE: &str = "E0827";
 /// Neither a path nor a command of `tree`.
 pub(super) const NO_TREE_COMMAND: &str = "E0828";
+/// Nobody has a queue of this name.
+pub(super) const NO_QUEUE: &str = "E0835";
+/// Not every instance has confirmed an order to a queue.
+pub(super) const NOT_CONFIRMED: &str = "E0836";
+/// What is ordered of all queues cannot be kept.
+pub(super) const ALL_KEPT: &str = "E0837";
+/// There is no kept setting to forget.
+pub(super) const NOTHING_KEPT: &str = "E0838";
 /// Which jobs to change is not said.
 pub(super) const NO_CHOICE: &str = "E0840";
 /// All jobs that fit would be deleted.

@@ -24,6 +24,9 @@ pub(super) enum ConfigCommand {
 /// How to print it.
 #[derive(Debug, Args)]
 pub(super) struct PrintArgs {
+    /// As it is on the instance with this id: with what its table under [instances] changes
+    #[arg(long, value_name = "ID")]
+    instance: Option<String>,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -72,15 +75,19 @@ pub(super) fn source(context: &Context) -> String {
 }
 
 fn print(args: &PrintArgs, context: &Context) -> Result<(), Failure> {
+    let loaded = match &args.instance {
+        Some(instance_id) => &context.loaded.on_instance(instance_id),
+        None => &context.loaded,
+    };
     if args.json {
         let text = |path: &Path| path.display().to_string();
         let listing = Listing {
-            path: context.loaded.path.as_deref().map(text),
-            base_dir: text(&context.loaded.base_dir),
-            values: &config::entries(&context.loaded),
+            path: loaded.path.as_deref().map(text),
+            base_dir: text(&loaded.base_dir),
+            values: &config::entries(loaded),
         };
         return output::document("singularity.config.v1", &listing);
     }
-    output::line(config::print(&context.loaded).trim_end());
+    output::line(config::print(loaded).trim_end());
     Ok(())
 }

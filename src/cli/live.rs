@@ -35,6 +35,7 @@ pub(super) fn queues(row: &InstanceRow) -> Vec<QueueView> {
             limit: values.get("limit").and_then(|value| value.as_u64()).unwrap_or_default(),
             running: values.get("running").and_then(|value| value.as_u64()).unwrap_or_default(),
             paused: values.get("paused").and_then(|value| value.as_bool()).unwrap_or_default(),
+            stopping: values.get("stopping").and_then(|value| value.as_bool()).unwrap_or_default(),
         })
         .collect()
 }
@@ -46,6 +47,8 @@ pub(super) struct QueueView {
     pub(super) limit: u64,
     pub(super) running: u64,
     pub(super) paused: bool,
+    /// It takes no more jobs and is about to be gone.
+    pub(super) stopping: bool,
 }
 
 /// Why a job of `worker` in `queue` would wait although it is due, if it would.
@@ -60,7 +63,7 @@ pub(super) fn obstacle(rows: &[InstanceRow], worker: &str, queue: &str) -> Optio
         return Some(format!("no online instance knows worker \"{worker}\", so the job waits; known are {known}"));
     }
     let serving: Vec<QueueView> =
-        knowing.iter().flat_map(|row| queues(row)).filter(|view| view.queue == queue).collect();
+        knowing.iter().flat_map(|row| queues(row)).filter(|view| view.queue == queue && !view.stopping).collect();
     if serving.is_empty() {
         let known = names(knowing.iter().flat_map(|row| queues(row)).map(|view| view.queue));
         return Some(format!(

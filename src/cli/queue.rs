@@ -1,4 +1,10 @@
-//! `singularity queue`: queues with their jobs, and who works on them.
+//! `singularity queue`: queues with their jobs, who works on them, and orders to those.
+
+mod fleet;
+mod forget;
+mod known;
+mod order;
+mod show;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +22,20 @@ use crate::queue::engine::QueueCounts;
 pub(super) enum QueueCommand {
     /// Unfinished jobs of each queue, and the instances that work on it: `queue list`
     List(ListArgs),
+    /// One queue on every instance, asked just now, with the jobs that run: `queue show default`
+    Show(show::ShowArgs),
+    /// Changes how many jobs run at once on each instance: `queue scale default 20 --instance a`
+    Scale(order::ScaleArgs),
+    /// Lets instances take no more jobs; running ones go on: `queue pause default`
+    Pause(order::SwitchArgs),
+    /// Lets instances take jobs again: `queue resume default`
+    Resume(order::SwitchArgs),
+    /// Starts a queue where it does not run: `queue start mailers --limit 5 --instance a`
+    Start(order::StartArgs),
+    /// Stops a queue: it takes no more jobs and is gone when its running ones have ended: `queue stop mailers`
+    Stop(order::StopArgs),
+    /// Forgets what was kept for a queue, so that the configuration holds again: `queue forget default`
+    Forget(forget::ForgetArgs),
 }
 
 /// How to list them.
@@ -47,14 +67,29 @@ struct Share {
     limit: u64,
     running: u64,
     paused: bool,
+    /// Takes no more jobs and is gone when its running ones have ended.
+    stopping: bool,
 }
 
 /// Does it.
 ///
 /// # Errors
-/// Those of the database.
+/// Exit 2 for what no queue can be told, 3 when there is no such queue or instance, 5 when not all instances confirm,
+/// and those of the database.
 pub(super) async fn run(command: QueueCommand, context: &Context) -> Result<(), Failure> {
-    let QueueCommand::List(args) = command;
+    match command {
+        QueueCommand::List(args) => list(args, context).await,
+        QueueCommand::Show(args) => show::run(args, context).await,
+        QueueCommand::Scale(args) => order::scale(args, context).await,
+        QueueCommand::Pause(args) => order::pause(args, context).await,
+        QueueCommand::Resume(args) => order::resume(args, context).await,
+        QueueCommand::Start(args) => order::start(args, context).await,
+        QueueCommand::Stop(args) => order::stop(args, context).await,
+        QueueCommand::Forget(args) => forget::run(args, context).await,
+    }
+}
+
+async fn list(args: ListArgs, context: &Context) -> Result<(), Failure> {
     let configured: Vec<&str> = context.config.queues.keys().map(String::as_str).collect();
     let queues = context
         .with_tables(async |storage| {
@@ -76,8 +111,7 @@ pub(super) async fn run(command: QueueCommand, context: &Context) -> Result<(), 
 
 /// Queues that have unfinished jobs, that somebody works on, or that the configuration names.
 fn joined(counts: Vec<QueueCounts>, instances: &[crate::instance::InstanceRow], configured: &[&str]) -> Vec<Line> {
-    let empty =
-        |queue: &str| QueueCounts { queue: queue.into(), available: 0, scheduled: 0, executing: 0, retryable: 0 };
+    let empty = QueueCounts::none;
     let line = |counts| Line { counts, instances: Vec::new() };
     let mut queues: BTreeMap<String, Line> =
         counts.into_iter().map(|counts| (counts.queue.clone(), line(counts))).collect();
@@ -93,6 +127,7 @@ fn joined(counts: Vec<QueueCounts>, instances: &[crate::instance::InstanceRow], 
                 limit: view.limit,
                 running: view.running,
                 paused: view.paused,
+                stopping: view.stopping,
             });
         }
     }
@@ -109,7 +144,12 @@ fn rows(line: &Line) -> Vec<Vec<String>> {
             share.instance_id.clone(),
             share.status.clone(),
             format!("{}/{}", share.running, share.limit),
-            if share.paused { "yes" } else { "no" }.to_owned(),
+            match (share.stopping, share.paused) {
+                (true, _) => "stopping",
+                (false, true) => "yes",
+                (false, false) => "no",
+            }
+            .to_owned(),
         ],
         None => vec!["-".to_owned(), String::new(), String::new(), String::new()],
     };

@@ -166,9 +166,12 @@ fn say_what_is_known(enqueued: &EnqueuedBatch, answered: usize, total: usize) {
 
 fn note_if_paused(context: &Context, node: &Node) {
     let name = &context.config.workflows.llm_request.queue;
-    if node.queues().get(name).is_some_and(|queue| queue.is_paused()) {
-        output::note(format!("queue {name} is paused here; requests wait for an instance that runs it"));
-    }
+    let state = match node.queues().get(name) {
+        Some(queue) if queue.is_paused() => "is paused",
+        Some(_) => return,
+        None => "does not run",
+    };
+    output::note(format!("queue {name} {state} here; requests wait for an instance that runs it"));
 }
 
 fn progress(total: usize) -> ProgressBar {

@@ -3,7 +3,7 @@
 //! Answers are read leniently, because the node may be of another version than this program.
 
 mod actor;
-mod ask;
+pub(super) mod ask;
 mod events;
 mod order;
 mod show;

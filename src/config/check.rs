@@ -45,6 +45,7 @@ pub(super) fn references(config: &Config, places: &BTreeMap<String, Place>, prob
     check.liveness(config);
     check.cron(config);
     check.workflows(config);
+    check.instances(config);
     check.providers(config);
     check.models(config);
     check.routing(config);
@@ -113,6 +114,20 @@ impl Check<'_> {
         let flaw = unknown(message, queue, config.queues.keys())
             .or_suggest(format!("add [queues.{queue}], with paused = true if this instance shall not work on it"));
         self.report("workflows.llm_request.queue", flaw);
+    }
+
+    fn instances(&mut self, config: &Config) {
+        if self.problems.refuse_a_name_in("queues") {
+            return;
+        }
+        for (id, table) in &config.instances {
+            for name in table.queues.keys().filter(|name| !config.queues.contains_key(*name)) {
+                let message = format!("there is no queue \"{name}\" that this table could change");
+                let add = format!("add [queues.{name}], with start = false if the other instances shall not run it");
+                let flaw = unknown(message, name, config.queues.keys()).or_suggest(add);
+                self.report(&format!("instances.{id}.queues.{name}"), flaw);
+            }
+        }
     }
 
     fn providers(&mut self, config: &Config) {

@@ -6,6 +6,7 @@
 mod check;
 mod cron;
 mod document;
+mod instance_view;
 mod kind;
 mod layer;
 mod load;

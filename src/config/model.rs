@@ -30,6 +30,9 @@ pub struct Config {
     pub runtime: Runtime,
     /// Queues that this instance works on, by name.
     pub queues: BTreeMap<String, Queue>,
+    /// What differs on single instances, by instance id: letters, digits, `_` and `-`. Instances that do not exist are
+    /// fine, so one file serves all.
+    pub instances: BTreeMap<String, InstanceTable>,
     /// Periodic services.
     pub services: Services,
     /// Jobs that are inserted when their time comes, by name.
@@ -130,8 +133,13 @@ pub struct Queue {
     pub limit: u32,
     /// Start without claiming.
     pub paused: bool,
+    /// Start with the instance. Default true; without it the queue begins when it is told to.
+    pub start: bool,
     /// Longest time between two looks at the table, 10 ms to 1 hour; notifications usually arrive first. Default 1 s.
     pub poll_interval: Period,
+    /// Least time between two claims, at most 1 minute; what asks for one meanwhile is answered by the next. Default 0
+    /// s: whatever arrives while a claim is under way is one claim anyway. Oban, which has no such merging, waits 5 ms.
+    pub dispatch_cooldown: Period,
     /// What becomes of the slot of a job that was told to end and does not. Default `hold`.
     pub on_stuck: OnStuck,
     /// Pieces of blocking code that its jobs run at once on threads of their own; 1 to 512. Default: as many as `limit`.
@@ -149,6 +157,34 @@ pub enum OnStuck {
     /// It is free at once: the queue goes on at its pace beside the stuck code, of which it passes over at most as many
     /// as its limit.
     Release,
+}
+
+/// `[instances.ID]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InstanceTable {
+    /// Changes to queues of `[queues]`, by name.
+    pub queues: BTreeMap<String, QueueChange>,
+}
+
+/// `[instances.ID.queues.NAME]`: keys of `[queues.NAME]`; what is not stated is as there.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueueChange {
+    /// Instead of [`Queue::limit`].
+    pub limit: Option<u32>,
+    /// Instead of [`Queue::paused`].
+    pub paused: Option<bool>,
+    /// Instead of [`Queue::start`].
+    pub start: Option<bool>,
+    /// Instead of [`Queue::poll_interval`].
+    pub poll_interval: Option<Period>,
+    /// Instead of [`Queue::dispatch_cooldown`].
+    pub dispatch_cooldown: Option<Period>,
+    /// Instead of [`Queue::on_stuck`].
+    pub on_stuck: Option<OnStuck>,
+    /// Instead of [`Queue::blocking_max`].
+    pub blocking_max: Option<u32>,
 }
 
 /// `[services]`
@@ -471,7 +507,9 @@ impl Default for Queue {
         Self {
             limit: 10,
             paused: false,
+            start: true,
             poll_interval: Period::from_secs(1),
+            dispatch_cooldown: Period::from_secs(0),
             on_stuck: OnStuck::Hold,
             blocking_max: None,
         }

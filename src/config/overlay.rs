@@ -7,7 +7,6 @@ use super::ENV_PREFIX;
 use super::layer::Layer;
 use super::origin::Origin;
 use super::problem::{Fault, Flaw, Place, Problems};
-use super::rules;
 use super::schema::{Node, ROOT};
 use super::suggest::nearest;
 use super::walk::unknown_key;
@@ -83,8 +82,8 @@ fn resolve(given: &Given<'_>, lower: Option<&[Layer]>) -> Result<&'static Node, 
                     nearest(segment, table.names()).map(|near| format!("did you mean {}?", given.renamed(index, near)));
                 unknown_key(table, &above, segment).maybe_suggest(near)
             })?,
-            Node::Named { entry: entry @ Node::Leaf(_), .. } => {
-                rules::name(segment)?;
+            Node::Named { entry: entry @ Node::Leaf(_), name, .. } => {
+                name(segment)?;
                 entry
             }
             Node::Named { entry, .. } => {

@@ -34,6 +34,13 @@ const PLUGINS: [(&str, &str); 7] = [
     ("dynamiclifeline", "taking over the jobs of dead instances is set in [services.lifeline]; remove the entry"),
 ];
 
+/// Keys of queues that Oban has and we do not, and what is there instead.
+pub(super) const QUEUE_KEYS_OF_OBAN: [(&str, &str); 3] = [
+    ("refresh_interval", "write poll_interval: every look at the table also finds what a lost notice would have told"),
+    ("debounce_interval", "write dispatch_cooldown, as Oban for Elixir does"),
+    ("local_limit", "write limit: the limit of a queue is that of one instance"),
+];
+
 /// Any text but none.
 pub(super) fn not_empty(text: &str) -> Result<(), Flaw> {
     if text.is_empty() { Err(Flaw::bad("is empty")) } else { Ok(()) }
@@ -66,6 +73,21 @@ pub(super) fn instance_id(text: &str) -> Result<(), Flaw> {
         shown(text)
     ))
     .suggest("write \"auto\" for host name and process id"))
+}
+
+/// Id of an instance as the name of a table: what TOML and dotted keys take without quotes.
+pub(super) fn instance_key(text: &str) -> Result<(), Flaw> {
+    instance_id(text).map_err(|flaw| Flaw { suggestion: None, ..flaw })?;
+    if text == "auto" {
+        return Err(Flaw::bad("\"auto\" is no id, so no instance has it")
+            .suggest("give the instance an id, with --instance-id, INSTANCE_ID or [instance], and name that"));
+    }
+    if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        return Ok(());
+    }
+    let message =
+        format!("\"{}\" cannot be named here: its characters are not all letters, digits, _ or -", shown(text));
+    Err(Flaw::bad(message).suggest("give the instance such an id, with --instance-id, INSTANCE_ID or [instance]"))
 }
 
 /// Name of an Oban: letters, digits, dots and underscores, as Elixir prints module names.

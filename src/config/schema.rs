@@ -14,7 +14,7 @@ pub(super) enum Node {
     /// Fixed keys.
     Table(Table),
     /// Keys are names that a person chooses.
-    Named { entry: &'static Node, layering: Layering },
+    Named { entry: &'static Node, layering: Layering, name: Rule },
     /// A value.
     Leaf(Kind),
 }
@@ -112,10 +112,16 @@ const STALE_AFTER_MIN: Period = Period::from_secs(10);
 const QUEUE: Node = table(&[
     ("limit", integer(1, 10_000)),
     ("paused", Node::Leaf(Kind::Bool)),
+    ("start", Node::Leaf(Kind::Bool)),
     ("poll_interval", period(POLL_MIN, HOUR)),
+    ("dispatch_cooldown", period(ZERO, MINUTE)),
     ("on_stuck", Node::Leaf(Kind::Choice(&["hold", "release"]))),
     ("blocking_max", integer(1, 512)),
 ]);
+
+/// What differs on one instance. Its queues have the keys of the common ones, and nothing but what they state changes.
+const INSTANCE: Node =
+    table(&[("queues", Node::Named { entry: &QUEUE, layering: Layering::Merge, name: rules::name })]);
 
 const WORKFLOW: Node = table(&[
     ("queue", text(rules::name)),
@@ -208,7 +214,8 @@ pub(super) static ROOT: Node = table(&[
             ("job_threads", integer(0, 1_024)),
         ]),
     ),
-    ("queues", Node::Named { entry: &QUEUE, layering: Layering::Replace }),
+    ("queues", Node::Named { entry: &QUEUE, layering: Layering::Replace, name: rules::name }),
+    ("instances", Node::Named { entry: &INSTANCE, layering: Layering::Merge, name: rules::instance_key }),
     (
         "services",
         table(&[
@@ -245,15 +252,18 @@ pub(super) static ROOT: Node = table(&[
         "routing",
         table(&[
             ("default_complexity", Node::Leaf(COMPLEXITIES)),
-            ("task_types", Node::Named { entry: &Node::Leaf(COMPLEXITIES), layering: Layering::Merge }),
+            (
+                "task_types",
+                Node::Named { entry: &Node::Leaf(COMPLEXITIES), layering: Layering::Merge, name: rules::name },
+            ),
             (
                 "models",
                 table(&[("simple", text(rules::name)), ("medium", text(rules::name)), ("complex", text(rules::name))]),
             ),
         ]),
     ),
-    ("providers", Node::Named { entry: &PROVIDER, layering: Layering::WholeWith("kind") }),
-    ("models", Node::Named { entry: &MODEL, layering: Layering::WholeWith("provider") }),
+    ("providers", Node::Named { entry: &PROVIDER, layering: Layering::WholeWith("kind"), name: rules::name }),
+    ("models", Node::Named { entry: &MODEL, layering: Layering::WholeWith("provider"), name: rules::name }),
     (
         "log",
         table(&[("format", Node::Leaf(Kind::Choice(&["auto", "text", "json"]))), ("filter", text(rules::log_filter))]),

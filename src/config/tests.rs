@@ -1,5 +1,6 @@
 //! Tests of loading as a whole; single rules have theirs beside them.
 
+mod instances;
 mod layers;
 mod problems;
 mod shipped;

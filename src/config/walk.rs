@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::document::Document;
-use super::kind::{Kind, Raw, shown};
+use super::kind::{Kind, Raw, Rule, shown};
 use super::layer::Layer;
 use super::problem::{Fault, Flaw, Problems};
 use super::rules;
@@ -74,11 +74,11 @@ impl Walk<'_> {
                 self.layer.set_table(path, place);
                 self.table(schema, path, table);
             }
-            (Node::Named { entry, layering }, DeValue::Table(table)) => {
+            (Node::Named { entry, layering, name }, DeValue::Table(table)) => {
                 if *layering == Layering::Replace && !table.is_empty() {
                     self.layer.replaced.push(path.to_owned());
                 }
-                self.named(entry, *layering, path, table);
+                self.named(entry, *layering, *name, path, table);
             }
             (Node::Leaf(kind), value_here) => self.leaf(*kind, path, &value.span(), value_here),
             (Node::Table(_) | Node::Named { .. }, other) => {
@@ -87,10 +87,10 @@ impl Walk<'_> {
         }
     }
 
-    fn named(&mut self, entry: &Node, layering: Layering, path: &str, table: &DeTable<'_>) {
+    fn named(&mut self, entry: &Node, layering: Layering, name: Rule, path: &str, table: &DeTable<'_>) {
         for (key, value) in table {
             let entry_path = below(path, key.get_ref());
-            if let Err(flaw) = rules::name(key.get_ref()) {
+            if let Err(flaw) = name(key.get_ref()) {
                 self.problems.push(self.document.place(&key.span(), None), entry_path, flaw);
                 continue;
             }
@@ -146,6 +146,11 @@ pub(super) fn unknown_key(schema: &Table, path: &str, name: &str) -> Flaw {
     }
     if let Some(near) = nearest(name, schema.names()) {
         return flaw.suggest(format!("did you mean \"{near}\"?"));
+    }
+    if let Some((_, instead)) = rules::QUEUE_KEYS_OF_OBAN.iter().find(|(key, _)| *key == name)
+        && schema.field("dispatch_cooldown").is_some()
+    {
+        return flaw.suggest(*instead);
     }
     if let Node::Table(root) = &ROOT
         && matches!(root.field(name), Some(Node::Leaf(_)))

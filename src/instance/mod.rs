@@ -11,6 +11,7 @@ mod identity;
 mod lease;
 mod presence;
 mod registry;
+mod settings;
 
 pub use ask::ask;
 pub use control::{Answer, CONTROL_CHANNEL, Control, ControlMsg, Refusal, RefusalKind, Request};
@@ -22,3 +23,4 @@ pub use identity::{INSTANCE_ID_CHARS_MAX, Identity};
 pub use lease::Lease;
 pub use presence::{Beat, BeatAnswer, InstanceRow, Presence};
 pub use registry::{Registry, RegistryArgs, RegistryMsg};
+pub use settings::{Authorship, REASON_CHARS_MAX, Setting, Settings};

@@ -16,7 +16,7 @@ use super::lease::Lease;
 use super::presence::{Beat, BeatAnswer, Presence};
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
 
-/// Mailbox of the registry; only its own timers write to it.
+/// Mailbox of the registry: its own timers, and changes that others shall see at once.
 const REGISTRY_MAILBOX_MAX: usize = 8;
 /// Limit of one heartbeat, as a share of the time between two: a hanging connection must not hide a missed beat.
 const BEAT_LIMIT_SHARE: f64 = 0.9;
@@ -40,6 +40,8 @@ pub struct RegistryArgs {
     pub capabilities: Value,
     /// What the next heartbeat says.
     pub beat: Arc<dyn Fn() -> Beat + Send + Sync>,
+    /// Told of every heartbeat that is stored: what it says is known to others from then on.
+    pub stored: Arc<dyn Fn(&Beat) + Send + Sync>,
     /// Stops all running jobs.
     pub fence: Arc<dyn Fn() + Send + Sync>,
 }
@@ -62,15 +64,19 @@ pub struct Registry {
 /// What the registry is told.
 #[derive(Debug)]
 pub enum RegistryMsg {
-    /// A heartbeat is due.
+    /// A heartbeat is due, or there is news for it.
     Beat,
 }
 
 impl Registry {
+    /// Where it can be told to beat before the next heartbeat is due.
+    pub fn address() -> Address<RegistryMsg> {
+        Address::new("registry", REGISTRY_MAILBOX_MAX)
+    }
+
     /// The child that keeps this process registered.
-    pub fn child(args: RegistryArgs) -> ChildSpec {
-        let address = Address::new("registry", REGISTRY_MAILBOX_MAX);
-        ChildSpec::actor::<Self>("registry", &address, move || args.clone())
+    pub fn child(args: RegistryArgs, address: &Address<RegistryMsg>) -> ChildSpec {
+        ChildSpec::actor::<Self>("registry", address, move || args.clone())
     }
 
     async fn beat(&mut self) -> Result<(), ActorError> {
@@ -79,10 +85,14 @@ impl Registry {
         let stored = self.args.presence.beat(&self.args.identity, &beat);
         let limit = self.until_fence(self.args.interval.mul_f64(BEAT_LIMIT_SHARE).max(BEAT_LIMIT_MIN));
         match tokio::time::timeout(limit, stored).await {
-            Ok(Ok(BeatAnswer::Stored)) => self.alive(begun),
+            Ok(Ok(BeatAnswer::Stored)) => {
+                self.alive(begun);
+                (self.args.stored)(&beat);
+            }
             Ok(Ok(BeatAnswer::WasDead)) => {
                 self.fence("others counted this instance as dead and took over its jobs");
                 self.alive(begun);
+                (self.args.stored)(&beat);
             }
             Ok(Ok(BeatAnswer::Replaced)) => {
                 self.fence("another process has taken this instance's id");
@@ -137,11 +147,14 @@ impl Actor for Registry {
     async fn init(ctx: &Ctx<RegistryMsg>, args: RegistryArgs) -> Result<Self, ActorError> {
         let begun = Instant::now();
         let stale_after_ms = i64::try_from(args.stale_after.as_millis()).unwrap_or(i64::MAX);
-        let registered =
-            args.presence.register(&args.identity, &args.capabilities, &(args.beat)(), stale_after_ms).await;
+        let beat = (args.beat)();
+        let registered = args.presence.register(&args.identity, &args.capabilities, &beat, stale_after_ms).await;
         let mut failing = false;
         match registered {
-            Ok(()) => args.lease.renew(begun),
+            Ok(()) => {
+                args.lease.renew(begun);
+                (args.stored)(&beat);
+            }
             // Restarted while the database is away: not a reason to fail, or supervisors would give up.
             Err(error) if error.is_unavailable() => failing = true,
             Err(error) => return Err(ActorError::from(error)),

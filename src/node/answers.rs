@@ -9,9 +9,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::steering::{OrderError, Steering};
 use crate::config::nearest;
 use crate::error::Coded;
 use crate::instance::{Answer, EVENT_TEXT_CHARS_MAX, Refusal, RefusalKind, Request};
+use crate::postgres::notifier::message::decode_signal;
+use crate::queue::QueueOrder;
 use crate::supervision::{ChildError, OperateError, Operation, System, TreeNode};
 
 /// Orders carried out at a time: each may take as long as its children take to stop.
@@ -22,7 +25,7 @@ const PATH_BYTES_MAX: usize = 4_096;
 /// What is wrong with a request.
 #[derive(Debug, thiserror::Error)]
 enum RequestError {
-    #[error("this version knows no action {0:?}; it knows tree, actor and operate")]
+    #[error("this version knows no action {0:?}; it knows tree, actor, operate and queues")]
     UnknownAction(String),
     #[error("the request {action} cannot be read: {reason}")]
     BadBody { action: String, reason: String },
@@ -99,13 +102,56 @@ struct OrderBody {
     why: Option<String>,
 }
 
+/// Body of `queues`.
+#[derive(Deserialize)]
+struct QueuesBody {
+    /// The one that is asked about; all without it.
+    queue: Option<String>,
+    /// An order to carry out first, in the form of a signal.
+    signal: Option<Value>,
+    /// Whether kept settings have changed, which are carried out too.
+    #[serde(default)]
+    settings: bool,
+}
+
 /// What answers for the node of this system.
-pub(super) fn answers(system: System) -> Answer {
+pub(super) fn answers(system: System, steering: Steering) -> Answer {
     let orders = Arc::new(Semaphore::new(ORDERS_MAX));
     Arc::new(move |request| {
-        let (system, orders) = (system.clone(), Arc::clone(&orders));
-        Box::pin(async move { answer(&system, &orders, request).await })
+        let (system, steering, orders) = (system.clone(), steering.clone(), Arc::clone(&orders));
+        Box::pin(async move {
+            if request.action == "queues" {
+                return queues(&steering, &request).await;
+            }
+            answer(&system, &orders, request).await
+        })
     })
+}
+
+/// Queues as they are, after an order where one is given.
+async fn queues(steering: &Steering, request: &Request) -> Result<Value, Refusal> {
+    let QueuesBody { queue, signal, settings } = body(request)?;
+    let mut checks = None;
+    if let Some(signal) = signal {
+        let bad = |reason: String| RequestError::BadBody { action: request.action.clone(), reason };
+        let signal = decode_signal(&signal.to_string()).map_err(|error| bad(error.to_string()))?;
+        let order = QueueOrder::of(&signal).ok_or_else(|| bad("the signal is about a job".into()))?;
+        tracing::info!(target: "queue", by = request.by, ?order, "order of an operator");
+        checks = Some(steering.carry_out(&order).await.map_err(|error| not_carried_out(&error))?);
+    }
+    if settings {
+        steering.look_at_settings().await.map_err(|error| not_carried_out(&error))?;
+    }
+    let checks = checks.unwrap_or_else(|| steering.checks(queue.as_deref()));
+    Ok(json!({ "queues": checks }))
+}
+
+fn not_carried_out(error: &OrderError) -> Refusal {
+    let kind = match error {
+        OrderError::Invalid(_) => RefusalKind::Invalid,
+        OrderError::Begin { .. } | OrderError::Keeper(_) => RefusalKind::Failed,
+    };
+    Refusal::new(kind, error)
 }
 
 async fn answer(system: &System, orders: &Semaphore, request: Request) -> Result<Value, Refusal> {

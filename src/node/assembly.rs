@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -12,24 +11,21 @@ use super::answers::answers;
 use super::crontab::{crontab, with_cron};
 use super::error::NodeError;
 use super::notices::{Notices, NoticesArgs};
+use super::settings::{self, Seen, SettingsWatch, WatchArgs, effective};
 use super::shutdown::HISTORY_LIMIT;
+use super::steering::Steering;
 use super::storage::{Guardian, Storage};
 use crate::config::Config;
-use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registry, RegistryArgs};
+use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registry, RegistryArgs, Settings};
 use crate::llm::Gateway;
 use crate::postgres::{CLOCK_SKEW_MAX, Database, migrate};
 use crate::queue::{
-    Completer, Completions, Crontab, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs, JobRuntime,
-    Leadership, Lifeline, LifelineArgs, Metrics, MetricsArgs, Peer, PeerArgs, Producer, ProducerArgs, Pruner,
-    PrunerArgs, QueueState, Queues, Stager, StagerArgs, StopCause, Workers,
+    Completer, Completions, Crews, Crontab, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs, JobRuntime,
+    Keeper, KeeperArgs, Leadership, Lifeline, LifelineArgs, MakeProducer, Metrics, MetricsArgs, Peer, PeerArgs,
+    ProducerArgs, Pruner, PrunerArgs, QueueState, Queues, Stager, StagerArgs, StopCause, Workers,
 };
-use crate::supervision::{DynamicHandle, DynamicSupervisorSpec, Intensity, Running, Strategy, SupervisorSpec, System};
+use crate::supervision::{Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
-
-/// Executors of one queue: its largest limit, as many that have reported and are about to end, and as many that are
-/// stuck and whose slots were released. The limit itself is kept by the queue's slots, so that it can change while jobs
-/// run.
-const EXECUTORS_MAX: usize = 30_000;
 
 // Why operators may neither terminate nor suspend these.
 const PROTECTS_REGISTRY: &str =
@@ -37,8 +33,6 @@ const PROTECTS_REGISTRY: &str =
 const PROTECTS_HISTORY: &str = "it keeps the record of what operators do";
 const PROTECTS_CONTROL: &str = "it carries out these requests, so nobody could undo this one";
 const PROTECTS_COMPLETER: &str = "without it no result of a job is stored. Pause the queues instead";
-const PROTECTS_EXECUTORS: &str =
-    "its producer hands jobs to it, which would be claimed and could not run. Pause the queue instead";
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -84,6 +78,7 @@ pub struct Node {
     pub(super) engine: Engine,
     pub(super) presence: Presence,
     pub(super) queues: Queues,
+    pub(super) steering: Steering,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) running: Running,
     pub(super) history: History,
@@ -128,9 +123,21 @@ impl Node {
         workers.extend(options.workers);
         let crontab = crontab(&config, &workers)?;
 
-        let queues = Queues::new(config.queues.iter().map(|(name, queue)| {
-            QueueState::new(name, queue.limit, queue.paused).on_stuck(queue.on_stuck).blocking_max(queue.blocking_max)
-        }));
+        let configured = config.queues_of(&identity.instance_id);
+        let settings = Settings::new(db.clone());
+        let (effective, unusable) = effective(&settings, &identity.instance_id, &configured).await?;
+        settings::report(&unusable);
+        let starting = effective.iter().filter(|(_, queue)| queue.start);
+        let queues = Queues::new(starting.map(|(name, queue)| QueueState::new(name, queue.clone())));
+        let steering = Steering {
+            queues: queues.clone(),
+            keeper: Keeper::address(),
+            registry: Registry::address(),
+            settings: SettingsWatch::address(),
+            configured: Arc::new(configured),
+            oban: config.services.leader.name.as_str().into(),
+            instance_id: identity.instance_id.as_str().into(),
+        };
         let draining = Arc::new(AtomicBool::new(false));
         let system = System::new(&identity.instance_id);
         let history = History::new(db.clone(), Arc::clone(&identity), &system);
@@ -141,6 +148,8 @@ impl Node {
             engine: engine.clone(),
             presence: presence.clone(),
             queues: queues.clone(),
+            steering: steering.clone(),
+            settings: WatchArgs { settings, steering: steering.clone(), seen: Seen::new(effective) },
             draining: Arc::clone(&draining),
             leadership: Leadership::default(),
             foreign: Foreign::new(config.services.leader.lease.get() * FOREIGN_MEMORY_LEASES),
@@ -159,7 +168,7 @@ impl Node {
                 return Err(error.into());
             }
         };
-        Ok(Self { identity, config, storage, engine, presence, queues, draining, running, history, system })
+        Ok(Self { identity, config, storage, engine, presence, queues, steering, draining, running, history, system })
     }
 
     /// Its instance id.
@@ -213,6 +222,8 @@ struct Parts {
     engine: Engine,
     presence: Presence,
     queues: Queues,
+    steering: Steering,
+    settings: WatchArgs,
     draining: Arc<AtomicBool>,
     leadership: Leadership,
     foreign: Foreign,
@@ -231,20 +242,17 @@ impl Parts {
         let intensity = Intensity { max_restarts: runtime.max_restarts, period: runtime.max_window.get() };
         let instance_id: Arc<str> = self.identity.instance_id.as_str().into();
         let (control, peer) = (Control::address(), Peer::address());
-        let leader_name: Arc<str> = self.config.services.leader.name.as_str().into();
         let notices = NoticesArgs {
             storage: self.storage.clone(),
-            queues: self.queues.clone(),
-            instance_id: Arc::clone(&instance_id),
+            steering: self.steering.clone(),
             control: control.clone(),
             peer: peer.clone(),
             foreign: self.foreign.clone(),
-            leader_name: Arc::clone(&leader_name),
         };
         let campaign = PeerArgs {
             engine: self.engine.clone(),
             leadership: self.leadership.clone(),
-            name: Arc::clone(&leader_name),
+            name: Arc::clone(&self.steering.oban),
             node: Arc::clone(&instance_id),
             lease: self.config.services.leader.lease.get(),
             mode: self.config.mode,
@@ -254,13 +262,27 @@ impl Parts {
         let infra = SupervisorSpec::new("infra", Strategy::OneForOne)
             .child(Notices::child(notices))
             .child(Peer::child(campaign, &peer));
-        let control_child =
-            Control::child(self.storage.db().clone(), Arc::clone(&instance_id), &control, answers(self.system.clone()));
+        let answers = answers(self.system.clone(), self.steering.clone());
+        let control_child = Control::child(self.storage.db().clone(), Arc::clone(&instance_id), &control, answers);
         let instance = SupervisorSpec::new("instance", Strategy::OneForOne)
-            .child(Registry::child(self.registry()).protected(PROTECTS_REGISTRY))
+            .child(Registry::child(self.registry(), &self.steering.registry).protected(PROTECTS_REGISTRY))
             .child(self.history.child().protected(PROTECTS_HISTORY))
-            .child(control_child.protected(PROTECTS_CONTROL).carries_requests());
+            .child(control_child.protected(PROTECTS_CONTROL).carries_requests())
+            .child(SettingsWatch::child(self.settings.clone()));
+        let crews = Crews::new(self.queues.clone(), self.producers());
+        let keeper = KeeperArgs {
+            queues: self.queues.clone(),
+            crews: crews.clone(),
+            engine: self.engine.clone(),
+            instance_id: Arc::clone(&instance_id),
+            grace: self.config.runtime.shutdown_grace.get(),
+            changed: {
+                let steering = self.steering.clone();
+                Arc::new(move || steering.announce())
+            },
+        };
         let mut services = SupervisorSpec::new("services", Strategy::OneForOne)
+            .child(Keeper::child(keeper, &self.steering.keeper))
             .child(Stager::child(StagerArgs {
                 engine: self.engine.clone(),
                 queues: self.queues.clone(),
@@ -281,7 +303,7 @@ impl Parts {
                 engine: self.engine.clone(),
                 queues: self.queues.clone(),
                 foreign: self.foreign.clone(),
-                name: Arc::clone(&leader_name),
+                name: Arc::clone(&self.steering.oban),
                 node: Arc::clone(&instance_id),
                 send: self.config.services.gossip.send,
                 interval: self.config.services.gossip.interval.get(),
@@ -291,7 +313,7 @@ impl Parts {
                 measures: self.completions.measures().clone(),
                 foreign: self.foreign.clone(),
                 leadership: self.leadership.clone(),
-                name: Arc::clone(&leader_name),
+                name: Arc::clone(&self.steering.oban),
                 node: Arc::clone(&instance_id),
                 send: self.config.services.metrics.send,
                 counts: self.config.services.metrics.counts,
@@ -307,43 +329,39 @@ impl Parts {
                 interval: pruner.interval.get(),
             }));
         }
-        let services = with_cron(services, &self.crontab, &self.engine, &self.leadership, &leader_name);
-        let mut executors = SupervisorSpec::new("executors", Strategy::OneForOne);
-        let mut producers = SupervisorSpec::new("queues", Strategy::OneForOne);
-        for queue in self.queues.iter() {
-            let handle = DynamicHandle::new();
-            executors = executors.child(
-                DynamicSupervisorSpec::new(queue.name(), EXECUTORS_MAX)
-                    .into_child(&handle)
-                    .protected(PROTECTS_EXECUTORS),
-            );
-            let poll =
-                self.config.queues.get(queue.name()).map_or(Duration::from_secs(1), |queue| queue.poll_interval.get());
-            producers = producers.child(Producer::child(ProducerArgs {
-                queue: Arc::clone(queue),
-                engine: self.engine.clone(),
-                instance_id: Arc::clone(&instance_id),
-                workers: self.workers.clone(),
-                poll_interval: poll,
-                executors: handle,
-                runtime: self.runtime.clone(),
-                completions: self.completions.clone(),
-                lease: self.lease.clone(),
-            }));
-        }
+        let services = with_cron(services, &self.crontab, &self.engine, &self.leadership, &self.steering.oban);
         SupervisorSpec::new("singularity", Strategy::RestForOne)
             .intensity(intensity)
             .child(infra.into_child())
             .child(instance.into_child())
             .child(services.into_child())
             .child(Completer::child(self.engine.clone(), self.completions.clone()).protected(PROTECTS_COMPLETER))
-            .child(executors.into_child())
-            .child(producers.into_child())
+            .child(crews.executors_child())
+            .child(crews.producers_child())
+    }
+
+    /// What the producer of a queue works with.
+    fn producers(&self) -> MakeProducer {
+        let template = (self.engine.clone(), self.workers.clone(), self.runtime.clone(), self.completions.clone());
+        let (instance_id, lease) = (Arc::<str>::from(self.identity.instance_id.as_str()), self.lease.clone());
+        Arc::new(move |queue| {
+            let (engine, workers, runtime, completions) = template.clone();
+            ProducerArgs {
+                queue: Arc::clone(queue),
+                engine,
+                instance_id: Arc::clone(&instance_id),
+                workers,
+                executors: queue.executors().clone(),
+                runtime,
+                completions,
+                lease: lease.clone(),
+            }
+        })
     }
 
     fn registry(&self) -> RegistryArgs {
         let (queues, draining) = (self.queues.clone(), Arc::clone(&self.draining));
-        let fenced = self.queues.clone();
+        let (fenced, known) = (self.queues.clone(), self.queues.clone());
         RegistryArgs {
             identity: Arc::clone(&self.identity),
             presence: self.presence.clone(),
@@ -352,6 +370,7 @@ impl Parts {
             stale_after: self.config.instance.stale_after.get(),
             capabilities: capabilities(&self.config.instance.capabilities, &self.workers),
             beat: Arc::new(move || beat(&queues, draining.load(Ordering::Acquire))),
+            stored: Arc::new(move |beat| announced(&known, beat)),
             fence: Arc::new(move || fenced.stop_jobs(StopCause::Fenced)),
         }
     }
@@ -364,6 +383,16 @@ fn capabilities(names: &[String], workers: &Workers) -> Value {
     offers.into()
 }
 
+/// Lets those queues claim that a stored heartbeat names.
+fn announced(queues: &Queues, beat: &Beat) {
+    for queue in queues.iter() {
+        let producer = beat.queues.get(queue.name()).and_then(|row| row.get("producer"));
+        if producer.and_then(Value::as_str) == Some(&*queue.producer().to_string()) {
+            queue.announced();
+        }
+    }
+}
+
 /// What a heartbeat says about the queues.
 pub(super) fn beat(queues: &Queues, draining: bool) -> Beat {
     let all_paused = queues.iter().next().is_some() && queues.iter().all(|queue| queue.is_paused());
@@ -372,6 +401,7 @@ pub(super) fn beat(queues: &Queues, draining: bool) -> Beat {
             "limit": queue.limit(),
             "paused": queue.is_paused(),
             "running": queue.running(),
+            "stopping": queue.is_leaving(),
             "producer": queue.producer(),
         });
         (queue.name().to_owned(), row)

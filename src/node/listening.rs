@@ -105,7 +105,7 @@ impl Listening {
     fn notified(&mut self, channel: &str, payload: &str) {
         let understood = if channel == notifier::ECHO {
             decode_echo(payload).map(|ping| {
-                if ping.instance == *self.args.instance_id {
+                if ping.instance == *self.args.steering.instance_id {
                     self.echo.heard(ping.number, Instant::now());
                     self.tell_hearing();
                 }
@@ -126,7 +126,7 @@ impl Listening {
     fn wake(&mut self) {
         let now = Instant::now();
         if let Some(number) = self.echo.due(now) {
-            let (db, instance) = (self.args.storage.db().clone(), self.args.instance_id.to_string());
+            let (db, instance) = (self.args.storage.db().clone(), self.args.steering.instance_id.to_string());
             self.sending = Some(Box::pin(async move {
                 notifier::notify(&db, &db.channel(notifier::ECHO), &[Ping { instance, number }]).await
             }));

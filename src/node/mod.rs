@@ -56,12 +56,18 @@ mod assembly;
 mod complaints;
 mod crontab;
 mod error;
+mod kept;
 mod listening;
 mod notices;
+mod queues;
+mod settings;
 mod shutdown;
+mod steering;
 mod storage;
 
 pub use assembly::{Node, NodeOptions};
 pub use error::NodeError;
+pub use kept::{kept, keys_of, queue_of};
 pub use shutdown::Drained;
+pub use steering::OrderError;
 pub use storage::{Guardian, Source, Storage};

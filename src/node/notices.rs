@@ -9,34 +9,28 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use super::listening::listen;
+use super::steering::Steering;
 use super::storage::Storage;
 use crate::instance::{CONTROL_CHANNEL, ControlMsg};
 use crate::postgres::notifier;
 use crate::postgres::notifier::message::{
-    QUEUE_ANY, Signal, Undecodable, decode_insert, decode_leader, decode_signal, decode_sonar,
+    Signal, Undecodable, decode_insert, decode_leader, decode_signal, decode_sonar,
 };
-use crate::queue::{Foreign, PeerMsg, QueueState, Queues, StopCause};
+use crate::queue::{Foreign, PeerMsg, QueueOrder, StopCause};
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow};
 
 /// Mailbox of the actor; only its own task writes to it.
 const NOTICES_MAILBOX_MAX: usize = 4;
-/// Name of the Oban instance that this node belongs to; with the instance id it is what signals are addressed to.
-const OBAN_NAME: &str = "Oban";
-/// Largest limit that a signal may set, as in `actors.toml`.
-const LIMIT_MAX: u32 = 10_000;
 
 /// Whom notices concern.
 #[derive(Clone)]
 pub(super) struct NoticesArgs {
     pub(super) storage: Storage,
-    pub(super) queues: Queues,
-    pub(super) instance_id: Arc<str>,
+    pub(super) steering: Steering,
     pub(super) control: Address<ControlMsg>,
     pub(super) peer: Address<PeerMsg>,
     /// Who is told of nodes of other runtimes.
     pub(super) foreign: Foreign,
-    /// Name of the Oban whose leader is elected.
-    pub(super) leader_name: Arc<str>,
 }
 
 impl fmt::Debug for NoticesArgs {
@@ -113,7 +107,7 @@ impl NoticesArgs {
 
     /// Looks at what others may have said.
     pub(super) fn look(&self) {
-        self.queues.poke_all();
+        self.steering.queues.poke_all();
         self.look_at_questions();
     }
 
@@ -131,26 +125,26 @@ impl NoticesArgs {
     pub(super) fn notified(&self, channel: &str, payload: &str) -> Result<(), Undecodable> {
         match channel {
             notifier::INSERT => {
-                if let Some(queue) = self.queues.get(&decode_insert(payload)?.queue) {
+                if let Some(queue) = self.steering.queues.get(&decode_insert(payload)?.queue) {
                     queue.poke();
                 }
             }
             notifier::SIGNAL => self.signal(&decode_signal(payload)?),
             notifier::LEADER => {
                 let leaving = decode_leader(payload)?;
-                if leaving.is_none_or(|name| *name == *self.leader_name) {
+                if leaving.is_none_or(|name| *name == *self.steering.oban) {
                     self.elect();
                 }
             }
             // Elixir nodes say here that they are there. Instances of ours do not, but one that did would be known.
             notifier::SONAR => {
                 let node = decode_sonar(payload)?;
-                if *node != *self.instance_id && self.foreign.hear(&node) {
+                if *node != *self.steering.instance_id && self.foreign.hear(&node) {
                     self.elect();
                 }
             }
             // Answers are told on this channel too; a look too many is harmless.
-            CONTROL_CHANNEL if payload.contains(&*self.instance_id) => self.look_at_questions(),
+            CONTROL_CHANNEL if payload.contains(&*self.steering.instance_id) => self.look_at_questions(),
             _ => {}
         }
         Ok(())
@@ -158,35 +152,20 @@ impl NoticesArgs {
 
     /// Something was said on `channel` that cannot be read: look, because it may have concerned us.
     pub(super) fn doubt(&self, channel: &str) {
-        self.queues.poke_all();
+        self.steering.queues.poke_all();
         if channel == notifier::LEADER {
             self.elect();
         }
     }
 
     fn signal(&self, signal: &Signal) {
-        if !signal.is_for(&format!("{OBAN_NAME}.{}", self.instance_id)) {
+        if !signal.is_for(&self.steering.ident()) {
             return;
         }
-        match signal {
-            Signal::Pkill { job_id } => self.queues.stop_job(*job_id, StopCause::Cancelled),
-            Signal::Pause { queue, .. } => self.each(queue, |queue| queue.set_paused(true)),
-            Signal::Resume { queue, .. } => self.each(queue, |queue| queue.set_paused(false)),
-            Signal::Scale { queue, limit, .. } if (1..=LIMIT_MAX).contains(limit) && queue != QUEUE_ANY => {
-                self.each(queue, |queue| queue.set_limit(*limit));
-            }
-            Signal::Scale { .. } | Signal::Start { .. } | Signal::Stop { .. } => {
-                tracing::info!(target: "queue", ?signal, "this signal has no effect here");
-            }
-        }
-    }
-
-    fn each(&self, queue: &str, change: impl Fn(&QueueState)) {
-        for state in self.queues.iter().filter(|state| queue == QUEUE_ANY || queue == state.name()) {
-            change(state);
-            tracing::info!(
-                target: "queue", queue = state.name(), limit = state.limit(), paused = state.is_paused(), "queue changed by signal"
-            );
+        match (signal, QueueOrder::of(signal)) {
+            (Signal::Pkill { job_id }, _) => self.steering.queues.stop_job(*job_id, StopCause::Cancelled),
+            (_, Some(order)) => self.steering.obey(&order),
+            (_, None) => {}
         }
     }
 }

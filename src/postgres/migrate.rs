@@ -36,7 +36,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration { version: 1, name: "oban", sql: include_str!("../../migrations/0001_oban.sql") },
     Migration { version: 2, name: "instances", sql: include_str!("../../migrations/0002_instances.sql") },
     Migration { version: 3, name: "workflows", sql: include_str!("../../migrations/0003_workflows.sql") },
@@ -44,6 +44,11 @@ const MIGRATIONS: [Migration; 5] = [
         version: 4,
         name: "supervision_events",
         sql: include_str!("../../migrations/0004_supervision_events.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "instance_settings",
+        sql: include_str!("../../migrations/0006_instance_settings.sql"),
     },
     Migration { version: 7, name: "cron", sql: include_str!("../../migrations/0007_cron.sql") },
 ];

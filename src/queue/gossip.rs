@@ -3,11 +3,8 @@
 //! Oban's dashboard shows a node as soon as its gossip arrives. Nothing is sent while no Elixir node is there, unless
 //! the configuration asks for it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-use chrono::{DateTime, Utc};
 
 use super::engine::Engine;
 use super::error::QueueError;
@@ -46,8 +43,6 @@ pub struct GossipArgs {
 pub struct Gossip {
     args: GossipArgs,
     timer: Timer,
-    /// Since when queues are stopping.
-    stopping: BTreeMap<String, DateTime<Utc>>,
     failing: bool,
 }
 
@@ -66,9 +61,8 @@ impl Gossip {
         if !self.args.send.is_wanted(self.args.foreign.is_there()) {
             return Ok(false);
         }
-        let time = Utc::now();
         let queues = self.args.queues.clone();
-        let checks = queues.iter().map(|queue| self.check(queue, time)).collect();
+        let checks = queues.iter().map(|queue| self.check(&queue)).collect();
         let channel = notifier::GOSSIP;
         let payloads = messages(checks).map_err(|error| unsendable(channel, &error))?;
         for payloads in payloads.chunks(PAYLOADS_MAX) {
@@ -77,8 +71,8 @@ impl Gossip {
         Ok(true)
     }
 
-    fn check(&mut self, queue: &QueueState, now: DateTime<Utc>) -> Check {
-        let stopping = queue.is_stopping().then(|| *self.stopping.entry(queue.name().to_owned()).or_insert(now));
+    fn check(&self, queue: &QueueState) -> Check {
+        let stopping = queue.shutdown_started_at();
         Check {
             name: self.args.name.to_string(),
             node: self.args.node.to_string(),
@@ -100,7 +94,7 @@ impl Actor for Gossip {
 
     async fn init(ctx: &Ctx<Talk>, args: GossipArgs) -> Result<Self, ActorError> {
         let timer = ctx.send_after(Duration::ZERO, Talk);
-        Ok(Self { args, timer, stopping: BTreeMap::new(), failing: false })
+        Ok(Self { args, timer, failing: false })
     }
 
     async fn handle(&mut self, ctx: &Ctx<Talk>, _msg: Talk) -> Result<Flow, ActorError> {

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::attempt::Attempt;
 use super::completer::Completions;
 use super::engine::{Claim, Engine};
@@ -18,7 +20,7 @@ use super::slots::QueueState;
 use super::taken::stop_taken;
 use super::worker::Workers;
 use crate::instance::Lease;
-use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, Flow, Timer};
+use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, Flow, Reply, Timer};
 
 /// Jobs in one claim, whatever the limit: bounds the memory of one reply.
 const CLAIM_BATCH_MAX: u32 = 1_000;
@@ -36,8 +38,6 @@ pub struct ProducerArgs {
     pub instance_id: Arc<str>,
     /// Workers it claims for.
     pub workers: Workers,
-    /// Longest time between two looks at the table.
-    pub poll_interval: Duration,
     /// Where executors are started.
     pub executors: DynamicHandle,
     /// Where job code runs.
@@ -55,6 +55,8 @@ pub enum ProducerMsg {
     Poke,
     /// The poll is due.
     Poll,
+    /// Say when what was asked for before is done.
+    Settle(Reply<()>),
 }
 
 /// The actor. One a queue.
@@ -63,6 +65,9 @@ pub struct Producer {
     args: ProducerArgs,
     known: Vec<String>,
     timer: Timer,
+    /// Ends the cooldown after a claim, when there was a reason for another one meanwhile.
+    rest: Option<Timer>,
+    last_claim: Option<Instant>,
     /// Polls until the next look for lost claims; 0 after an error that leaves a claim in doubt.
     recover_in_polls: u32,
     database_away: bool,
@@ -75,8 +80,15 @@ impl Producer {
         ChildSpec::actor::<Self>(name, &address, move || args.clone())
     }
 
-    /// Claims and starts jobs until the demand is met or nothing is left.
-    async fn fill(&mut self) -> Result<(), QueueError> {
+    /// What is left of the cooldown after the last claim.
+    fn cooldown_left(&self) -> Option<Duration> {
+        let since = self.last_claim?.elapsed();
+        self.args.queue.dispatch_cooldown().checked_sub(since).filter(|left| !left.is_zero())
+    }
+
+    /// Claims and starts jobs until the demand is met or nothing is left; returns how long the next claim has to wait
+    /// for the cooldown, if it has to.
+    async fn fill(&mut self) -> Result<Option<Duration>, QueueError> {
         let args = &self.args;
         if self.recover_in_polls == 0 && args.lease.is_held() {
             let lost = args
@@ -90,9 +102,13 @@ impl Producer {
             self.recover_in_polls = RECOVER_EVERY_POLLS;
         }
         loop {
+            let args = &self.args;
             let demand = args.queue.demand().min(CLAIM_BATCH_MAX);
             if demand == 0 || !args.lease.is_held() || self.known.is_empty() {
-                return Ok(());
+                return Ok(None);
+            }
+            if let Some(left) = self.cooldown_left() {
+                return Ok(Some(left));
             }
             let claim = Claim {
                 queue: args.queue.name(),
@@ -101,7 +117,9 @@ impl Producer {
                 workers: &self.known,
                 demand,
             };
-            let jobs = args.engine.claim(&claim).await?;
+            let jobs = args.engine.claim(&claim).await;
+            self.last_claim = Some(Instant::now());
+            let (args, jobs) = (&self.args, jobs?);
             let all = jobs.len() >= demand as usize;
             // Limit, pause and stop may have changed since the claim was sent.
             let allowed = args.queue.demand() as usize;
@@ -112,22 +130,26 @@ impl Producer {
                 .collect();
             if !args.lease.is_held() {
                 // The reply came too late. Dropped, they are handed back; whoever took them over meanwhile keeps them.
-                return Ok(());
+                return Ok(None);
             }
             let all_allowed = attempts.len() <= allowed;
             for attempt in attempts.into_iter().take(allowed) {
                 start_attempt(&args.executors, &args.workers, attempt).await;
             }
             if !all || !all_allowed {
-                return Ok(());
+                return Ok(None);
             }
         }
     }
 
     async fn look(&mut self, ctx: &Ctx<ProducerMsg>) {
         self.args.queue.clear_poke();
+        self.args.queue.touch();
         match self.fill().await {
-            Ok(()) => self.database_away = false,
+            Ok(wait) => {
+                self.rest = wait.map(|left| ctx.send_after(left, ProducerMsg::Poke));
+                self.database_away = false;
+            }
             Err(error) => {
                 // Whether the claim happened is unknown.
                 self.recover_in_polls = 0;
@@ -140,12 +162,15 @@ impl Producer {
         let queue = &self.args.queue;
         let probe = ctx.probe();
         probe.set_label("running", format!("{}/{}", queue.occupied(), queue.limit()));
-        match (queue.is_paused(), self.database_away) {
-            (true, _) => probe.set_label("paused", "yes"),
-            (false, true) => probe.set_label("waits", "database"),
-            (false, false) => {
-                probe.remove_label("paused");
-                probe.remove_label("waits");
+        for (label, value, holds) in [
+            ("stopping", "yes", queue.is_leaving()),
+            ("paused", "yes", queue.is_paused()),
+            ("waits", "database", self.database_away && !queue.is_paused()),
+        ] {
+            if holds {
+                probe.set_label(label, value);
+            } else {
+                probe.remove_label(label);
             }
         }
     }
@@ -159,16 +184,18 @@ impl Actor for Producer {
         let known = args.workers.names();
         let timer = ctx.send_after(Duration::ZERO, ProducerMsg::Poll);
         // A former incarnation may have died between a claim and its executors.
-        Ok(Self { args, known, timer, recover_in_polls: 0, database_away: false })
+        Ok(Self { args, known, timer, rest: None, last_claim: None, recover_in_polls: 0, database_away: false })
     }
 
     async fn handle(&mut self, ctx: &Ctx<ProducerMsg>, msg: ProducerMsg) -> Result<Flow, ActorError> {
-        if matches!(msg, ProducerMsg::Poll) {
-            self.recover_in_polls = self.recover_in_polls.saturating_sub(1);
-        }
-        self.look(ctx).await;
-        if matches!(msg, ProducerMsg::Poll) {
-            self.timer = ctx.send_after(self.args.poll_interval, ProducerMsg::Poll);
+        match msg {
+            ProducerMsg::Poke => self.look(ctx).await,
+            ProducerMsg::Poll => {
+                self.recover_in_polls = self.recover_in_polls.saturating_sub(1);
+                self.look(ctx).await;
+                self.timer = ctx.send_after(self.args.queue.poll_interval(), ProducerMsg::Poll);
+            }
+            ProducerMsg::Settle(reply) => reply.send(()),
         }
         Ok(Flow::Continue)
     }
@@ -177,6 +204,7 @@ impl Actor for Producer {
         match msg {
             ProducerMsg::Poke => "poke",
             ProducerMsg::Poll => "poll",
+            ProducerMsg::Settle(_) => "settle",
         }
     }
 }

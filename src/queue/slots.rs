@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
@@ -18,9 +19,9 @@ use uuid::Uuid;
 
 use super::blocking::Blocking;
 use super::producer::ProducerMsg;
-use super::stop::StopSignal;
-use crate::config::OnStuck;
-use crate::supervision::Address;
+use super::stop::{StopCause, StopSignal};
+use crate::config::{OnStuck, Queue};
+use crate::supervision::{Address, DynamicHandle};
 
 /// Mailbox of a producer. Pokes are merged, so few messages ever wait.
 const PRODUCER_MAILBOX_MAX: usize = 64;
@@ -55,54 +56,64 @@ struct Running {
 pub struct QueueState {
     name: String,
     producer: Uuid,
-    started_at: DateTime<Utc>,
     limit: AtomicU32,
     paused: AtomicBool,
-    on_stuck: OnStuck,
+    settings: Queue,
     blocking: Arc<Blocking>,
-    /// Whether the limit of blocking code is that of the queue.
-    blocking_follows: bool,
     stopping: AtomicBool,
+    /// Others know its producer as one of this instance.
+    announced: AtomicBool,
     poked: AtomicBool,
+    times: Mutex<Times>,
     running: Mutex<Running>,
     count: watch::Sender<usize>,
     address: Address<ProducerMsg>,
+    executors: DynamicHandle,
+}
+
+/// Moments of a queue, by this machine's clock: for people, nothing is decided by them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) started_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
+    pub(super) shutdown_started_at: Option<DateTime<Utc>>,
 }
 
 impl QueueState {
-    /// A queue with nothing running and a producer identity of its own, whose stuck jobs hold their slots.
-    pub fn new(name: &str, limit: u32, paused: bool) -> Self {
+    /// A queue with nothing running and a producer identity of its own.
+    pub fn new(name: &str, settings: Queue) -> Self {
+        let now = Utc::now();
         Self {
             name: name.to_owned(),
             producer: Uuid::now_v7(),
-            started_at: Utc::now(),
-            limit: AtomicU32::new(limit),
-            paused: AtomicBool::new(paused),
-            on_stuck: OnStuck::Hold,
-            blocking: Arc::new(Blocking::new(limit)),
-            blocking_follows: true,
+            limit: AtomicU32::new(settings.limit),
+            paused: AtomicBool::new(settings.paused),
+            blocking: Arc::new(Blocking::new(settings.blocking_max.unwrap_or(settings.limit))),
+            settings,
             stopping: AtomicBool::new(false),
+            announced: AtomicBool::new(true),
             poked: AtomicBool::new(false),
+            times: Mutex::new(Times { started_at: now, updated_at: now, shutdown_started_at: None }),
             running: Mutex::default(),
             count: watch::Sender::new(0),
             address: Address::new("producer", PRODUCER_MAILBOX_MAX),
+            executors: DynamicHandle::new(),
         }
     }
 
-    /// What becomes of the slot of a stuck job.
+    /// As one of a running instance that others do not know of yet. It claims nothing until they do: jobs of a producer
+    /// that the instance's row does not name are taken over.
     #[must_use]
-    pub fn on_stuck(mut self, on_stuck: OnStuck) -> Self {
-        self.on_stuck = on_stuck;
+    pub(super) fn unannounced(mut self) -> Self {
+        self.announced = AtomicBool::new(false);
         self
     }
 
-    /// How many pieces of blocking code its jobs run at once, at most [`super::BLOCKING_MAX`]; `None` is as many as the
-    /// queue's limit, whatever that becomes.
-    #[must_use]
-    pub fn blocking_max(mut self, max: Option<u32>) -> Self {
-        self.blocking.set_max(max.unwrap_or(self.limit()));
-        self.blocking_follows = max.is_none();
-        self
+    /// The instance's row names its producer now.
+    pub fn announced(&self) {
+        if !self.announced.swap(true, Ordering::AcqRel) {
+            self.poke();
+        }
     }
 
     /// Name of the queue.
@@ -117,7 +128,22 @@ impl QueueState {
 
     /// Since when this instance works on it, by its own clock.
     pub fn started_at(&self) -> DateTime<Utc> {
-        self.started_at
+        self.times().started_at
+    }
+
+    /// Since when it stops, by the instance's clock; `None` while it does not.
+    pub fn shutdown_started_at(&self) -> Option<DateTime<Utc>> {
+        self.times().shutdown_started_at
+    }
+
+    /// Longest time between two looks at the table.
+    pub fn poll_interval(&self) -> Duration {
+        self.settings.poll_interval.get()
+    }
+
+    /// Least time between two claims.
+    pub fn dispatch_cooldown(&self) -> Duration {
+        self.settings.dispatch_cooldown.get()
     }
 
     /// Jobs that may run at once.
@@ -128,9 +154,11 @@ impl QueueState {
     /// Changes the limit; it holds for the next claim, and running jobs go on.
     pub fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::Release);
-        if self.blocking_follows {
+        // Without a limit of its own, blocking code has that of the queue.
+        if self.settings.blocking_max.is_none() {
             self.blocking.set_max(limit);
         }
+        self.touch();
         self.poke();
     }
 
@@ -142,22 +170,51 @@ impl QueueState {
     /// Pauses or resumes claiming.
     pub fn set_paused(&self, paused: bool) {
         self.paused.store(paused, Ordering::Release);
+        self.touch();
         self.poke();
     }
 
     /// Ends claiming for good, because the instance stops.
     pub fn stop_claiming(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.lock_times().shutdown_started_at.get_or_insert_with(Utc::now);
     }
 
-    /// Whether claiming has ended for good.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+    /// Ends claiming because this queue stops; returns whether it did not stop already.
+    pub(super) fn leave(&self) -> bool {
+        let first = self.lock_times().shutdown_started_at.replace(Utc::now()).is_none();
+        self.poke();
+        first
+    }
+
+    /// Takes a stop of this queue back.
+    pub(super) fn stay(&self, limit: u32, paused: bool) {
+        self.lock_times().shutdown_started_at = None;
+        self.paused.store(paused, Ordering::Release);
+        self.set_limit(limit);
+    }
+
+    /// Whether it stops, alone or with the instance.
+    pub fn is_leaving(&self) -> bool {
+        self.stopping.load(Ordering::Acquire) || self.lock_times().shutdown_started_at.is_some()
+    }
+
+    /// Notes that it was changed, or looked at the table.
+    pub(super) fn touch(&self) {
+        self.lock_times().updated_at = Utc::now();
+    }
+
+    pub(super) fn times(&self) -> Times {
+        *self.lock_times()
+    }
+
+    fn lock_times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many jobs may be claimed now.
     pub fn demand(&self) -> u32 {
-        if self.is_paused() || self.is_stopping() {
+        if self.is_paused() || self.is_leaving() || !self.announced.load(Ordering::Acquire) {
             return 0;
         }
         let occupied = u32::try_from(self.occupied()).unwrap_or(u32::MAX);
@@ -228,7 +285,7 @@ impl QueueState {
     /// [`QueueState::free`]. At most as many as the limit are released at a time, which bounds what piles up. Returns
     /// whether it was.
     pub(super) fn release_stuck(&self, slot: Slot) -> bool {
-        if self.on_stuck == OnStuck::Hold {
+        if self.settings.on_stuck == OnStuck::Hold {
             return false;
         }
         {
@@ -252,9 +309,21 @@ impl QueueState {
         self.lock().slots.range(first..=last).map(|(_, held)| held.stop.clone()).collect()
     }
 
-    /// The stop signals of all jobs that run here.
-    pub fn stop_signals(&self) -> Vec<StopSignal> {
-        self.lock().slots.values().map(|held| held.stop.clone()).collect()
+    /// Asks all jobs that run here to stop.
+    pub fn stop_jobs(&self, cause: StopCause) {
+        let signals: Vec<StopSignal> = self.lock().slots.values().map(|held| held.stop.clone()).collect();
+        signals.iter().for_each(|signal| signal.stop(cause));
+    }
+
+    /// Resolves when nothing runs and every result is stored. Cancel safe.
+    pub async fn idle(&self) {
+        // The sender lives as long as the queue that is borrowed here.
+        drop(self.watch().wait_for(|running| *running == 0).await);
+    }
+
+    /// The supervisor of its executors.
+    pub fn executors(&self) -> &DynamicHandle {
+        &self.executors
     }
 
     pub(super) fn blocking(&self) -> &Arc<Blocking> {

@@ -42,7 +42,6 @@ pub struct StagerArgs {
 #[derive(Debug)]
 pub struct Stager {
     args: StagerArgs,
-    names: Vec<String>,
     mode: Option<StagerMode>,
     timer: Timer,
     failing: bool,
@@ -74,7 +73,7 @@ impl Stager {
         match (leads, foreign) {
             (true, _) => self.args.engine.stage(None, self.args.limit).await,
             (false, true) => Ok(engine::Staged::default()),
-            (false, false) => self.args.engine.stage(Some(&self.names), self.args.limit).await,
+            (false, false) => self.args.engine.stage(Some(&self.args.queues.names()), self.args.limit).await,
         }
     }
 }
@@ -84,8 +83,7 @@ impl Actor for Stager {
     type Args = StagerArgs;
 
     async fn init(ctx: &Ctx<Stage>, args: StagerArgs) -> Result<Self, ActorError> {
-        let names = args.queues.names();
-        Ok(Self { args, names, mode: None, timer: ctx.send_after(Duration::ZERO, Stage), failing: false })
+        Ok(Self { args, mode: None, timer: ctx.send_after(Duration::ZERO, Stage), failing: false })
     }
 
     async fn handle(&mut self, ctx: &Ctx<Stage>, _msg: Stage) -> Result<Flow, ActorError> {

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
 
 use super::error::TestingError;
+use crate::config::Queue;
 use crate::queue::engine::Claim;
 use crate::queue::{
     Attempt, Completer, Completions, Engine, Job, JobRuntime, QueueState, State, Workers, start_attempt,
@@ -132,7 +133,7 @@ pub async fn drain_queue(engine: &Engine, workers: &Workers, drain: &Drain) -> R
         .child(Completer::child(engine.clone(), completions.clone()))
         .child(DynamicSupervisorSpec::new("executors", DRAIN_ROUND_MAX as usize).into_child(&executors));
     let running = System::new("drain").start(root).await?;
-    let queue = Arc::new(QueueState::new(&drain.queue, DRAIN_ROUND_MAX, false));
+    let queue = Arc::new(QueueState::new(&drain.queue, Queue { limit: DRAIN_ROUND_MAX, ..Queue::default() }));
     let drainer = Drainer { engine, workers, drain, queue, completions, executors };
     let drained = drainer.rounds().await;
     // In order: what was not run is handed back, and that is stored, before it is over.

@@ -3,6 +3,7 @@
 use crate::support::process::{Place, text};
 
 /// How a command ended.
+#[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
     pub out: String,

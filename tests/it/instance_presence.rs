@@ -172,7 +172,8 @@ async fn heartbeats_say_what_runs_and_a_node_whose_queues_are_all_paused_is_paus
     fixture.started(id).await;
     let row = until("load 1", || async { presence.get("one").await.unwrap().filter(|row| row.load == 1) }).await;
     let producer = node.queues().get("default").unwrap().producer();
-    assert_eq!(row.queues["default"], json!({"limit": 10, "paused": false, "running": 1, "producer": producer}));
+    let queue = json!({"limit": 10, "paused": false, "running": 1, "stopping": false, "producer": producer});
+    assert_eq!(row.queues["default"], queue);
     assert!(row.capabilities["workers"].as_array().unwrap().contains(&json!("fixture")));
     node.queues().get("default").unwrap().set_paused(true);
     until("paused", || async { (status(&presence, "one").await == "paused").then_some(()) }).await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use singularity::config::{Period, Queue};
 use singularity::instance::Lease;
 use singularity::queue::{
     Attempt, Completer, Completions, Engine, Executable, JobRuntime, NewJob, Producer, ProducerArgs, QueueState, State,
@@ -36,7 +37,10 @@ impl Parts {
         lease.renew(Instant::now());
         Self {
             engine: engine.clone(),
-            queue: Arc::new(QueueState::new("default", limit, false)),
+            queue: Arc::new(QueueState::new(
+                "default",
+                Queue { limit, poll_interval: Period::from_millis(100), ..Queue::default() },
+            )),
             completions: Completions::default(),
             workers,
             root: SupervisorHandle::new(),
@@ -52,7 +56,6 @@ impl Parts {
             engine: self.engine.clone(),
             instance_id: "here".into(),
             workers: self.workers.clone(),
-            poll_interval: Duration::from_millis(100),
             executors: handle.clone(),
             runtime: JobRuntime::new(tokio::runtime::Handle::current()),
             completions: self.completions.clone(),

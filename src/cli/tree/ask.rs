@@ -14,7 +14,7 @@ use crate::instance::{self, Identity, InstanceError, InstanceRow, Refusal, Refus
 use crate::node::Storage;
 
 /// Whom a command is about.
-pub(super) enum Chosen {
+pub(in crate::cli) enum Chosen {
     /// Those that are there, at least one.
     Live(Vec<InstanceRow>),
     /// The one that was named, which is offline.
@@ -25,7 +25,7 @@ pub(super) enum Chosen {
 ///
 /// # Errors
 /// Exit 3 when nobody is there, or nobody of this name was ever.
-pub(super) async fn choose(storage: &Storage, wanted: Option<&str>) -> Result<Chosen, Failure> {
+pub(in crate::cli) async fn choose(storage: &Storage, wanted: Option<&str>) -> Result<Chosen, Failure> {
     let rows = live::instances(storage).await?;
     let Some(wanted) = wanted else {
         let online: Vec<_> = rows.into_iter().filter(live::is_live).collect();
@@ -45,7 +45,7 @@ pub(super) async fn choose(storage: &Storage, wanted: Option<&str>) -> Result<Ch
 }
 
 /// Nobody of this name was ever here.
-pub(super) fn unknown(wanted: &str, rows: &[InstanceRow]) -> Failure {
+pub(in crate::cli) fn unknown(wanted: &str, rows: &[InstanceRow]) -> Failure {
     let error = InstanceError::NotOnline { instance_id: wanted.to_owned(), status: "unknown".into() };
     let failure = Failure::coded(Exit::NotFound, &error);
     let names = rows.iter().filter(|row| live::is_live(row)).map(|row| row.instance_id.as_str());
@@ -59,7 +59,7 @@ pub(super) fn unknown(wanted: &str, rows: &[InstanceRow]) -> Failure {
 }
 
 /// The instance that was named is not there.
-pub(super) fn offline(row: &InstanceRow) -> Failure {
+pub(in crate::cli) fn offline(row: &InstanceRow) -> Failure {
     let status = format!("{}, last heartbeat {} ago", row.status, output::millis(row.heartbeat_age_ms));
     let error = InstanceError::NotOnline { instance_id: row.instance_id.clone(), status };
     Failure::coded(Exit::NotFound, &error)
@@ -70,7 +70,7 @@ pub(super) fn offline(row: &InstanceRow) -> Failure {
 ///
 /// # Errors
 /// Exit 5 when it does not answer, and what it says when it refuses.
-pub(super) async fn ask(
+pub(in crate::cli) async fn ask(
     storage: &Storage,
     row: &InstanceRow,
     action: &str,
@@ -94,7 +94,7 @@ pub(super) async fn ask(
 }
 
 /// Who gives orders here: user, host and process.
-fn by() -> Result<String, Failure> {
+pub(in crate::cli) fn by() -> Result<String, Failure> {
     let me = Identity::of_this_process("auto")?;
     let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     let uid = || std::fs::metadata("/proc/self").ok().map(|own| format!("uid {}", own.uid()));
@@ -122,7 +122,7 @@ fn refused(instance_id: &str, error: &Value) -> Failure {
 }
 
 /// An answer that this program does not understand.
-pub(super) fn strange(instance_id: &str, error: &serde_json::Error) -> Failure {
+pub(in crate::cli) fn strange(instance_id: &str, error: &serde_json::Error) -> Failure {
     let text = format!("the answer of instance \"{instance_id}\" cannot be read: {error}");
     Failure::new(Exit::Failed, codes::STRANGE_ANSWER, text).hint("use --json, or the program version of that instance")
 }

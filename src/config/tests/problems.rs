@@ -169,7 +169,8 @@ fn suggestions_name_the_nearest_word_or_where_a_key_belongs() {
         ("[queues.default]\nlimt = 1", "did you mean \"limit\"?"),
         (
             "[queues.default]\nconcurrency = 1",
-            "use one of the keys that are known here: limit, paused, poll_interval, on_stuck, blocking_max",
+            "use one of the keys that are known here: limit, paused, start, poll_interval, dispatch_cooldown, on_stuck, \
+             blocking_max",
         ),
         ("heartbeat = \"5s\"", "move it: \"heartbeat\" is a key of [instance]"),
         ("[routing.models]\nsimple = \"sim_flsh\"", "did you mean \"sim_flash\"?"),

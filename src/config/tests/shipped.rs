@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::flat;
 use crate::config::schema::ROOT;
 use crate::config::{
-    Complexity, Config, Cron, Model, Price, Provider, ProviderKind, Queue, SHIPPED, SecretRef, Simulated, Source, load,
+    Complexity, Config, Cron, InstanceTable, Model, OnStuck, Period, Price, Provider, ProviderKind, Queue, QueueChange,
+    SHIPPED, SecretRef, Simulated, Source, load,
 };
 
 /// A configuration in which every optional key has a value and every map the entry `NAME`.
@@ -14,6 +15,17 @@ fn complete() -> Config {
     config.embedded.bin_dir = Some("bin".into());
     config.queues.insert("NAME".into(), Queue { blocking_max: Some(1), ..Queue::default() });
     config.cron.insert("NAME".into(), Cron::default());
+    let change = QueueChange {
+        limit: Some(1),
+        paused: Some(true),
+        start: Some(false),
+        poll_interval: Some(Period::from_secs(1)),
+        dispatch_cooldown: Some(Period::from_secs(1)),
+        on_stuck: Some(OnStuck::Release),
+        blocking_max: Some(1),
+    };
+    let table = InstanceTable { queues: [("NAME".to_owned(), change)].into() };
+    config.instances.insert("NAME".into(), table);
     config.routing.task_types.insert("NAME".into(), Complexity::Simple);
     for complexity in [Complexity::Simple, Complexity::Medium, Complexity::Complex] {
         config.routing.models.insert(complexity, "NAME".into());
@@ -39,6 +51,7 @@ fn pattern(key: &str) -> String {
         ["queues" | "providers" | "models", _, rest @ ..] => format!("{}.NAME.{}", parts[0], rest.join(".")),
         // Below these keys stands what a person likes.
         ["cron", _, key, ..] => format!("cron.NAME.{key}"),
+        ["instances", _, "queues", _, key] => format!("instances.NAME.queues.NAME.{key}"),
         ["routing", "task_types", _] => "routing.task_types.NAME".into(),
         _ => key.to_owned(),
     }

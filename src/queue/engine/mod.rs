@@ -15,6 +15,7 @@ mod insert;
 mod lead;
 mod manage;
 mod prune;
+mod queues;
 mod read;
 mod row;
 mod sweep;

@@ -28,6 +28,13 @@ pub struct QueueCounts {
     pub retryable: i64,
 }
 
+impl QueueCounts {
+    /// A queue without unfinished jobs.
+    pub fn none(queue: &str) -> Self {
+        Self { queue: queue.to_owned(), available: 0, scheduled: 0, executing: 0, retryable: 0 }
+    }
+}
+
 impl Engine {
     /// One job, or `None` where there is none with this id.
     ///

@@ -1,0 +1,89 @@
+//! `queue show NAME`: one queue as every instance has it in this moment.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::fleet::{self, Answer};
+use super::known;
+use crate::cli::context::Context;
+use crate::cli::exit::Failure;
+use crate::cli::output;
+use crate::config::Period;
+use crate::instance::{Setting, Settings};
+use crate::node::queue_of;
+use crate::queue::Engine;
+use crate::queue::engine::QueueCounts;
+
+/// What to show.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ShowArgs {
+    /// The queue
+    queue: String,
+    /// The instance that is asked; without it all
+    #[arg(long, value_name = "ID")]
+    instance: Option<String>,
+    /// Longest wait for the instances' answers
+    #[arg(long, value_name = "PERIOD", default_value = "10s")]
+    timeout: Period,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    counts: &'a QueueCounts,
+    /// Settings that outlive restarts, by `--keep`.
+    kept: &'a [Setting],
+    instances: &'a [Answer],
+}
+
+pub(in crate::cli) async fn run(args: ShowArgs, context: &Context) -> Result<(), Failure> {
+    let shown = context.with_tables(async |storage| {
+        let engine = Engine::new(storage.db().clone());
+        let rows = fleet::choose(storage, args.instance.as_deref()).await?;
+        known::check(&engine, &rows, &context.config, &args.queue).await?;
+        let counts = engine.queue_counts().await?.into_iter().find(|counts| counts.queue == args.queue);
+        let mut kept = Settings::new(storage.db().clone()).in_force(args.instance.as_deref()).await?;
+        kept.retain(|setting| queue_of(&setting.key).is_some_and(|(queue, _)| queue == args.queue));
+        let body = serde_json::json!({ "queue": args.queue });
+        Ok((counts, kept, fleet::ask_all(storage, &rows, &body, args.timeout.get()).await))
+    });
+    let (counts, kept, answers) = Box::pin(shown).await?;
+    let counts = counts.unwrap_or_else(|| QueueCounts::none(&args.queue));
+    if args.json {
+        output::document("singularity.queue.v1", &Shown { counts: &counts, kept: &kept, instances: &answers })?;
+    } else {
+        people(&counts, &answers);
+        kept.iter().for_each(|setting| output::line(kept_line(setting)));
+    }
+    fleet::unconfirmed(&answers).map_or(Ok(()), Err)
+}
+
+fn people(counts: &QueueCounts, answers: &[Answer]) {
+    let QueueCounts { queue, available, scheduled, executing, retryable } = counts;
+    output::line(format!(
+        "{queue}: {available} available, {scheduled} scheduled, {executing} executing, {retryable} retryable"
+    ));
+    if answers.is_empty() {
+        output::note("no instance is online; start one with `singularity start`");
+        return;
+    }
+    output::table(&fleet::HEAD, answers.iter().flat_map(|answer| fleet::rows(answer, queue)).collect());
+    for check in answers.iter().flat_map(|answer| &answer.queues).filter(|check| !check.running.is_empty()) {
+        let ids: Vec<String> = check.running.iter().map(ToString::to_string).collect();
+        output::line(format!("running on {}: {}", check.node, ids.join(", ")));
+    }
+}
+
+/// `kept for all: limit = 20, by ann@host, 5m 3s ago: sale`
+fn kept_line(setting: &Setting) -> String {
+    let name = queue_of(&setting.key).map_or(setting.key.as_str(), |(_, name)| name);
+    let whom = if setting.instance_id.is_empty() { "all" } else { &setting.instance_id };
+    let now = chrono::Utc::now();
+    let until = setting.expires_at.map(|at| format!(", ends {}", output::relative(at, now))).unwrap_or_default();
+    let reason = setting.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let (value, author, set) = (&setting.value, &setting.author, output::relative(setting.set_at, now));
+    format!("kept for {whom}: {name} = {value}, by {author}, {set}{until}{reason}")
+}
