@@ -209,7 +209,10 @@ impl Peer {
     fn label(&self, ctx: &Ctx<PeerMsg>) {
         let foreigner = self.foreigner.as_ref().map(|(foreigner, _)| foreigner);
         ctx.probe().set_label("mode", describe_role(self.role, self.args.mode, foreigner));
-        ctx.probe().set_label("unheard", self.silent.as_deref().unwrap_or("nobody"));
+        match &self.silent {
+            Some(node) => ctx.probe().set_label("unheard", node),
+            None => ctx.probe().remove_label("unheard"),
+        }
         ctx.probe().set_label("leader", if self.leads { "yes" } else { "no" });
     }
 }

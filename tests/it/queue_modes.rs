@@ -336,15 +336,9 @@ async fn beside_a_leader_that_says_nothing_the_table_is_looked_at() {
     let mute = "INSERT INTO oban_jobs (worker) VALUES ('fixture') RETURNING id";
     let id: i64 = sqlx::query_scalar(mute).fetch_one(database.pool()).await.unwrap();
     node.reaches(id, State::Completed).await;
-    let unheard = |wanted: &'static str| {
-        let node = &node;
-        async move {
-            until("the label", || async { (label(node, "/infra/peer", "unheard")? == wanted).then_some(()) }).await;
-        }
-    };
-    unheard("web@host").await;
+    until("the label", || async { label(&node, "/infra/peer", "unheard").filter(|node| node == "web@host") }).await;
     notify(&database, "sonar", json!({"node": "web@host", "ping": true})).await;
-    unheard("nobody").await;
+    until("no label", || async { label(&node, "/infra/peer", "unheard").is_none().then_some(()) }).await;
     node.shutdown().await;
 }
 
