@@ -142,7 +142,8 @@ pub struct Queue {
     pub dispatch_cooldown: Period,
     /// What becomes of the slot of a job that was told to end and does not. Default `hold`.
     pub on_stuck: OnStuck,
-    /// Pieces of blocking code that its jobs run at once on threads of their own; 1 to 512. Default: as many as `limit`.
+    /// Pieces of blocking code that its jobs run at once on threads of their own; 1 to 512. Default: as many as
+    /// `limit`.
     pub blocking_max: Option<u32>,
 }
 
@@ -199,6 +200,8 @@ pub struct Services {
     pub lifeline: Lifeline,
     /// Deletes jobs that finished long ago.
     pub pruner: Pruner,
+    /// Rebuilds indexes that bloat.
+    pub reindexer: Reindexer,
     /// Tells dashboards about queues.
     pub gossip: Gossip,
     /// Tells dashboards about attempts and numbers of jobs.
@@ -292,6 +295,40 @@ impl Tell {
             Self::Never => false,
         }
     }
+}
+
+/// `[services.reindexer]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reindexer {
+    /// When the leader rebuilds. Default `off`, as in Oban.
+    pub schedule: ReindexSchedule,
+    /// Indexes of `oban_jobs` that are rebuilt; those that are not there are passed over. Default the two GIN indexes,
+    /// which bloat most.
+    pub indexes: Vec<String>,
+    /// Limit of one statement; 1 s to 1 day. Default 15 s, as in Oban.
+    pub timeout: Period,
+}
+
+/// When indexes are rebuilt, by the nicknames of Oban's cron, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ReindexSchedule {
+    /// Never.
+    #[default]
+    #[serde(rename = "off")]
+    Off,
+    /// Each hour.
+    #[serde(rename = "@hourly")]
+    Hourly,
+    /// Each midnight.
+    #[serde(rename = "@midnight", alias = "@daily")]
+    Midnight,
+    /// Each midnight before Sunday.
+    #[serde(rename = "@weekly")]
+    Weekly,
+    /// Each midnight before the first of a month.
+    #[serde(rename = "@monthly")]
+    Monthly,
 }
 
 /// `[workflows]`
@@ -549,6 +586,16 @@ impl Default for Gossip {
 impl Default for Metrics {
     fn default() -> Self {
         Self { send: Tell::Auto, counts: true }
+    }
+}
+
+impl Default for Reindexer {
+    fn default() -> Self {
+        Self {
+            schedule: ReindexSchedule::Off,
+            indexes: vec!["oban_jobs_args_index".into(), "oban_jobs_meta_index".into()],
+            timeout: Period::from_secs(15),
+        }
     }
 }
 

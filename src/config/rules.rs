@@ -14,6 +14,9 @@ const INSTANCE_ID_CHARS_MAX: usize = 63;
 /// Longest schema name: leaves room for the names of notification channels and indexes in PostgreSQL's 63 bytes.
 const SCHEMA_CHARS_MAX: usize = 30;
 
+/// Longest identifier: PostgreSQL cuts longer ones there.
+const IDENTIFIER_BYTES_MAX: usize = 63;
+
 /// Plugins of Oban and where their work is done here.
 const PLUGINS: [(&str, &str); 7] = [
     (
@@ -23,7 +26,7 @@ const PLUGINS: [(&str, &str); 7] = [
     ("pruner", "deleting old jobs is on unless [services.pruner] says max_age = \"off\"; remove the entry"),
     (
         "reindexer",
-        "reindexing is not a setting of this program; PostgreSQL's own maintenance covers it, remove the entry",
+        "rebuilding indexes is set in [services.reindexer]; write schedule = \"@midnight\" there and remove the entry",
     ),
     ("gossip", "what dashboards are told is set in [services.gossip] and [services.metrics]; remove the entry"),
     ("stager", "staging is always on and set in [services.stager]; remove the entry"),
@@ -101,6 +104,15 @@ pub(super) fn oban_name(text: &str) -> Result<(), Flaw> {
         shown(text)
     );
     Err(Flaw::bad(message).suggest("write \"Oban\", or the name that the Oban nodes on this database have"))
+}
+
+/// An index of `oban_jobs`, by Oban's names.
+pub(super) fn index_name(text: &str) -> Result<(), Flaw> {
+    if text.len() <= IDENTIFIER_BYTES_MAX && text.starts_with("oban_jobs") && !text.contains('\0') {
+        return Ok(());
+    }
+    Err(Flaw::bad(format!("\"{}\" is not the name of an index of oban_jobs", shown(text)))
+        .suggest("write names such as \"oban_jobs_args_index\""))
 }
 
 /// A PostgreSQL schema that never needs quotes.

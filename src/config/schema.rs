@@ -242,6 +242,17 @@ pub(super) static ROOT: Node = table(&[
                     ("interval", period(POLL_MIN, DAY)),
                 ]),
             ),
+            (
+                "reindexer",
+                table(&[
+                    (
+                        "schedule",
+                        Node::Leaf(Kind::Choice(&["off", "@hourly", "@midnight", "@daily", "@weekly", "@monthly"])),
+                    ),
+                    ("indexes", Node::Leaf(Kind::Texts(rules::index_name))),
+                    ("timeout", period(Period::from_secs(1), DAY)),
+                ]),
+            ),
             ("gossip", table(&[("send", TELL), ("interval", period(Period::from_secs(1), Period::from_secs(20)))])),
             ("metrics", table(&[("send", TELL), ("counts", Node::Leaf(Kind::Bool))])),
         ]),

@@ -15,14 +15,15 @@ use super::settings::{self, Seen, SettingsWatch, WatchArgs, effective};
 use super::shutdown::HISTORY_LIMIT;
 use super::steering::Steering;
 use super::storage::{Guardian, Storage};
-use crate::config::Config;
+use crate::config::{Config, ReindexSchedule};
 use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registry, RegistryArgs, Settings};
 use crate::llm::Gateway;
 use crate::postgres::{CLOCK_SKEW_MAX, Database, migrate};
 use crate::queue::{
     Completer, Completions, Crews, Crontab, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs, JobRuntime,
     Keeper, KeeperArgs, Leadership, Lifeline, LifelineArgs, MakeProducer, Metrics, MetricsArgs, Peer, PeerArgs,
-    ProducerArgs, Pruner, PrunerArgs, QueueState, Queues, Stager, StagerArgs, StopCause, Workers,
+    ProducerArgs, Pruner, PrunerArgs, QueueState, Queues, Reindexer, ReindexerArgs, Stager, StagerArgs, StopCause,
+    Workers,
 };
 use crate::supervision::{Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
@@ -327,6 +328,16 @@ impl Parts {
                 max_age,
                 limit: pruner.limit,
                 interval: pruner.interval.get(),
+            }));
+        }
+        let reindexer = &self.config.services.reindexer;
+        if reindexer.schedule != ReindexSchedule::Off {
+            services = services.child(Reindexer::child(ReindexerArgs {
+                engine: self.engine.clone(),
+                leadership: self.leadership.clone(),
+                schedule: reindexer.schedule,
+                indexes: reindexer.indexes.clone(),
+                timeout: reindexer.timeout.get(),
             }));
         }
         let services = with_cron(services, &self.crontab, &self.engine, &self.leadership, &self.steering.oban);

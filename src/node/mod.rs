@@ -6,7 +6,7 @@
 //! singularity             rest_for_one
 //! ├─ infra                one_for_one   notifier · peer
 //! ├─ instance             one_for_one   registry · history · control
-//! ├─ services             one_for_one   stager · lifeline · pruner
+//! ├─ services             one_for_one   stager · lifeline · pruner · reindexer · gossip · metrics
 //! ├─ completer
 //! ├─ executors            one_for_one   one dynamic supervisor a queue, max_children = limit
 //! │   └─ default → job 4711                                                    (temporary)

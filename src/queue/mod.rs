@@ -4,8 +4,9 @@
 //! (`slots`) → an `executor` under the queue's dynamic supervisor runs its `worker` → the `completer` stores
 //! what it came to (`outcome`) and frees the slot. The `stager` makes due jobs available, the `lifeline` those of
 //! dead instances. The `peer` campaigns for Oban's lease of the leader where its `role` allows it; while this instance
-//! leads, the `pruner` deletes what finished long ago, and `cron` inserts jobs when their time comes (`crontab` says
-//! which). `gossip` and `metrics` tell dashboards what happens here, while a node is there beside which one may run.
+//! leads, the `pruner` deletes what finished long ago, the `reindexer` rebuilds what bloats, and `cron` inserts jobs when
+//! their time comes (`crontab` says which). `gossip` and `metrics` tell dashboards what happens here, while a node is
+//! there beside which one may run.
 //!
 //! Promises: at least once; exactly one accepted completion per attempt; never more than the limit; a running job is
 //! not handed out again while its owner is alive.
@@ -44,6 +45,7 @@ mod producer;
 mod pruner;
 mod queues;
 mod recorded;
+mod reindexer;
 mod role;
 mod slots;
 mod stager;
@@ -92,6 +94,7 @@ pub use pruner::{Pruner, PrunerArgs};
 pub use queues::{AddError, QUEUES_MAX, Queues};
 pub use recorded::RECORDED_BYTES_MAX;
 pub(crate) use recorded::encoded as encoded_result;
+pub use reindexer::{Reindexer, ReindexerArgs, rebuild};
 pub use role::{Foreigner, Role, Sight};
 pub use slots::{QueueState, Slot};
 pub use stager::{Stager, StagerArgs};

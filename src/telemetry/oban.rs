@@ -18,6 +18,8 @@ pub enum Plugin {
     Pruner,
     /// Inserts periodic jobs.
     Cron,
+    /// Rebuilds indexes.
+    Reindexer,
 }
 
 impl Plugin {
@@ -28,6 +30,7 @@ impl Plugin {
             Self::Lifeline => "Oban.Lifeline",
             Self::Pruner => "Oban.Pruner",
             Self::Cron => "Oban.Cron",
+            Self::Reindexer => "Oban.Reindexer",
         }
     }
 }
@@ -123,6 +126,30 @@ impl CronInserted {
     /// Tells it, and how long the run took.
     pub fn emit(&self, duration: Duration) {
         plugin_stop!(Plugin::Cron, self.jobs > 0, duration, jobs = self.jobs);
+    }
+}
+
+/// `oban.plugin.stop` of the reindexer: one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reindexed {
+    /// Indexes that were rebuilt.
+    pub reindexed_count: u64,
+    /// Invalid ones that were dropped.
+    pub dropped_count: u64,
+}
+
+impl Reindexed {
+    /// Tells it, and how long the run took.
+    pub fn emit(&self, duration: Duration) {
+        let Self { reindexed_count, dropped_count } = *self;
+        let did = reindexed_count + dropped_count > 0;
+        plugin_stop!(
+            Plugin::Reindexer,
+            did,
+            duration,
+            reindexed_count = reindexed_count,
+            dropped_count = dropped_count
+        );
     }
 }
 
@@ -271,6 +298,11 @@ mod tests {
             ["INFO oban event=\"oban.plugin.stop\" plugin=\"Oban.Cron\" duration_us=0 jobs=2"]
         );
         assert_eq!(told(|| StagerMode::Local.switched()), ["INFO oban event=\"oban.stager.switch\" mode=\"local\""]);
+        assert_eq!(
+            told(|| Reindexed { reindexed_count: 2, dropped_count: 1 }.emit(Duration::ZERO)),
+            ["INFO oban event=\"oban.plugin.stop\" plugin=\"Oban.Reindexer\" duration_us=0 reindexed_count=2 \
+              dropped_count=1"]
+        );
         let elected = |was_leader| Elected { name: "Oban", node: "a", leader: true, was_leader };
         assert_eq!(
             told(|| elected(false).emit(Duration::ZERO)),

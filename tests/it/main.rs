@@ -75,6 +75,7 @@ mod queue_insert;
 mod queue_kept;
 mod queue_manage_cost;
 mod queue_modes;
+mod queue_reindexer;
 mod queue_unique;
 mod testing_helpers;
 mod tidy;

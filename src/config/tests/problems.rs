@@ -186,6 +186,8 @@ fn suggestions_name_the_nearest_word_or_where_a_key_belongs() {
             "remove it: an instance campaigns unless nodes of another runtime lead; to decide it yourself, write \
              mode = \"standalone\", \"guest\" or \"peer\" at the top of the file",
         ),
+        ("[services.reindexer]\nschedule = \"@midnigth\"", "write \"@midnight\""),
+        ("[services.reindexer]\nindexes = [\"users_pkey\"]", "write names such as \"oban_jobs_args_index\""),
         ("mode = \"gest\"", "write \"guest\""),
         ("[instance]\nmode = \"guest\"", "move it: \"mode\" stands at the top of the file, before the first table"),
         ("[services.pruner]\nmax_age = 60", "name the unit: \"60s\" or \"60ms\""),

@@ -1,0 +1,192 @@
+//! Rebuilds the indexes that bloat, at set times.
+//!
+//! As Oban's reindexer: off unless it is wanted, the leader does it, by default for the two GIN indexes, and indexes
+//! that an earlier rebuild left invalid are dropped. Everybody goes on meanwhile, because both are done concurrently.
+//! Unlike Oban's it leaves an invalid index alone while somebody builds one, because that is what one looks like.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike, Days, DurationRound, Months, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use super::engine::Engine;
+use super::error::QueueError;
+use super::leadership::Leadership;
+use crate::config::ReindexSchedule;
+use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
+use crate::telemetry::oban::{Plugin, Reindexed, plugin_failed};
+
+/// Mailbox of the reindexer; only its own timer writes to it.
+const REINDEXER_MAILBOX_MAX: usize = 4;
+/// Longest sleep: after it the clock is asked again, which may have been set.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// What the reindexer works with.
+#[derive(Debug, Clone)]
+pub struct ReindexerArgs {
+    /// Statements.
+    pub engine: Engine,
+    /// It works while this instance leads.
+    pub leadership: Leadership,
+    /// When.
+    pub schedule: ReindexSchedule,
+    /// Indexes of `oban_jobs`; those that are not there are passed over.
+    pub indexes: Vec<String>,
+    /// Limit of one statement.
+    pub timeout: Duration,
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct Reindexer {
+    args: ReindexerArgs,
+    /// The time that comes next, by the server's clock.
+    next: Option<DateTime<Utc>>,
+    timer: Timer,
+    failing: bool,
+}
+
+/// Its only message.
+#[derive(Debug)]
+pub struct Reindex;
+
+impl Reindexer {
+    /// The child that rebuilds.
+    pub fn child(args: ReindexerArgs) -> ChildSpec {
+        let address = Address::new("reindexer", REINDEXER_MAILBOX_MAX);
+        ChildSpec::actor::<Self>("reindexer", &address, move || args.clone())
+    }
+
+    /// Does what is due; returns how long to sleep.
+    async fn look(&mut self, ctx: &Ctx<Reindex>) -> Result<Duration, QueueError> {
+        let now = self.args.engine.db().server_now().await?;
+        let is_due = is_due(self.next, now, self.args.leadership.is_held());
+        // A rebuild that fails is not tried before its next time: what failed once mostly fails again, at a cost.
+        self.next = next(self.args.schedule, now);
+        if is_due {
+            let begun = Instant::now();
+            rebuild(&self.args.engine, &self.args.indexes, self.args.timeout).await.emit(begun.elapsed());
+        }
+        let text = self.next.map_or_else(|| "never".to_owned(), |next| next.format("%Y-%m-%dT%H:%M:%SZ").to_string());
+        ctx.probe().set_label("next", text);
+        let wait = self.next.and_then(|next| (next - now).to_std().ok()).unwrap_or(SLEEP_MAX);
+        Ok(wait.min(SLEEP_MAX))
+    }
+}
+
+/// Rebuilds those of `names` that are there, and drops what earlier rebuilds left invalid. What fails is told and left;
+/// the rest is done.
+pub async fn rebuild(engine: &Engine, names: &[String], limit: Duration) -> Reindexed {
+    let mut done = Reindexed::default();
+    let failed = |error: &dyn Display| plugin_failed(Plugin::Reindexer, error, false);
+    match engine.indexes(names).await {
+        Ok(indexes) => {
+            for index in indexes {
+                match engine.reindex(&index, limit).await {
+                    Ok(()) => done.reindexed_count += 1,
+                    Err(error) => failed(&format_args!("index {}: {error}", index.name)),
+                }
+            }
+        }
+        Err(error) => failed(&error),
+    }
+    match engine.invalid_indexes().await {
+        Ok(indexes) => {
+            for index in indexes {
+                match engine.drop_index(&index, limit).await {
+                    Ok(()) => done.dropped_count += 1,
+                    Err(error) => failed(&format_args!("index {}: {error}", index.name)),
+                }
+            }
+        }
+        Err(error) => failed(&error),
+    }
+    done
+}
+
+/// The first time of `schedule` after `now`.
+fn next(schedule: ReindexSchedule, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let hour = now.duration_trunc(TimeDelta::hours(1)).ok()?;
+    let midnight = now.duration_trunc(TimeDelta::days(1)).ok()?;
+    match schedule {
+        ReindexSchedule::Off => None,
+        ReindexSchedule::Hourly => hour.checked_add_signed(TimeDelta::hours(1)),
+        ReindexSchedule::Midnight => midnight.checked_add_days(Days::new(1)),
+        ReindexSchedule::Weekly => {
+            midnight.checked_add_days(Days::new(u64::from(7 - now.weekday().num_days_from_sunday())))
+        }
+        ReindexSchedule::Monthly => midnight.with_day(1)?.checked_add_months(Months::new(1)),
+    }
+}
+
+/// Whether the time that was waited for has come, and is this instance's business.
+fn is_due(awaited: Option<DateTime<Utc>>, now: DateTime<Utc>, leads: bool) -> bool {
+    leads && awaited.is_some_and(|time| time <= now)
+}
+
+impl Actor for Reindexer {
+    type Msg = Reindex;
+    type Args = ReindexerArgs;
+
+    async fn init(ctx: &Ctx<Reindex>, args: ReindexerArgs) -> Result<Self, ActorError> {
+        Ok(Self { args, next: None, timer: ctx.send_after(Duration::ZERO, Reindex), failing: false })
+    }
+
+    async fn handle(&mut self, ctx: &Ctx<Reindex>, _msg: Reindex) -> Result<Flow, ActorError> {
+        let wait = match self.look(ctx).await {
+            Ok(wait) => {
+                self.failing = false;
+                wait
+            }
+            Err(error) => {
+                plugin_failed(Plugin::Reindexer, &error, std::mem::replace(&mut self.failing, true));
+                SLEEP_MAX
+            }
+        };
+        self.timer = ctx.send_after(wait, Reindex);
+        Ok(Flow::Continue)
+    }
+
+    fn message_kind(_msg: &Reindex) -> &'static str {
+        "reindex"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn times_are_those_of_obans_nicknames() {
+        // The 26th of November 2026 is a Thursday, the 29th a Sunday.
+        for (schedule, now, then) in [
+            (ReindexSchedule::Hourly, "2026-11-26T04:59:59.9Z", "2026-11-26T05:00:00Z"),
+            (ReindexSchedule::Hourly, "2026-11-26T05:00:00Z", "2026-11-26T06:00:00Z"),
+            (ReindexSchedule::Midnight, "2026-12-31T00:00:00Z", "2027-01-01T00:00:00Z"),
+            (ReindexSchedule::Weekly, "2026-11-26T12:00:00Z", "2026-11-29T00:00:00Z"),
+            (ReindexSchedule::Weekly, "2026-11-29T00:00:00Z", "2026-12-06T00:00:00Z"),
+            (ReindexSchedule::Monthly, "2026-12-31T23:59:59Z", "2027-01-01T00:00:00Z"),
+            (ReindexSchedule::Monthly, "2027-01-01T00:00:00Z", "2027-02-01T00:00:00Z"),
+        ] {
+            assert_eq!(next(schedule, at(now)), Some(at(then)), "{schedule:?} {now}");
+        }
+        assert_eq!(next(ReindexSchedule::Off, at("2026-11-26T00:00:00Z")), None);
+    }
+
+    #[test]
+    fn only_the_leader_rebuilds_and_only_when_the_time_has_come() {
+        let time = at("2026-11-26T00:00:00Z");
+        let (before, after) = (time - TimeDelta::milliseconds(1), time + TimeDelta::milliseconds(1));
+        for (now, leads, wanted) in
+            [(before, true, false), (time, true, true), (after, true, true), (after, false, false)]
+        {
+            assert_eq!(is_due(Some(time), now, leads), wanted, "{now} {leads}");
+        }
+        assert!(!is_due(None, after, true), "no time was waited for yet");
+    }
+}
