@@ -1,7 +1,7 @@
 //! A worker of one's own on a node in one's own program: typed arguments, options, progress, a result.
 //!
-//! Run it with `cargo run --example hello_worker`. The jobs go to the database that `DATABASE_URL` names, into a schema of
-//! their own, `examples`; without it the embedded server is started in `.singularity/postgres`.
+//! Run it with `cargo run --example hello_worker`. The jobs go to the database that `DATABASE_URL` names, into
+//! schema `examples`; without it the embedded server is started in `.singularity/postgres`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
 
 use std::error::Error;

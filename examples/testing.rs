@@ -1,8 +1,8 @@
 //! Testing workers and the code that enqueues their jobs, with and without a database.
 //!
-//! `cargo run --example testing` prints what each helper finds; in a program of one's own these lines stand in tests. The
-//! part that needs a database uses the one that `DATABASE_URL` names, in a schema of its own, `examples`; without it the
-//! embedded server is started in `.singularity/postgres`.
+//! `cargo run --example testing` prints what each helper finds; in a program of one's own these lines stand in tests.
+//! What needs a database uses the one that `DATABASE_URL` names, in schema `examples`; without it the embedded server
+//! is started in `.singularity/postgres`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
 
 use std::error::Error;

@@ -1,8 +1,7 @@
 //! Jobs in a transaction of one's own: they exist, and nodes hear of them, when what they are about is committed.
 //!
-//! Run it with `cargo run --example transactional_enqueue`. Everything goes to the database that `DATABASE_URL` names, into
-//! a schema of its own, `examples`; without it the embedded server is started in `.singularity/postgres`. No node runs the
-//! jobs.
+//! Run it with `cargo run --example transactional_enqueue`. Everything goes to the database that `DATABASE_URL` names,
+//! into schema `examples`; without it the embedded server is started in `.singularity/postgres`. No node runs the jobs.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
 
 use std::error::Error;

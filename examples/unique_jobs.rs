@@ -1,7 +1,7 @@
 //! Unique jobs: one row, however often the same is inserted, and what an insert may change in the row that is there.
 //!
-//! Run it with `cargo run --example unique_jobs`. The jobs go to the database that `DATABASE_URL` names, into a schema of
-//! their own, `examples`; without it the embedded server is started in `.singularity/postgres`. No node runs them.
+//! Run it with `cargo run --example unique_jobs`. The jobs go to the database that `DATABASE_URL` names, into
+//! schema `examples`; without it the embedded server is started in `.singularity/postgres`. No node runs them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
 
 use std::error::Error;

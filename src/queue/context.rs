@@ -1,4 +1,4 @@
-//! What a worker is given beside its arguments: the job, how it is told to stop, its time, and where blocking code runs.
+//! What a worker is given beside its arguments: the job, how it is told to stop, its time, where blocking code runs.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -89,10 +89,10 @@ impl JobContext {
 
     /// Runs code that blocks its thread or computes for long, on a thread of its own, and waits for it.
     ///
-    /// A queue runs at most `blocking_max` such pieces at once (`[queues.NAME]`, by default its limit); others wait their
-    /// turn. Code that blocks cannot be stopped from outside: watch [`JobContext::cancelled`] in it. When the job is
-    /// told to end and the code goes on, the job is shown as stuck, its row stays `executing`, so that nobody runs it a
-    /// second time, and its slot is held or released as its queue says (`on_stuck`).
+    /// A queue runs at most `blocking_max` such pieces at once (`[queues.NAME]`, by default its limit); others wait
+    /// their turn. Code that blocks cannot be stopped from outside: watch [`JobContext::cancelled`] in it. When the job
+    /// is told to end and the code goes on, the job is shown as stuck, its row stays `executing`, so that nobody runs it
+    /// a second time, and its slot is held or released as its queue says (`on_stuck`).
     ///
     /// Cancel safety: dropping the returned future takes code that waits for its turn away; code that runs goes on.
     ///

@@ -10,8 +10,8 @@ use super::outcome::Outcome;
 /// Most causes of an error that are told.
 const CAUSES_MAX: usize = 10;
 
-/// Why a worker ends early. Made by `?` from any error, which is a failure, or from an [`Outcome`], which is taken as it
-/// is.
+/// Why a worker ends early. Made by `?` from any error, which is a failure, or from an [`Outcome`], which is taken as
+/// it is.
 ///
 /// The text of a failure is in the form of Oban's: `** (ParseIntError) invalid digit found in string`, with causes on
 /// lines of their own.

@@ -96,8 +96,8 @@ pub trait Worker: Send + Sync + 'static {
     }
 
     /// Performs one attempt on the job runtime. Returning early is never needed: when the job is cancelled or the
-    /// instance stops, the context's token fires first, and a moment later the future is dropped at its next await. Code
-    /// that blocks its thread belongs into [`JobContext::run_blocking`].
+    /// instance stops, the context's token fires first, and a moment later the future is dropped at its next await.
+    /// Code that blocks its thread belongs into [`JobContext::run_blocking`].
     ///
     /// # Errors
     /// Any error is a failure with its text; see [`JobError`].

@@ -16,9 +16,9 @@ use crate::queue::{
 
 /// Performs a job of `worker` with `args`, as its first attempt, and returns what it came to.
 ///
-/// Everything is checked that a node would trip over: the options of the worker, whether the arguments survive their way
-/// through JSON into its `Args`, and whether the outcome can be stored as it is. The worker's time limit holds. A panic
-/// of the worker goes on into the test.
+/// Everything is checked that a node would trip over: the options of the worker, whether the arguments survive their
+/// way through JSON into its `Args`, and whether the outcome can be stored as it is. The worker's time limit holds. A
+/// panic of the worker goes on into the test.
 ///
 /// # Errors
 /// [`TestingError::Queue`] for options or arguments that do not fit, [`TestingError::Outcome`].

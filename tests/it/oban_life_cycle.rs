@@ -79,7 +79,8 @@ async fn oban_02_return_value_matrix() {
 
 /// Keys, time and text of an element, as Oban's dashboard reads them.
 fn check_error(element: &Value, attempt: i32) {
-    let keys: Vec<_> = element.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut keys: Vec<_> = element.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
     assert_eq!(keys, ["at", "attempt", "error"]);
     assert_eq!(element["attempt"], attempt);
     let at = element["at"].as_str().unwrap();
@@ -129,12 +130,12 @@ async fn oban_08_snooze_accounting() {
     for shape in SHAPES {
         let (_db, fixture, node) = node_in(shape, true).await;
         // A single attempt, so that a snooze that counted one would discard it.
-        let new = job(json!({"do": "snooze", "times": 3})).max_attempts(1).meta("mine", 1);
+        let new = job(json!({"do": "snooze", "times": 2})).max_attempts(1).meta("mine", 1);
         let id = node.engine().insert(new).await.unwrap().id;
         let done = node.reaches(id, State::Completed).await;
         assert_eq!((done.attempt, done.max_attempts, done.errors.len()), (1, 1, 0));
-        assert_eq!(done.meta, json!({"mine": 1, "snoozed": 3}));
-        assert_eq!(fixture.seen().started, vec![(id, 1); 4], "each time the first attempt");
+        assert_eq!(done.meta, json!({"mine": 1, "snoozed": 2}));
+        assert_eq!(fixture.seen().started, vec![(id, 1); 3], "each time the first attempt");
 
         // After a failure the number of the attempt stays where it was.
         let new = job(json!({"do": "error_then_snooze", "for_ms": 600_000})).max_attempts(5);

@@ -66,6 +66,8 @@ pub struct Seen {
     pub peak: usize,
     /// Pieces of blocking code under way.
     pub blocking: usize,
+    /// The most of them at any time.
+    pub blocking_peak: usize,
 }
 
 #[derive(Default)]
@@ -215,7 +217,10 @@ async fn act(shared: &Arc<Shared>, context: &JobContext) -> Outcome {
             let (shared, panics) = (Arc::clone(shared), args["do"] == "block_panic");
             let blocked = context.run_blocking(move || {
                 assert!(!panics, "fixture job {id} panics while it blocks");
-                shared.seen.send_modify(|seen| seen.blocking += 1);
+                shared.seen.send_modify(|seen| {
+                    seen.blocking += 1;
+                    seen.blocking_peak = seen.blocking_peak.max(seen.blocking);
+                });
                 while !shared.released.borrow().has(id) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
