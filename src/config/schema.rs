@@ -257,7 +257,7 @@ pub(super) static ROOT: Node = table(&[
             ("metrics", table(&[("send", TELL), ("counts", Node::Leaf(Kind::Bool))])),
         ]),
     ),
-    ("cron", Node::Named { entry: &cron::ENTRY, layering: Layering::Merge }),
+    ("cron", Node::Named { entry: &cron::ENTRY, layering: Layering::Merge, name: rules::name }),
     ("workflows", table(&[("llm_request", WORKFLOW)])),
     (
         "routing",
