@@ -295,6 +295,15 @@ impl Tell {
             Self::Never => false,
         }
     }
+
+    /// What the tree shows when this is what came of it.
+    pub fn describe(self, tells: bool) -> &'static str {
+        match (tells, self) {
+            (true, _) => "yes",
+            (false, Self::Never) => "never",
+            (false, _) => "no, nobody listens",
+        }
+    }
 }
 
 /// `[services.reindexer]`

@@ -101,7 +101,7 @@ impl Actor for Gossip {
         match self.talk().await {
             Ok(sends) => {
                 self.failing = false;
-                ctx.probe().set_label("sends", if sends { "yes" } else { "no, nobody listens" });
+                ctx.probe().set_label("sends", self.args.send.describe(sends));
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {

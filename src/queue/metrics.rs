@@ -167,7 +167,7 @@ impl Actor for Metrics {
         match self.report().await {
             Ok(sends) => {
                 self.failing = false;
-                ctx.probe().set_label("sends", if sends { "yes" } else { "no, nobody listens" });
+                ctx.probe().set_label("sends", self.args.send.describe(sends));
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {

@@ -16,8 +16,9 @@ use crate::support::db::TestDb;
 use crate::support::node::{FIXTURE, Fixture, TestNode, restarts, until};
 use crate::support::proxy::{Mode, Proxy};
 
-/// So long that only a notice can be the reason for a look.
+/// So long that only a notice can be the reason for a look; nor does it lead, because a leader looks everywhere.
 fn patient(config: &mut Config) {
+    config.mode = singularity::config::Mode::Guest;
     let queue = Queue { limit: 5, poll_interval: Period::from_secs(3_600), ..Queue::default() };
     config.queues.insert("default".into(), queue);
 }
