@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use singularity::config::{Config, Mode, Period, Queue, Tell};
+use singularity::config::{Config, Cron, Mode, Period, Queue, Tell};
 use singularity::postgres::Database;
 use singularity::queue::{Schedule, State};
 
 use crate::support::db::TestDb;
-use crate::support::node::{Fixture, TestNode, job, notify, until};
+use crate::support::node::{FIXTURE, Fixture, TestNode, job, notify, until};
 use crate::support::said::{CHANNELS, Ear, Said};
 
 fn talkative(config: &mut Config) {
@@ -110,6 +110,22 @@ async fn oban_16_gossip_shows_pause_limit_and_the_producer_of_the_row() {
         fixture.release(id);
     };
     tokio::join!(node.shutdown(), last_words);
+}
+
+#[tokio::test]
+async fn oban_16_periodic_jobs_are_told_as_far_as_elixir_reads_their_times() {
+    let (_db, _database, mut ear, _fixture, _node) = setup(|config| {
+        talkative(config);
+        for (name, expr) in [("nightly", "0 3 * * MON-FRI"), ("half_minute", "*/30 * * * * *")] {
+            let entry = Cron { expr: expr.into(), worker: FIXTURE.into(), ..Cron::default() };
+            config.cron.insert(name.into(), entry);
+        }
+    })
+    .await;
+    let said = ear.until(|said| said.channel == "cronitor").await.pop().unwrap();
+    let options = json!({"name": "nightly", "queue": "default", "timezone": "Etc/UTC"});
+    assert_eq!(said.json["crontab"], json!([["0 3 * * MON-FRI", FIXTURE, options]]));
+    assert_eq!((&said.json["name"], &said.json["node"]), (&json!("Oban"), &json!("one")));
 }
 
 #[tokio::test]
