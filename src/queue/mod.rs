@@ -1,12 +1,12 @@
 //! The Oban half: jobs in `oban_jobs`, claimed by demand, executed under supervision, completed in guarded batches.
 //!
-//! The way of a job: [`engine`] inserts it and sends a notice → its queue's `producer` claims it into a slot
-//! (`slots`) → an `executor` under the queue's dynamic supervisor runs its `worker` → the `completer` stores
-//! what it came to (`outcome`) and frees the slot. The `stager` makes due jobs available, the `lifeline` those of
-//! dead instances. The `peer` campaigns for Oban's lease of the leader where its `role` allows it; while this instance
-//! leads, the `pruner` deletes what finished long ago, the `reindexer` rebuilds what bloats, and `cron` inserts jobs when
-//! their time comes (`crontab` says which). `gossip` and `metrics` tell dashboards what happens here, while a node is
-//! there beside which one may run.
+//! The way of a job: [`engine`] inserts it and sends a notice → its queue's `producer` claims it into a slot (`slots`)
+//! → an `executor` under the queue's dynamic supervisor runs its `worker` → the `completer` stores what it came to
+//! (`outcome`) and frees the slot. The `stager` makes due jobs available, the `lifeline` those of dead instances. The
+//! `peer` campaigns for Oban's lease of the leader where its `role` allows it; while this instance leads, the `pruner`
+//! deletes what finished long ago, the `reindexer` rebuilds what bloats, and `cron` inserts jobs when their time comes
+//! (`crontab` says which). `gossip` and `metrics` tell dashboards what happens here, while a node is there beside
+//! which one may run.
 //!
 //! Promises: at least once; exactly one accepted completion per attempt; never more than the limit; a running job is
 //! not handed out again while its owner is alive.
