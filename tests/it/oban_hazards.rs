@@ -68,8 +68,8 @@ async fn hazard_03_a_running_job_that_was_taken_is_noticed_stopped_and_supersede
     assert_eq!((superseded(&node), fixture.seen().dropped.len()), (4, 4));
 }
 
-/// What is sent stays far below the 8,000 bytes of a notice, also in the transaction of a caller, which a notice that is
-/// too long would abort.
+/// What is sent stays far below the 8,000 bytes of a notice, also in the transaction of a caller: one that is too long
+/// would abort it.
 #[tokio::test]
 async fn hazard_13_no_notice_of_ours_reaches_the_limit_of_a_payload() {
     let (db, engine) = engine().await;

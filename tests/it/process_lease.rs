@@ -12,7 +12,7 @@ use crate::support::process::{Place, until};
 const STALE_AFTER: Duration = Duration::from_secs(10);
 const LIFELINE: Duration = Duration::from_secs(1);
 /// What a busy machine may add.
-const SLACK: Duration = Duration::from_secs(3);
+const SLACK: Duration = Duration::from_secs(10);
 
 /// One slow model, and instances that are soon counted as dead.
 fn config(latency: &str) -> String {

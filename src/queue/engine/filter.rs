@@ -92,11 +92,16 @@ pub(super) fn push_states(sql: &mut QueryBuilder<Postgres>, column: &str, states
 }
 
 impl Engine {
-    /// The filter with states that this database has: versions before 14 do not know `suspended`, and refuse a
-    /// statement with the word.
+    /// The filter as a statement takes it.
+    ///
+    /// With a queue it names states, all if need be, because the index that finds a queue begins with the state. Only
+    /// states that this database has: versions before 14 do not know `suspended`, and refuse a statement with the word.
     pub(super) async fn known_states(&self, filter: &JobFilter) -> Result<JobFilter, QueueError> {
         filter.check()?;
         let mut filter = filter.clone();
+        if filter.queues.is_some() && filter.states.is_none() {
+            filter.states = Some(State::ALL.to_vec());
+        }
         if let Some(states) = &mut filter.states
             && states.contains(&State::Suspended)
         {

@@ -183,9 +183,7 @@ impl Engine {
     /// # Errors
     /// [`QueueError::Invalid`], [`QueueError::Db`].
     pub async fn count_by_state(&self, filter: &JobFilter) -> Result<BTreeMap<State, u64>, QueueError> {
-        // With every state named, the index that begins with the state serves a condition on the queue.
-        let states = filter.states.clone().unwrap_or_else(|| State::ALL.to_vec());
-        let filter = self.known_states(&JobFilter { states: Some(states), ..filter.clone() }).await?;
+        let filter = self.known_states(filter).await?;
         let mut sql = QueryBuilder::new("SELECT j.state::text, count(*) FROM oban_jobs j WHERE true");
         filter.push(&mut sql);
         sql.push(" GROUP BY j.state");
