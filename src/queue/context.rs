@@ -91,8 +91,8 @@ impl JobContext {
     ///
     /// A queue runs at most `blocking_max` such pieces at once (`[queues.NAME]`, by default its limit); others wait
     /// their turn. Code that blocks cannot be stopped from outside: watch [`JobContext::cancelled`] in it. When the job
-    /// is told to end and the code goes on, the job is shown as stuck, its row stays `executing`, so that nobody runs it
-    /// a second time, and its slot is held or released as its queue says (`on_stuck`).
+    /// is told to end and the code goes on, the job is shown as stuck, its row stays `executing`, so that nobody runs
+    /// it a second time, and its slot is held or released as its queue says (`on_stuck`).
     ///
     /// Cancel safety: dropping the returned future takes code that waits for its turn away; code that runs goes on.
     ///
