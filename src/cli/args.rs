@@ -60,6 +60,9 @@ pub(super) enum Command {
     /// The configuration
     #[command(subcommand)]
     Config(super::config::ConfigCommand),
+    /// Measures the queue beside bare SQL on the same server
+    #[command(subcommand)]
+    Bench(super::bench::BenchCommand),
     /// Checks everything that a node needs
     Doctor(super::doctor::DoctorArgs),
     /// Stops an embedded server that nobody uses any more

@@ -1,6 +1,7 @@
 //! The command line: one file a verb. `output` is the only place that prints, `exit` knows all exit codes.
 
 mod args;
+mod bench;
 mod codes;
 mod config;
 mod context;
@@ -70,7 +71,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     logs::init(&context.config.log, filter).map_err(|error| Failure::new(Exit::Config, codes::LOG, error))?;
     let control = runtime("control", CONTROL_THREADS)?;
     let jobs = match &cli.command {
-        Command::Start(_) | Command::Run(_) => Some(runtime("jobs", context.config.runtime.job_threads)?),
+        Command::Start(_) | Command::Run(_) | Command::Bench(_) => {
+            Some(runtime("jobs", context.config.runtime.job_threads)?)
+        }
         _ => None,
     };
     let handle = jobs.as_ref().map_or_else(|| control.handle().clone(), |jobs| jobs.handle().clone());
@@ -85,6 +88,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             Command::Tree(args) => Box::pin(tree::run(args, &context)).await,
             Command::Migrate(command) => migrate::run(command, &context).await,
             Command::Config(command) => config::run(command, &context).await,
+            Command::Bench(command) => Box::pin(bench::run(command, &context, handle)).await,
             Command::Doctor(args) => Box::pin(doctor::run(args, &context)).await,
             #[cfg(feature = "embedded-postgres")]
             Command::Guardian { .. } => Ok(()),

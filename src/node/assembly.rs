@@ -102,6 +102,16 @@ impl Node {
                 Err(error)
             }
         }
+        started
+    }
+
+    /// As [`Node::start`], on tables that somebody else has brought up to date.
+    ///
+    /// # Errors
+    /// [`NodeError`]; what was started is stopped again, but `storage` stays open.
+    pub async fn start_prepared(options: NodeOptions, storage: Storage) -> Result<Self, NodeError> {
+        let identity = Arc::new(Identity::of_this_process(&options.instance_id)?);
+        Self::start_on(options, identity, storage).await
     }
 
     async fn start_on(options: NodeOptions, identity: Arc<Identity>, storage: Storage) -> Result<Self, NodeError> {

@@ -110,6 +110,17 @@ impl Status {
 /// `E0301` to `E0304` when the schema must not be touched, `E0305` when a migration failed, `E0306` to `E0308` for pgmq
 /// (the tables are up to date then), and those of [`DbError`].
 pub async fn up(database: &Database) -> Result<Report, MigrateError> {
+    let (applied, oban_before) = tables(database).await?;
+    let pgmq = pgmq::ensure(database).await?;
+    Ok(Report { applied, oban_before, pgmq })
+}
+
+/// As [`up`], but leaves the message queue functions, which belong to the whole database, as they are. Returns the
+/// first two fields of [`Report`].
+///
+/// # Errors
+/// As [`up`].
+pub async fn tables(database: &Database) -> Result<(Vec<(i32, &'static str)>, Option<ObanTables>), MigrateError> {
     let schema = database.schema();
     let mut transaction = lock(database).await?;
     let oban_before = ObanTables::find(&mut transaction, schema).await?;

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `pool` | [`Database`]: a pool with every option decided, and the schema it works in |
 //! | `session` | statements that always come to an end |
+//! | `scratch` | a schema that exists only for a measurement |
 //! | `schema` | [`SchemaName`]: an identifier that is safe inside SQL text |
 //! | `error` | [`DbError`]: "not reachable now" told apart from "refused" |
 //! | `retry` | waiting until the database is back |
@@ -22,6 +23,7 @@ pub mod pgmq;
 mod pool;
 mod retry;
 mod schema;
+mod scratch;
 mod session;
 
 pub use clock::CLOCK_SKEW_MAX;
@@ -29,4 +31,5 @@ pub use error::DbError;
 pub use pool::{Database, PoolOptions};
 pub use retry::{RETRY_DELAY_MAX, RETRY_DELAY_MIN, retry_delay, retry_unavailable};
 pub use schema::SchemaName;
+pub use scratch::Scratch;
 pub use session::Session;

@@ -13,6 +13,7 @@
 
 mod support;
 
+mod cli_bench;
 mod cli_cron;
 mod cli_jobs;
 mod cli_look;

@@ -5,6 +5,7 @@
 //! them with SKIP LOCKED and check the state again where they write. Names are unqualified and resolved by the pool's
 //! `search_path`, except in `insert` and `unique`, which also run on a connection that the caller brought.
 
+mod bare;
 mod claim;
 mod complete;
 mod cron;
@@ -24,6 +25,7 @@ mod taken;
 mod tell;
 mod unique;
 
+pub use bare::{Bare, BareInserts, BareNotices};
 pub use claim::Claim;
 pub use complete::GuardedAck;
 pub use cron::{CronDecision, CronEntryKey, CronOverview, CronRow, CronStand};

@@ -1,0 +1,84 @@
+//! From insert to start and to finish on a node that has nothing else to do, beside a bare notice.
+
+use std::time::{Duration, Instant};
+
+use super::lab::Lab;
+use crate::cli::exit::Failure;
+use crate::queue::engine::BareNotices;
+
+/// Samples of each kind; fewer where fewer than a hundred times as many jobs are drained.
+const SAMPLES: usize = 300;
+const SAMPLES_MIN: usize = 20;
+/// Samples before those, which prepare statements.
+const WARM_UP: usize = 10;
+/// Pause before each sample, in which everything falls idle.
+const PAUSE: Duration = Duration::from_millis(10);
+/// A job that starts later than this was lost.
+const LOST_AFTER: Duration = Duration::from_secs(10);
+
+/// Sorted times of each kind.
+#[derive(Debug, Default)]
+pub(super) struct Latencies {
+    pub(super) notice: Vec<Duration>,
+    pub(super) start: Vec<Duration>,
+    pub(super) finish: Vec<Duration>,
+}
+
+impl Latencies {
+    /// Takes the samples in turns. A job counts as finished when its result is stored.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(super) async fn measure(lab: &mut Lab, jobs: u64) -> Result<Self, Failure> {
+        let samples = usize::try_from(jobs / 100).unwrap_or(SAMPLES).clamp(SAMPLES_MIN, SAMPLES);
+        let mut bare = BareNotices::open(lab.db()).await?;
+        lab.settle().await?;
+        let mut all = Self::default();
+        let Some(queue) = lab.queue() else { return Ok(all) };
+        let mut starts = lab.meter.starts();
+        queue.set_paused(false);
+        for sample in 0..WARM_UP + samples {
+            tokio::time::sleep(PAUSE).await;
+            let notice = bare.once().await?;
+            tokio::time::sleep(PAUSE).await;
+            let before = lab.meter.performed();
+            let job = Lab::job(sample as u64);
+            let began = Instant::now();
+            lab.engine.insert(job).await?;
+            let done = tokio::time::timeout(LOST_AFTER, lab.performed(before, 1)).await;
+            let finished = began.elapsed();
+            let started = *starts.borrow_and_update();
+            let (Ok(()), Some(started)) = (done, started) else { continue };
+            if sample >= WARM_UP {
+                all.notice.push(notice);
+                all.start.push(started.saturating_duration_since(began));
+                all.finish.push(finished);
+            }
+        }
+        queue.set_paused(true);
+        for times in [&mut all.notice, &mut all.start, &mut all.finish] {
+            times.sort_unstable();
+        }
+        Ok(all)
+    }
+}
+
+/// The value that `percent` of `sorted` do not exceed, by nearest rank, in milliseconds; 0 without any.
+pub(super) fn percentile_ms(sorted: &[Duration], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let times: Vec<_> = (1..=200).map(Duration::from_millis).collect();
+        assert!((percentile_ms(&times, 50) - 100.0).abs() < 1e-9);
+        assert!((percentile_ms(&times, 99) - 198.0).abs() < 1e-9);
+        assert!((percentile_ms(&times[..1], 99) - 1.0).abs() < 1e-9);
+        assert!(percentile_ms(&[], 50).abs() < 1e-9);
+    }
+}
