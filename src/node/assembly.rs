@@ -95,12 +95,12 @@ impl Node {
         let identity = Arc::new(Identity::of_this_process(&options.instance_id)?);
         let storage =
             Storage::open(&options.config, &options.base_dir, &identity.instance_id, options.guardian).await?;
-        match Self::start_on(options, identity, storage.clone()).await {
-            Ok(node) => Ok(node),
-            Err(error) => {
-                storage.close().await;
-                Err(error)
-            }
+        let started = match migrate::up(storage.db()).await {
+            Ok(_) => Self::start_on(options, identity, storage.clone()).await,
+            Err(error) => Err(error.into()),
+        };
+        if started.is_err() {
+            storage.close().await;
         }
         started
     }
@@ -117,7 +117,6 @@ impl Node {
     async fn start_on(options: NodeOptions, identity: Arc<Identity>, storage: Storage) -> Result<Self, NodeError> {
         let config = Arc::clone(&options.config);
         let db = storage.db().clone();
-        migrate::up(&db).await?;
         tell_skew(&db).await;
         let engine = Engine::new(db.clone());
         let presence = Presence::new(db.clone(), identity.host_key.clone());

@@ -5,6 +5,7 @@
 //! | `pool` | [`Database`]: a pool with every option decided, and the schema it works in |
 //! | `session` | statements that always come to an end |
 //! | `scratch` | a schema that exists only for a measurement |
+//! | `lane` | a connection beside the pool for statements that must be fast |
 //! | `schema` | [`SchemaName`]: an identifier that is safe inside SQL text |
 //! | `error` | [`DbError`]: "not reachable now" told apart from "refused" |
 //! | `retry` | waiting until the database is back |
@@ -17,6 +18,7 @@ mod clock;
 #[cfg(feature = "embedded-postgres")]
 pub mod embedded;
 mod error;
+mod lane;
 pub mod migrate;
 pub mod notifier;
 pub mod pgmq;
@@ -28,6 +30,7 @@ mod session;
 
 pub use clock::CLOCK_SKEW_MAX;
 pub use error::DbError;
+pub use lane::Lane;
 pub use pool::{Database, PoolOptions};
 pub use retry::{RETRY_DELAY_MAX, RETRY_DELAY_MIN, retry_delay, retry_unavailable};
 pub use schema::SchemaName;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::backoff::backoff;
 use super::completer::{Completion, Completions};
@@ -40,8 +41,16 @@ pub(super) struct Duty {
     started: Instant,
     /// Pieces of code that run.
     code: TaskTracker,
-    outcome: Mutex<Outcome>,
+    verdict: Mutex<Verdict>,
     backoff: OnceLock<Backoff>,
+}
+
+/// What is reported in the end.
+#[derive(Debug)]
+struct Verdict {
+    outcome: Outcome,
+    /// Somebody has decided. Before, it is what holds if nobody does.
+    is_decided: bool,
 }
 
 /// How long a worker lets a failed job wait, where it says so.
@@ -58,24 +67,32 @@ impl fmt::Debug for Backoff {
 }
 
 impl Attempt {
-    /// Takes a slot of `queue` for a job that was just claimed by it. Dropped as it is, it is handed back.
-    pub(crate) fn new(job: Job, queue: &Arc<QueueState>, runtime: &JobRuntime, completions: &Completions) -> Self {
-        let stop = StopSignal::default();
-        let slot = queue.occupy(job.id, stop.clone());
-        let code = TaskTracker::new();
-        code.close();
-        let duty = Duty {
-            job: Arc::new(job),
-            queue: Arc::clone(queue),
-            slot,
-            stop,
-            completions: completions.clone(),
-            started: Instant::now(),
-            code,
-            outcome: Mutex::new(Outcome::HandedBack),
-            backoff: OnceLock::new(),
-        };
-        Self { duty: Arc::new(duty), runtime: runtime.clone() }
+    /// Takes slots of `queue` for jobs that were just claimed by it. Dropped as they are, they are handed back.
+    pub(crate) fn of_claimed(
+        jobs: Vec<Job>,
+        queue: &Arc<QueueState>,
+        runtime: &JobRuntime,
+        completions: &Completions,
+    ) -> Vec<Self> {
+        let started = Instant::now();
+        let slots = queue.occupy(jobs.iter().map(|job| job.id));
+        let attempts = jobs.into_iter().zip(slots).map(|(job, (slot, stop))| {
+            let code = TaskTracker::new();
+            code.close();
+            let duty = Duty {
+                job: Arc::new(job),
+                queue: Arc::clone(queue),
+                slot,
+                stop,
+                completions: completions.clone(),
+                started,
+                code,
+                verdict: Mutex::new(Verdict { outcome: Outcome::HandedBack, is_decided: false }),
+                backoff: OnceLock::new(),
+            };
+            Self { duty: Arc::new(duty), runtime: runtime.clone() }
+        });
+        attempts.collect()
     }
 
     /// The job, at this attempt.
@@ -151,6 +168,22 @@ impl Attempt {
         drop(self.duty.backoff.set(Backoff(backoff)));
     }
 
+    /// When a limit of its time is over, which begins with its claim. One that is further away than any clock goes is
+    /// none.
+    pub(super) fn deadline(&self, timeout: Option<Duration>) -> Option<Instant> {
+        timeout.and_then(|timeout| self.duty.started.checked_add(timeout))
+    }
+
+    /// Its duty, and where its code runs.
+    pub(super) fn into_parts(self) -> (Arc<Duty>, JobRuntime) {
+        (self.duty, self.runtime)
+    }
+
+    /// The attempt of this duty.
+    pub(super) fn from_parts(duty: Arc<Duty>, runtime: JobRuntime) -> Self {
+        Self { duty, runtime }
+    }
+
     pub(super) fn runtime(&self) -> &JobRuntime {
         &self.runtime
     }
@@ -181,32 +214,57 @@ impl Duty {
             .await
     }
 
-    /// What is reported in the end, unless something else is decided until then.
+    /// What is reported in the end. The first decision stands.
     pub(super) fn decide(&self, outcome: Outcome) {
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
+        self.set(outcome, true);
     }
 
     /// As long as nothing is decided, an executor that is gone has failed.
     pub(super) fn expect_executor(&self) {
-        self.decide(Outcome::Failed {
-            error: "** (ExecutorExit) the executor ended without saying what the attempt came to".into(),
-            retry_in: None,
-        });
+        let error = "** (ExecutorExit) the executor ended without saying what the attempt came to".into();
+        self.set(Outcome::Failed { error, retry_in: None }, false);
+    }
+
+    fn set(&self, outcome: Outcome, is_decided: bool) {
+        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        if !verdict.is_decided {
+            *verdict = Verdict { outcome, is_decided };
+        }
+    }
+
+    pub(super) fn job(&self) -> &Job {
+        &self.job
+    }
+
+    pub(super) fn stop(&self) -> &StopSignal {
+        &self.stop
+    }
+
+    /// Time since the job was claimed.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Held by a piece of code for as long as it runs.
+    pub(super) fn code_token(&self) -> TaskTrackerToken {
+        self.code.token()
     }
 }
 
 impl Drop for Duty {
     fn drop(&mut self) {
         let job = &self.job;
-        let outcome = self.outcome.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let chosen = match (&*outcome, self.backoff.get()) {
-            // Code of the worker's, and this may run while a task unwinds: a panic in it must not become an abort.
-            (Outcome::Failed { error, retry_in: None }, Some(Backoff(of))) => {
-                std::panic::catch_unwind(AssertUnwindSafe(|| of(job, error))).unwrap_or(None)
+        let outcome = &self.verdict.get_mut().unwrap_or_else(PoisonError::into_inner).outcome;
+        let wait = match outcome {
+            Outcome::Failed { error, retry_in: None } => {
+                // Code of the worker's, and this may run while a task unwinds: a panic in it must not become an abort.
+                let chosen = self.backoff.get().and_then(|Backoff(of)| {
+                    std::panic::catch_unwind(AssertUnwindSafe(|| of(job, error))).unwrap_or(None)
+                });
+                chosen.unwrap_or_else(|| backoff(job.attempt, job.max_attempts, &mut rand::rng()))
             }
-            _ => None,
+            _ => Duration::ZERO,
         };
-        let wait = chosen.unwrap_or_else(|| backoff(job.attempt, job.max_attempts, &mut rand::rng()));
         let ack = ack(outcome, job.id, job.attempt, job.max_attempts, wait);
         self.queue.finished(self.slot);
         self.completions.push(Completion {

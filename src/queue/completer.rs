@@ -102,8 +102,21 @@ impl Completions {
     }
 
     /// The oldest results; they stay in the list until [`Completions::stored`].
+    /// Of one queue at most its share, so that its producer claims while the rest is written.
     fn batch(&self) -> Vec<Completion> {
-        self.waiting().iter().take(COMPLETION_BATCH_MAX).cloned().collect()
+        let waiting = self.waiting();
+        let mut batch: Vec<Completion> = Vec::with_capacity(waiting.len().min(COMPLETION_BATCH_MAX));
+        let mut taken: Vec<(&Arc<QueueState>, usize)> = Vec::new();
+        for completion in waiting.iter().take(COMPLETION_BATCH_MAX) {
+            let known = taken.iter_mut().find(|(queue, _)| Arc::ptr_eq(queue, &completion.queue));
+            match known {
+                Some((queue, count)) if *count >= queue.share() => break,
+                Some((_, count)) => *count += 1,
+                None => taken.push((&completion.queue, 1)),
+            }
+            batch.push(completion.clone());
+        }
+        batch
     }
 
     fn stored(&self, count: usize) {
@@ -159,7 +172,11 @@ impl Completer {
                 Ok(accepted) => {
                     self.completions.stored(batch.len());
                     let accepted: HashSet<i64> = accepted.into_iter().collect();
-                    batch.iter().for_each(|completion| self.settle(completion, accepted.contains(&completion.job.id)));
+                    batch.iter().for_each(|completion| self.tell(completion, accepted.contains(&completion.job.id)));
+                    // Slots are freed queue by queue, so that a producer is woken once and finds all of them.
+                    for same in batch.chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
+                        free(same);
+                    }
                 }
                 Err(error) if error.is_unavailable() => return Err(error),
                 Err(_) => self.flush_one_by_one(batch).await?,
@@ -183,20 +200,20 @@ impl Completer {
                 }
             };
             self.completions.stored(1);
-            self.settle(&completion, !accepted.is_empty());
+            self.tell(&completion, !accepted.is_empty());
+            free(std::slice::from_ref(&completion));
         }
         refused
     }
 
-    /// Frees the slot of a stored result.
-    fn settle(&self, completion: &Completion, accepted: bool) {
+    /// Says what became of a result that is stored.
+    fn tell(&self, completion: &Completion, accepted: bool) {
         if accepted {
             self.measure(completion);
         } else {
             self.completions.0.superseded.fetch_add(1, Ordering::Relaxed);
         }
         log(completion, accepted);
-        completion.queue.free(completion.slot);
     }
 
     /// What the tree tells of it.
@@ -260,6 +277,13 @@ impl Actor for Completer {
 
     fn message_kind(_msg: &CompleterMsg) -> &'static str {
         "flush"
+    }
+}
+
+/// Frees the slots of stored results of one queue.
+fn free(stored: &[Completion]) {
+    if let Some(first) = stored.first() {
+        first.queue.free(stored.iter().map(|completion| completion.slot));
     }
 }
 

@@ -1,14 +1,13 @@
 //! What a worker is given beside its arguments: the job, how it is told to stop, its time, where blocking code runs.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::Duty;
-use super::executor::RunContext;
+use super::attempt::{Attempt, Duty};
 use super::job::Job;
 use super::job_runtime::{JobCodeError, JobRuntime};
 use crate::supervision::Probe;
@@ -33,18 +32,50 @@ pub struct JobContext {
 struct OnNode {
     /// Weak: code that outlives its attempt does not hold up what the attempt came to.
     duty: Weak<Duty>,
-    probe: Arc<Probe>,
+    shown: Shown,
+}
+
+/// What code shows of itself, also before it has a place in the tree. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shown(Arc<Mutex<Showing>>);
+
+#[derive(Debug, Default)]
+struct Showing {
+    probe: Option<Arc<Probe>>,
+    progress: Option<String>,
+}
+
+impl Shown {
+    /// It stands here in the tree from now on.
+    pub(super) fn at(&self, probe: &Arc<Probe>) {
+        let mut showing = self.lock();
+        if let Some(progress) = showing.progress.take() {
+            probe.set_label("progress", progress);
+        }
+        showing.probe = Some(Arc::clone(probe));
+    }
+
+    fn progress(&self, text: String) {
+        let mut showing = self.lock();
+        match &showing.probe {
+            Some(probe) => probe.set_label("progress", text),
+            None => showing.progress = Some(text),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Showing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl JobContext {
-    pub(super) fn on_node(context: &RunContext<'_>) -> Self {
-        let attempt = context.attempt;
+    pub(super) fn on_node(attempt: &Attempt, deadline: Option<Instant>, shown: Shown) -> Self {
         Self {
             job: Arc::clone(attempt.job()),
             cancelled: attempt.stop().token().clone(),
-            deadline: context.deadline,
+            deadline,
             runtime: attempt.runtime().clone(),
-            node: Some(OnNode { duty: Arc::downgrade(&attempt.duty()), probe: Arc::clone(context.probe) }),
+            node: Some(OnNode { duty: Arc::downgrade(&attempt.duty()), shown }),
         }
     }
 
@@ -83,7 +114,7 @@ impl JobContext {
     /// belongs into a table of yours. At most [`PROGRESS_CHARS_MAX`] characters, cheap enough for every item of a loop.
     pub fn progress(&self, text: &str) {
         if let Some(node) = &self.node {
-            node.probe.set_label("progress", text.chars().take(PROGRESS_CHARS_MAX).collect::<String>());
+            node.shown.progress(text.chars().take(PROGRESS_CHARS_MAX).collect());
         }
     }
 

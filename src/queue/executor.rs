@@ -36,6 +36,9 @@ pub struct RunContext<'a> {
 
 /// How an attempt is run.
 pub trait Run: Send + 'static {
+    /// Whether the code runs already when the executor begins, so that a stop must let it end.
+    const HAS_BEGUN: bool = false;
+
     /// Runs the attempt to its outcome.
     ///
     /// Cancel safety: the future is dropped when the time is over or a stop was asked for and not heeded; what it
@@ -142,11 +145,10 @@ async fn code_ended(attempt: &Attempt, probe: &Probe) {
 /// Runs the attempt until it ends, its time is over, or it is stopped.
 async fn drive<R: Run>(attempt: &Attempt, probe: &Arc<Probe>, timeout: Option<Duration>, run: R) -> Outcome {
     let worker = attempt.job().worker.as_str();
-    if let Some(cause) = attempt.stop().cause() {
+    if let Some(cause) = attempt.stop().cause().filter(|_| !R::HAS_BEGUN) {
         return stopped(cause, worker);
     }
-    // A limit that is further away than any clock goes is none.
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let deadline = attempt.deadline(timeout);
     let mut run = std::pin::pin!(run.run(RunContext { attempt, probe, deadline }));
     let limit = async {
         match deadline {
@@ -154,12 +156,7 @@ async fn drive<R: Run>(attempt: &Attempt, probe: &Arc<Probe>, timeout: Option<Du
             None => std::future::pending().await,
         }
     };
-    // What ended well in spite of a stop counts; anything else after one most likely is the stop.
-    let ended = |outcome| match (outcome, attempt.stop().cause()) {
-        (outcome @ (Outcome::Completed | Outcome::Recorded(_)), _) => outcome,
-        (_, Some(cause)) => stopped(cause, worker),
-        (outcome, None) => outcome,
-    };
+    let ended = |outcome| ended(outcome, attempt.stop().cause(), worker);
     let cause = tokio::select! {
         biased;
         outcome = &mut run => return ended(outcome),
@@ -173,6 +170,16 @@ async fn drive<R: Run>(attempt: &Attempt, probe: &Arc<Probe>, timeout: Option<Du
         () = attempt.stop().fenced() => stopped(cause, worker),
         outcome = &mut run => ended(outcome),
         () = tokio::time::sleep(CANCEL_GRACE) => stopped(cause, worker),
+    }
+}
+
+/// What code came to that ended by itself. What ended well in spite of a stop counts; anything else after one most
+/// likely is the stop.
+pub(super) fn ended(outcome: Outcome, cause: Option<StopCause>, worker: &str) -> Outcome {
+    match (outcome, cause) {
+        (outcome @ (Outcome::Completed | Outcome::Recorded(_)), _) => outcome,
+        (_, Some(cause)) => stopped(cause, worker),
+        (outcome, None) => outcome,
     }
 }
 

@@ -14,10 +14,23 @@ use crate::supervision::{Caught, catch, catch_sync};
 #[derive(Debug, Clone)]
 pub struct JobRuntime(Handle);
 
-/// Aborts its task when dropped, so that no job code outlives its executor.
-struct AbortOnDrop<T>(JoinHandle<T>);
+/// Code on the job runtime. Aborts it when dropped, so that no job code outlives who it belongs to.
+#[derive(Debug)]
+pub(super) struct CodeTask<T>(JoinHandle<T>);
 
-impl<T> Drop for AbortOnDrop<T> {
+impl<T> CodeTask<T> {
+    /// Whether it has ended, in whatever way.
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Resolves with what it came to, or without when it was dropped. Cancel safe.
+    pub(super) async fn ended(&mut self) -> Option<T> {
+        (&mut self.0).await.ok()
+    }
+}
+
+impl<T> Drop for CodeTask<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -48,12 +61,14 @@ impl JobRuntime {
         &self,
         code: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, JobCodeError> {
-        #[expect(clippy::disallowed_methods, reason = "aborted when the caller drops this future")]
-        let mut task = AbortOnDrop(self.0.spawn(catch(code)));
-        match (&mut task.0).await {
-            Ok(result) => result.map_err(JobCodeError::from),
-            Err(_) => Err(JobCodeError::Gone),
-        }
+        let ended = self.begin(caught(code)).ended().await;
+        ended.unwrap_or(Err(JobCodeError::Gone))
+    }
+
+    /// Begins `code`, which must not panic.
+    pub(super) fn begin<T: Send + 'static>(&self, code: impl Future<Output = T> + Send + 'static) -> CodeTask<T> {
+        #[expect(clippy::disallowed_methods, reason = "aborted when what is returned is dropped")]
+        CodeTask(self.0.spawn(code))
     }
 
     /// Runs code that blocks on a thread of its own and waits for it.
@@ -66,12 +81,14 @@ impl JobRuntime {
         &self,
         code: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JobCodeError> {
-        let mut task = AbortOnDrop(self.0.spawn_blocking(move || catch_sync(code)));
-        match (&mut task.0).await {
-            Ok(result) => result.map_err(JobCodeError::from),
-            Err(_) => Err(JobCodeError::Gone),
-        }
+        let mut task = CodeTask(self.0.spawn_blocking(move || catch_sync(code)));
+        task.ended().await.map_or(Err(JobCodeError::Gone), |result| result.map_err(JobCodeError::from))
     }
+}
+
+/// Runs `code` with its panics caught.
+pub(super) async fn caught<T>(code: impl Future<Output = T>) -> Result<T, JobCodeError> {
+    catch(code).await.map_err(JobCodeError::from)
 }
 
 impl From<Caught> for JobCodeError {

@@ -1,31 +1,50 @@
-//! Starts the executor of a claimed job.
+//! Begins claimed jobs, and starts the executors of those that last.
 
-use super::attempt::Attempt;
+use std::sync::Arc;
+
+use super::attempt::{Attempt, Duty};
 use super::job_runtime::JobCodeError;
 use super::outcome::Outcome;
-use super::worker::Workers;
-use crate::supervision::{DynamicHandle, StartChildError, catch};
+use super::worker::{Execution, Workers};
+use crate::supervision::{ChildSpec, DynamicHandle, StartChildError, catch_sync};
 
-/// Starts `attempt` below `executors` by its worker among `workers`. Whatever goes wrong, the attempt says what it came
-/// to: a worker that panics fails its job, and without an executor the job is handed back.
-pub(crate) async fn start_attempt(executors: &DynamicHandle, workers: &Workers, attempt: Attempt) {
-    let id = attempt.job().id;
-    let Some(worker) = workers.get(&attempt.job().worker).cloned() else {
+/// Begins `attempt` by its worker among `workers`. What a worker says about one job must not take the whole queue down:
+/// one that panics fails its job.
+pub(super) fn begin(workers: &Workers, attempt: Attempt) -> Option<(Execution, Arc<Duty>)> {
+    let Some(worker) = workers.get(&attempt.job().worker) else {
         // The claim asks for known workers only.
         attempt.finish(Outcome::HandedBack);
-        return;
+        return None;
     };
     let duty = attempt.duty();
+    match catch_sync(|| worker.begin(attempt)) {
+        Ok(execution) => Some((execution, duty)),
+        Err(caught) => {
+            duty.decide(JobCodeError::from(caught).into());
+            None
+        }
+    }
+}
+
+/// Starts the executor of an attempt below `executors`; without one the job is handed back.
+pub(super) async fn start(executors: &DynamicHandle, child: ChildSpec, duty: &Duty) {
     duty.expect_executor();
-    // What a worker says about one job must not take the whole queue down.
-    let child = match catch(async move { worker.child(attempt) }).await {
-        Ok(child) => child,
-        Err(caught) => return duty.decide(JobCodeError::from(caught).into()),
-    };
     if let Err(error) = executors.start_child(child).await {
         if !matches!(error, StartChildError::Start(_)) {
             duty.decide(Outcome::HandedBack);
         }
-        tracing::warn!(target: "queue", job = id, %error, "no executor was started");
+        tracing::warn!(target: "queue", job = duty.job().id, %error, "no executor was started");
+    }
+}
+
+/// Begins `attempt` and gives it an executor at once. Whatever goes wrong, the attempt says what it came to.
+pub(crate) async fn start_attempt(executors: &DynamicHandle, workers: &Workers, attempt: Attempt) {
+    let started = match begin(workers, attempt) {
+        Some((Execution::Young(young), _)) => young.executor(),
+        Some((Execution::Executor(child), duty)) => Some((child, duty)),
+        None => None,
+    };
+    if let Some((child, duty)) = started {
+        start(executors, child, &duty).await;
     }
 }

@@ -54,6 +54,7 @@ mod stop;
 mod taken;
 mod unique;
 mod worker;
+mod young;
 
 pub use attempt::Attempt;
 pub use backoff::backoff;
@@ -101,5 +102,6 @@ pub use stager::{Stager, StagerArgs};
 pub use state::State;
 pub use stop::{StopCause, StopSignal};
 pub use unique::{Replace, ReplaceField, UNIQUE_KEYS_MAX, UNIQUE_PERIOD_DEFAULT, Unique, UniqueField, UniqueTimestamp};
-pub use worker::{Executable, Worker, Workers};
+pub use worker::{Executable, Execution, Worker, Workers};
 pub(crate) use worker::{check_args, performed};
+pub use young::{YOUNG_FOR, Young};

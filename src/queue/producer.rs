@@ -1,5 +1,7 @@
 //! Claims jobs of one queue by demand and starts an executor for each.
 //!
+//! Code that is short needs no executor, see [`super::young`].
+//!
 //! Woken by notices, by slots that become free and, because notices can be lost, by its own poll. Demand is the limit
 //! less what runs and what waits to be stored. The database being away is a state: the producer waits for its next
 //! poll.
@@ -13,14 +15,14 @@ use super::attempt::Attempt;
 use super::completer::Completions;
 use super::engine::{Claim, Engine};
 use super::error::QueueError;
-use super::job::Job;
 use super::job_runtime::JobRuntime;
 use super::launch::start_attempt;
 use super::slots::QueueState;
 use super::taken::stop_taken;
-use super::worker::Workers;
+use super::worker::{Execution, Workers};
+use super::young::{YOUNG_FOR, Young};
 use crate::instance::Lease;
-use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, Flow, Reply, Timer};
+use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, ExitReason, Flow, Reply, Timer};
 
 /// Jobs in one claim, whatever the limit: bounds the memory of one reply.
 const CLAIM_BATCH_MAX: u32 = 1_000;
@@ -57,6 +59,8 @@ pub enum ProducerMsg {
     Poll,
     /// Say when what was asked for before is done.
     Settle(Reply<()>),
+    /// Code that has begun may need an executor by now.
+    Promote,
 }
 
 /// The actor. One a queue.
@@ -68,6 +72,10 @@ pub struct Producer {
     /// Ends the cooldown after a claim, when there was a reason for another one meanwhile.
     rest: Option<Timer>,
     last_claim: Option<Instant>,
+    /// Code that has begun and has no executor yet.
+    young: Vec<Young>,
+    /// Runs while there is any.
+    promotion: Option<Timer>,
     /// Polls until the next look for lost claims; 0 after an error that leaves a claim in doubt.
     recover_in_polls: u32,
     database_away: bool,
@@ -80,16 +88,10 @@ impl Producer {
         ChildSpec::actor::<Self>(name, &address, move || args.clone())
     }
 
-    /// What is left of the cooldown after the last claim.
-    fn cooldown_left(&self) -> Option<Duration> {
-        let since = self.last_claim?.elapsed();
-        self.args.queue.dispatch_cooldown().checked_sub(since).filter(|left| !left.is_zero())
-    }
-
     /// Claims and starts jobs until the demand is met or nothing is left; returns how long the next claim has to wait
     /// for the cooldown, if it has to.
     async fn fill(&mut self) -> Result<Option<Duration>, QueueError> {
-        let args = &self.args;
+        let Self { args, known, young, last_claim, .. } = self;
         if self.recover_in_polls == 0 && args.lease.is_held() {
             let lost = args
                 .engine
@@ -102,39 +104,48 @@ impl Producer {
             self.recover_in_polls = RECOVER_EVERY_POLLS;
         }
         loop {
-            let args = &self.args;
             let demand = args.queue.demand().min(CLAIM_BATCH_MAX);
-            if demand == 0 || !args.lease.is_held() || self.known.is_empty() {
+            if demand == 0 || !args.lease.is_held() || known.is_empty() {
                 return Ok(None);
             }
-            if let Some(left) = self.cooldown_left() {
+            if let Some(left) = cooldown_left(&args.queue, *last_claim) {
                 return Ok(Some(left));
             }
             let claim = Claim {
                 queue: args.queue.name(),
                 instance_id: &args.instance_id,
                 producer: args.queue.producer(),
-                workers: &self.known,
+                workers: known,
                 demand,
             };
-            let jobs = args.engine.claim(&claim).await;
-            self.last_claim = Some(Instant::now());
-            let (args, jobs) = (&self.args, jobs?);
+            let mut claim = std::pin::pin!(args.engine.claim(&claim));
+            let jobs = loop {
+                // However long the database takes, code that runs gets its executor in time.
+                tokio::select! {
+                    biased;
+                    jobs = &mut claim => break jobs,
+                    () = tokio::time::sleep(YOUNG_FOR), if !young.is_empty() => promote(args, young, false).await,
+                }
+            };
+            *last_claim = Some(Instant::now());
+            let jobs = jobs?;
             let all = jobs.len() >= demand as usize;
             // Limit, pause and stop may have changed since the claim was sent.
             let allowed = args.queue.demand() as usize;
             // Slots first: a claimed job must be known as running before anything can await.
-            let attempts: Vec<_> = jobs
-                .into_iter()
-                .map(|job: Job| Attempt::new(job, &args.queue, &args.runtime, &args.completions))
-                .collect();
+            let attempts = Attempt::of_claimed(jobs, &args.queue, &args.runtime, &args.completions);
             if !args.lease.is_held() {
                 // The reply came too late. Dropped, they are handed back; whoever took them over meanwhile keeps them.
                 return Ok(None);
             }
             let all_allowed = attempts.len() <= allowed;
+            young.retain(|young| !young.has_ended());
             for attempt in attempts.into_iter().take(allowed) {
-                start_attempt(&args.executors, &args.workers, attempt).await;
+                match launch::begin(&args.workers, attempt) {
+                    Some((Execution::Young(begun), _)) => young.push(begun),
+                    Some((Execution::Executor(child), duty)) => launch::start(&args.executors, child, &duty).await,
+                    None => {}
+                }
             }
             if !all || !all_allowed {
                 return Ok(None);
@@ -176,6 +187,22 @@ impl Producer {
     }
 }
 
+/// What is left of the cooldown after the last claim.
+fn cooldown_left(queue: &QueueState, last_claim: Option<Instant>) -> Option<Duration> {
+    let since = last_claim?.elapsed();
+    queue.dispatch_cooldown().checked_sub(since).filter(|left| !left.is_zero())
+}
+
+/// Gives executors to code that has run for a while, or to all that runs.
+async fn promote(args: &ProducerArgs, young: &mut Vec<Young>, all: bool) {
+    young.retain(|young| !young.has_ended());
+    for due in young.extract_if(.., |young| all || young.is_due()).collect::<Vec<_>>() {
+        if let Some((child, duty)) = due.executor() {
+            launch::start(&args.executors, child, &duty).await;
+        }
+    }
+}
+
 impl Actor for Producer {
     type Msg = ProducerMsg;
     type Args = ProducerArgs;
@@ -184,7 +211,17 @@ impl Actor for Producer {
         let known = args.workers.names();
         let timer = ctx.send_after(Duration::ZERO, ProducerMsg::Poll);
         // A former incarnation may have died between a claim and its executors.
-        Ok(Self { args, known, timer, rest: None, last_claim: None, recover_in_polls: 0, database_away: false })
+        Ok(Self {
+            args,
+            known,
+            timer,
+            rest: None,
+            last_claim: None,
+            young: Vec::new(),
+            promotion: None,
+            recover_in_polls: 0,
+            database_away: false,
+        })
     }
 
     async fn handle(&mut self, ctx: &Ctx<ProducerMsg>, msg: ProducerMsg) -> Result<Flow, ActorError> {
@@ -197,13 +234,22 @@ impl Actor for Producer {
             }
             ProducerMsg::Settle(reply) => reply.send(()),
         }
+        if self.promotion.is_none() && !self.young.is_empty() {
+            self.promotion = Some(ctx.send_after(YOUNG_FOR, ProducerMsg::Promote));
+        }
         Ok(Flow::Continue)
+    }
+
+    async fn stopped(&mut self, _ctx: &Ctx<ProducerMsg>, _reason: &ExitReason) {
+        // Executors stop after producers do; what runs goes on under them.
+        promote(&self.args, &mut self.young, true).await;
     }
 
     fn message_kind(msg: &ProducerMsg) -> &'static str {
         match msg {
             ProducerMsg::Poke => "poke",
             ProducerMsg::Poll => "poll",
+            ProducerMsg::Promote => "promote",
             ProducerMsg::Settle(_) => "settle",
         }
     }

@@ -26,6 +26,9 @@ use crate::supervision::{Address, DynamicHandle};
 /// Mailbox of a producer. Pokes are merged, so few messages ever wait.
 const PRODUCER_MAILBOX_MAX: usize = 64;
 
+/// Limit from which on results are stored in two parts.
+const SPLIT_FROM: usize = 50;
+
 /// One claimed job's place in its queue. A job that is claimed again before its former result is known to be stored has
 /// two, because both count until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,6 +224,13 @@ impl QueueState {
         self.limit().saturating_sub(occupied)
     }
 
+    /// How many results are stored at once: half of the limit, because the freed half is claimed for while the other is
+    /// stored; all of a small limit, where a statement costs more than its rows.
+    pub(super) fn share(&self) -> usize {
+        let limit = self.limit() as usize;
+        if limit < SPLIT_FROM { limit.max(1) } else { limit.div_ceil(2) }
+    }
+
     /// Slots that are taken: all that run but those whose slot was released.
     pub fn occupied(&self) -> usize {
         let running = self.lock();
@@ -260,22 +270,28 @@ impl QueueState {
         self.count.subscribe()
     }
 
-    /// Takes a slot for a claimed job.
-    pub(super) fn occupy(&self, job_id: i64, stop: StopSignal) -> Slot {
+    /// Takes a slot for each of these claimed jobs, in their order, with the signal that stops it.
+    pub(super) fn occupy(&self, job_ids: impl Iterator<Item = i64>) -> Vec<(Slot, StopSignal)> {
         let mut running = self.lock();
-        running.last_number += 1;
-        let slot = Slot { job_id, number: running.last_number };
-        running.slots.insert(slot, Held { stop, released: false, finished: false });
+        let mut taken = Vec::with_capacity(job_ids.size_hint().0);
+        for job_id in job_ids {
+            running.last_number += 1;
+            let (slot, stop) = (Slot { job_id, number: running.last_number }, StopSignal::default());
+            running.slots.insert(slot, Held { stop: stop.clone(), released: false, finished: false });
+            taken.push((slot, stop));
+        }
         self.count.send_replace(running.slots.len());
-        slot
+        taken
     }
 
-    /// Frees the slot of a job whose result is stored or superseded, and wakes the producer.
-    pub(super) fn free(&self, slot: Slot) {
+    /// Frees the slots of jobs whose results are stored or superseded, and wakes the producer.
+    pub(super) fn free(&self, slots: impl Iterator<Item = Slot>) {
         {
             let mut running = self.lock();
-            let held = running.slots.remove(&slot);
-            running.released -= usize::from(held.is_some_and(|held| held.released));
+            for slot in slots {
+                let held = running.slots.remove(&slot);
+                running.released -= usize::from(held.is_some_and(|held| held.released));
+            }
             self.count.send_replace(running.slots.len());
         }
         self.poke();

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::attempt::Attempt;
 use super::context::JobContext;
 use super::error::QueueError;
-use super::executor::{Executor, Run, RunContext};
 use super::job::Job;
 use super::job_error::JobError;
 use super::new_job::NewJob;
 use super::options::WorkerOptions;
 use super::outcome::Outcome;
+use super::young::Young;
 use crate::error::Coded;
 use crate::supervision::ChildSpec;
 
@@ -104,7 +104,17 @@ pub trait Worker: Send + Sync + 'static {
     fn perform(&self, args: Self::Args, context: JobContext) -> impl Future<Output = Result<Outcome, JobError>> + Send;
 }
 
-/// Anything that can be started as the child of a queue's dynamic supervisor to execute an attempt.
+/// An attempt that begins.
+#[derive(Debug)]
+pub enum Execution {
+    /// As the child of its queue's dynamic supervisor that executes it. Temporary: the database decides whether there
+    /// is another attempt.
+    Executor(ChildSpec),
+    /// With code that runs already; it gets an executor when it is not done soon.
+    Young(Young),
+}
+
+/// Anything that can execute an attempt.
 pub trait Executable: Send + Sync + 'static {
     /// Name in the `worker` column.
     fn name(&self) -> &str;
@@ -114,8 +124,8 @@ pub trait Executable: Send + Sync + 'static {
         &[]
     }
 
-    /// The child that executes `attempt`. Temporary: the database decides whether there is another attempt.
-    fn child(&self, attempt: Attempt) -> ChildSpec;
+    /// Begins to execute `attempt`.
+    fn begin(&self, attempt: Attempt) -> Execution;
 }
 
 /// The workers that an instance knows. Built once, then shared.
@@ -179,22 +189,15 @@ impl<W: Worker> Executable for Performs<W> {
         W::ALIASES
     }
 
-    fn child(&self, attempt: Attempt) -> ChildSpec {
+    fn begin(&self, attempt: Attempt) -> Execution {
         let timeout = self.0.timeout(attempt.job());
-        let worker = Arc::clone(&self.0);
-        attempt.back_off_by(Arc::new(move |job, error| worker.backoff(job, error)));
-        Executor::<Perform<W>>::child(attempt, timeout, Perform(Arc::clone(&self.0)))
-    }
-}
-
-/// One attempt of a plain worker.
-struct Perform<W>(Arc<W>);
-
-impl<W: Worker> Run for Perform<W> {
-    async fn run(self, context: RunContext<'_>) -> Outcome {
-        let given = JobContext::on_node(&context);
-        let code = async move { performed(&*self.0, given).await };
-        context.attempt.run(code).await.unwrap_or_else(Outcome::from)
+        let (worker, backoff) = (Arc::clone(&self.0), Arc::clone(&self.0));
+        attempt.back_off_by(Arc::new(move |job, error| backoff.backoff(job, error)));
+        Execution::Young(Young::begin(
+            attempt,
+            timeout,
+            move |context| async move { performed(&*worker, context).await },
+        ))
     }
 }
 

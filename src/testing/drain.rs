@@ -180,13 +180,8 @@ impl Drainer<'_> {
         };
         // All of the round first: those that are not run are handed back when they are dropped.
         let runtime = JobRuntime::new(Handle::current());
-        let attempts: Vec<Attempt> = self
-            .engine
-            .claim(&claim)
-            .await?
-            .into_iter()
-            .map(|job| Attempt::new(job, &self.queue, &runtime, &self.completions))
-            .collect();
+        let jobs = self.engine.claim(&claim).await?;
+        let attempts = Attempt::of_claimed(jobs, &self.queue, &runtime, &self.completions);
         let mut counts = DrainCounts::default();
         for attempt in attempts {
             let id = attempt.job().id;

@@ -19,8 +19,7 @@ use super::definition::{Definition, Effect, StepContext, StepError, StepOutput};
 use super::result::JobResult;
 use super::store::{Begun, Checkpoint, Owner, Store};
 use crate::postgres::{DbError, retry_unavailable};
-use crate::queue::{Attempt, Executable, Executor, Outcome, Run, RunContext};
-use crate::supervision::ChildSpec;
+use crate::queue::{Attempt, Executable, Execution, Executor, Outcome, Run, RunContext};
 
 /// The actor that executes one attempt of a workflow, a child of its queue's dynamic supervisor.
 pub type WorkflowExecutor = Executor<WorkflowRun>;
@@ -70,9 +69,9 @@ impl Executable for WorkflowWorker {
         self.definition.worker
     }
 
-    fn child(&self, attempt: Attempt) -> ChildSpec {
+    fn begin(&self, attempt: Attempt) -> Execution {
         let run = WorkflowRun { definition: Arc::clone(&self.definition), store: self.store.clone() };
-        WorkflowExecutor::child(attempt, Some(self.definition.timeout), run)
+        Execution::Executor(WorkflowExecutor::child(attempt, Some(self.definition.timeout), run))
     }
 }
 

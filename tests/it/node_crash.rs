@@ -86,10 +86,11 @@ impl Executable for Dies {
         "dies"
     }
 
-    fn child(&self, attempt: Attempt) -> ChildSpec {
+    fn begin(&self, attempt: Attempt) -> Execution {
         let address = Address::new("dies", 1);
         let attempt = std::sync::Mutex::new(Some(attempt));
-        ChildSpec::actor::<Dying>("dies", &address, move || attempt.lock().unwrap().take()).restart(Restart::Temporary)
+        let child = ChildSpec::actor::<Dying>("dies", &address, move || attempt.lock().unwrap().take());
+        Execution::Executor(child.restart(Restart::Temporary))
     }
 }
 
@@ -146,6 +147,11 @@ async fn jobs_of_a_killed_tree_do_not_stay_executing() {
     let running = parts.start().await;
     let ids = insert(&engine, 3, json!({"do": "hang"})).await;
     fixture.until("three runs", |seen| seen.running == 3).await;
+    // Younger ones, which have no executor yet, are handed back.
+    until("three executors", || async {
+        (parts.system.snapshot().find("/executors")?.children.len() == 3).then_some(())
+    })
+    .await;
     running.kill().await;
     fixture.until("their end", |seen| seen.dropped.len() == 3).await;
     drop(running);

@@ -60,7 +60,7 @@ impl Engine {
             claim.instance_id,
             claim.producer.to_string(),
         )
-        .fetch_all(&self.db)
+        .fetch_all(&self.claims)
         .await?;
         let mut jobs = rows.into_iter().map(Job::try_from).collect::<Result<Vec<_>, _>>()?;
         // RETURNING promises no order.

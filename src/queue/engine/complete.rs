@@ -87,7 +87,7 @@ impl Engine {
             &guards.producers,
             guards.claimed.as_slice() as &[Option<NaiveDateTime>],
         )
-        .fetch_all(&self.db)
+        .fetch_all(&self.completions)
         .await?;
         Ok(ids)
     }
@@ -142,7 +142,7 @@ impl Engine {
             &acks.iter().map(|item| item.ack.snoozed).collect::<Vec<_>>(),
             recorded.as_slice() as &[Option<String>],
         )
-        .fetch_all(&self.db)
+        .fetch_all(&self.completions)
         .await?;
         Ok(ids)
     }

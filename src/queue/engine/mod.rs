@@ -12,6 +12,7 @@ mod cron;
 mod enqueued;
 mod filter;
 mod foreign;
+mod gather;
 mod insert;
 mod lead;
 mod manage;
@@ -44,20 +45,30 @@ pub use unique::UNIQUE_BATCH_MAX;
 
 use std::sync::Arc;
 
-use crate::postgres::Database;
+use crate::postgres::{Database, Lane};
 
 /// The statements, bound to one database and schema. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine {
     db: Database,
+    /// For claims, and for completions.
+    claims: Lane,
+    completions: Lane,
+    /// For single inserts, and those that wait for it.
+    inserts: Lane,
+    gather: gather::Gather,
     insert_sql: Arc<str>,
+    short_insert_sql: Arc<str>,
 }
 
 impl Engine {
     /// Statements for `db`.
     pub fn new(db: Database) -> Self {
         let insert_sql = insert::statement(&db).into();
-        Self { db, insert_sql }
+        let short_insert_sql = insert::short_statement(&db).into();
+        let lane = || Lane::new(db.clone());
+        let (claims, completions, inserts) = (lane(), lane(), lane());
+        Self { db, claims, completions, inserts, gather: gather::Gather::default(), insert_sql, short_insert_sql }
     }
 
     /// The database below.
