@@ -362,6 +362,7 @@ impl Parts {
 
     /// What the producer of a queue works with.
     fn producers(&self) -> MakeProducer {
+        let looks = Looks::new(self.engine.clone(), self.queues.clone());
         let template = (self.engine.clone(), self.workers.clone(), self.runtime.clone(), self.completions.clone());
         let (instance_id, lease) = (Arc::<str>::from(self.identity.instance_id.as_str()), self.lease.clone());
         Arc::new(move |queue| {
@@ -371,6 +372,7 @@ impl Parts {
                 engine,
                 instance_id: Arc::clone(&instance_id),
                 workers,
+                looks: looks.clone(),
                 executors: queue.executors().clone(),
                 runtime,
                 completions,

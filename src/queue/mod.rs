@@ -34,6 +34,7 @@ mod keeper;
 mod launch;
 mod leadership;
 mod lifeline;
+mod looks;
 mod measures;
 mod metrics;
 mod new_job;
@@ -80,6 +81,7 @@ pub use keeper::{Began, BeginError, Keeper, KeeperArgs, KeeperMsg};
 pub(crate) use launch::start_attempt;
 pub use leadership::Leadership;
 pub use lifeline::{Lifeline, LifelineArgs};
+pub use looks::Looks;
 pub use measures::Measures;
 pub use metrics::{Metrics, MetricsArgs};
 pub use new_job::{

@@ -16,7 +16,8 @@ use super::completer::Completions;
 use super::engine::{Claim, Engine};
 use super::error::QueueError;
 use super::job_runtime::JobRuntime;
-use super::launch::start_attempt;
+use super::launch;
+use super::looks::Looks;
 use super::slots::QueueState;
 use super::taken::stop_taken;
 use super::worker::{Execution, Workers};
@@ -40,6 +41,8 @@ pub struct ProducerArgs {
     pub instance_id: Arc<str>,
     /// Workers it claims for.
     pub workers: Workers,
+    /// What polls of all queues share.
+    pub looks: Looks,
     /// Where executors are started.
     pub executors: DynamicHandle,
     /// Where job code runs.
@@ -153,6 +156,16 @@ impl Producer {
         }
     }
 
+    /// Whether a poll may find anything; asked together with those of other queues.
+    async fn may_find_any(&self) -> bool {
+        let queue = &self.args.queue;
+        if self.recover_in_polls == 0 || self.database_away {
+            return true;
+        }
+        // What the database does not answer now, the look itself meets and reports.
+        queue.demand() > 0 && self.args.looks.has_jobs(queue.name(), queue.poll_interval()).await.unwrap_or(true)
+    }
+
     async fn look(&mut self, ctx: &Ctx<ProducerMsg>) {
         self.args.queue.clear_poke();
         self.args.queue.touch();
@@ -229,8 +242,16 @@ impl Actor for Producer {
             ProducerMsg::Poke => self.look(ctx).await,
             ProducerMsg::Poll => {
                 self.recover_in_polls = self.recover_in_polls.saturating_sub(1);
-                self.look(ctx).await;
-                self.timer = ctx.send_after(self.args.queue.poll_interval(), ProducerMsg::Poll);
+                self.args.queue.touch();
+                if self.may_find_any().await {
+                    self.look(ctx).await;
+                }
+                let next = self.args.looks.until_next(self.args.queue.poll_interval());
+                self.timer = ctx.send_after(next, ProducerMsg::Poll);
+            }
+            ProducerMsg::Promote => {
+                self.promotion = None;
+                promote(&self.args, &mut self.young, false).await;
             }
             ProducerMsg::Settle(reply) => reply.send(()),
         }

@@ -7,8 +7,8 @@ use serde_json::json;
 use singularity::config::{Period, Queue};
 use singularity::instance::Lease;
 use singularity::queue::{
-    Attempt, Completer, Completions, Engine, Executable, JobRuntime, NewJob, Producer, ProducerArgs, QueueState, State,
-    Workers,
+    Attempt, Completer, Completions, Engine, Executable, Execution, JobRuntime, Looks, NewJob, Producer, ProducerArgs,
+    QueueState, Queues, State, Workers,
 };
 use singularity::supervision::{
     Actor, ActorError, Address, ChildSpec, Ctx, DynamicHandle, DynamicSupervisorSpec, Flow, Intensity, Restart,
@@ -56,6 +56,7 @@ impl Parts {
             engine: self.engine.clone(),
             instance_id: "here".into(),
             workers: self.workers.clone(),
+            looks: Looks::new(self.engine.clone(), Queues::default()),
             executors: handle.clone(),
             runtime: JobRuntime::new(tokio::runtime::Handle::current()),
             completions: self.completions.clone(),

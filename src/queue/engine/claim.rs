@@ -68,6 +68,21 @@ impl Engine {
         Ok(jobs)
     }
 
+    /// Those of `queues` that have available jobs. One statement, which reads one entry of the index for each.
+    ///
+    /// # Errors
+    /// [`QueueError::Db`].
+    pub async fn waiting(&self, queues: &[String]) -> Result<Vec<String>, QueueError> {
+        let names = sqlx::query_scalar!(
+            r#"SELECT q.name AS "name!" FROM unnest($1::text[]) AS q (name)
+               WHERE EXISTS (SELECT FROM oban_jobs j WHERE j.state = 'available' AND j.queue = q.name)"#,
+            queues,
+        )
+        .fetch_all(&self.db)
+        .await?;
+        Ok(names)
+    }
+
     /// Hands back jobs that `producer` owns in the table but that do not run: claims whose reply was lost.
     ///
     /// `running` are the ids that do run. Only the producer itself may call this, between its own claims. Returns the

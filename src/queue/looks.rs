@@ -1,0 +1,78 @@
+//! One look at the table for the polls of all queues.
+//!
+//! Notices can be lost, so each producer polls. Asked one by one, a node with many queues that have nothing to do would
+//! be a load on the server; so polls fall due at the same moments, and whoever comes first asks for all.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::engine::Engine;
+use super::error::QueueError;
+use super::queues::Queues;
+
+/// An answer counts for all who ask within this part of their poll interval.
+const FRESH_PART: u32 = 10;
+
+/// What the queues of an instance know of the table. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Looks(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    engine: Engine,
+    queues: Queues,
+    origin: Instant,
+    last: Mutex<Option<Look>>,
+}
+
+#[derive(Debug)]
+struct Look {
+    at: Instant,
+    asked: Vec<String>,
+    found: HashSet<String>,
+}
+
+impl Looks {
+    /// Looks for these queues, as they are at each.
+    pub fn new(engine: Engine, queues: Queues) -> Self {
+        Self(Arc::new(Shared { engine, queues, origin: Instant::now(), last: Mutex::default() }))
+    }
+
+    /// Whether jobs of `queue` are available, as of at most a tenth of `interval` ago.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`QueueError::Db`].
+    pub async fn has_jobs(&self, queue: &str, interval: Duration) -> Result<bool, QueueError> {
+        let shared = &*self.0;
+        let mut last = shared.last.lock().await;
+        if let Some(look) = &*last
+            && look.at.elapsed() < interval / FRESH_PART
+            && look.asked.iter().any(|asked| asked == queue)
+        {
+            return Ok(look.found.contains(queue));
+        }
+        *last = None;
+        let mut asked = shared.queues.names();
+        if !asked.iter().any(|name| name == queue) {
+            asked.push(queue.to_owned());
+        }
+        let at = Instant::now();
+        let found: HashSet<String> = shared.engine.waiting(&asked).await?.into_iter().collect();
+        let answer = found.contains(queue);
+        *last = Some(Look { at, asked, found });
+        Ok(answer)
+    }
+
+    /// Time until the next poll of queues with this interval: the same moment for all of them.
+    pub fn until_next(&self, interval: Duration) -> Duration {
+        let millis = interval.as_millis().max(1);
+        let past = self.0.origin.elapsed().as_millis() % millis;
+        Duration::from_millis(u64::try_from(millis - past).unwrap_or(u64::MAX))
+    }
+}
