@@ -96,6 +96,31 @@ pub struct Database {
     pub pool_max: u32,
     /// Limit of one statement on the server; 100 ms to 1 hour. Default 10 s.
     pub statement_timeout: Period,
+    /// Which indexes the table of jobs gets where it is made; one that is there is switched by `migrate indexes` only.
+    /// Default `oban`.
+    pub indexes: Indexes,
+}
+
+/// Which indexes the table of jobs has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Indexes {
+    /// Oban's own, which every runtime and every tool around Oban expects.
+    #[default]
+    Oban,
+    /// Fewer and smaller ones, each over one state: claims and completions cost less, searches in arguments and looks
+    /// for unique jobs read the whole table.
+    Lean,
+}
+
+impl Indexes {
+    /// As it is written in `actors.toml`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Oban => "oban",
+            Self::Lean => "lean",
+        }
+    }
 }
 
 /// `[embedded]`
@@ -527,6 +552,7 @@ impl Default for Database {
             schema: "public".into(),
             pool_max: 10,
             statement_timeout: Period::from_secs(10),
+            indexes: Indexes::Oban,
         }
     }
 }

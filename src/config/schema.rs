@@ -195,6 +195,7 @@ pub(super) static ROOT: Node = table(&[
             ("schema", text(rules::schema)),
             ("pool_max", integer(4, 200)),
             ("statement_timeout", period(LIMIT_MIN, HOUR)),
+            ("indexes", Node::Leaf(Kind::Choice(&["oban", "lean"]))),
         ]),
     ),
     (

@@ -78,6 +78,7 @@ impl Storage {
             application_name: application_name.to_owned(),
             max: config.database.pool_max,
             statement_timeout: config.database.statement_timeout.get(),
+            indexes: config.database.indexes,
         };
         match Source::of(config)? {
             Source::Given(url, _) => {

@@ -8,15 +8,20 @@
 //! is, and one that is newer than we know is refused before anything is touched.
 
 mod error;
+mod indexes;
 mod oban;
+mod tuning;
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
 
 pub use error::MigrateError;
+pub use indexes::{IndexState, IndexStep, switch_indexes};
 pub use oban::{ObanTables, ObanVersion};
+pub use tuning::Tuning;
 
 use super::{Database, DbError, SchemaName, pgmq};
+use crate::config::Indexes;
 
 /// Version of Oban's tables that we create, and the newest that we work on.
 pub const OBAN_VERSION: u32 = 14;
@@ -45,6 +50,7 @@ const MIGRATIONS: [Migration; 7] = [
         name: "supervision_events",
         sql: include_str!("../../migrations/0004_supervision_events.sql"),
     },
+    Migration { version: 5, name: "tuning", sql: include_str!("../../migrations/0005_tuning.sql") },
     Migration {
         version: 6,
         name: "instance_settings",
@@ -76,6 +82,10 @@ pub struct Status {
     pub migrations: Vec<MigrationStatus>,
     /// Oban's tables, if any.
     pub oban: Option<ObanTables>,
+    /// Indexes of the table of jobs.
+    pub indexes: IndexState,
+    /// Storage settings of the table of jobs; `None` without the table.
+    pub tuning: Option<Tuning>,
     /// The message queue functions, if any.
     pub pgmq: Option<pgmq::Installation>,
 }
@@ -141,8 +151,14 @@ pub async fn tables(database: &Database) -> Result<(Vec<(i32, &'static str)>, Op
             applied.push((migration.version, migration.name));
         }
     }
-    let pgmq = pgmq::ensure(database).await?;
-    Ok(Report { applied, oban_before, pgmq })
+    if oban_before.is_none() && database.indexes() != Indexes::Oban {
+        // Just made and empty. Somebody else who has found it empty too may be at it: then it gets done all the same.
+        match switch_indexes(database, database.indexes(), |_| {}).await {
+            Ok(()) | Err(MigrateError::IndexBusy { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((applied, oban_before))
 }
 
 /// Says what is there, and changes nothing.
@@ -169,6 +185,8 @@ pub async fn status(database: &Database) -> Result<Status, MigrateError> {
         schema: schema.to_string(),
         migrations,
         oban: ObanTables::find(&mut connection, schema).await?,
+        indexes: IndexState::find(&mut connection, schema).await?,
+        tuning: Tuning::find(&mut connection, schema).await?,
         pgmq: pgmq::find(&mut connection).await?,
     })
 }

@@ -19,6 +19,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
 use super::{DbError, SchemaName};
+use crate::config::Indexes;
 
 /// Longest wait for a connection, a new one's making included.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// A connection is closed after this long, so that memory of the server's process does not grow for ever.
-const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
+pub(super) const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// Longest wait for a lock of a row or table within one statement.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,6 +53,8 @@ pub struct PoolOptions {
     pub max: u32,
     /// The server ends a statement after this long. Default 10 s.
     pub statement_timeout: Duration,
+    /// Indexes that the table of jobs gets where migrations make it. Default Oban's.
+    pub indexes: Indexes,
 }
 
 impl Default for PoolOptions {
@@ -61,6 +64,7 @@ impl Default for PoolOptions {
             application_name: "singularity".into(),
             max: 10,
             statement_timeout: Duration::from_secs(10),
+            indexes: Indexes::default(),
         }
     }
 }
@@ -78,6 +82,7 @@ struct Inner {
     schema: SchemaName,
     application_name: String,
     statement_timeout: Duration,
+    indexes: Indexes,
     public_url: String,
 }
 
@@ -134,6 +139,7 @@ impl Database {
                 schema: options.schema.clone(),
                 application_name,
                 statement_timeout: options.statement_timeout,
+                indexes: options.indexes,
                 public_url,
             }),
         })
@@ -157,6 +163,11 @@ impl Database {
     /// The server ends a statement after this long.
     pub fn statement_timeout(&self) -> Duration {
         self.inner.statement_timeout
+    }
+
+    /// Indexes that the table of jobs gets where migrations make it.
+    pub fn indexes(&self) -> Indexes {
+        self.inner.indexes
     }
 
     /// The URL without its password, for people and for `psql`.

@@ -59,6 +59,7 @@ mod oban_fleet;
 mod oban_hazards;
 mod oban_life_cycle;
 mod oban_python;
+mod postgres_indexes;
 mod postgres_migrate;
 mod postgres_notifier;
 mod postgres_pgmq;

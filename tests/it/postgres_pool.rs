@@ -20,6 +20,7 @@ async fn every_session_has_the_configured_settings() {
         application_name: "node-1 a\\b".into(),
         max: 2,
         statement_timeout: Duration::from_millis(1_500),
+        ..PoolOptions::default()
     };
     let database = Database::connect(db.url(), &options).await.unwrap();
     for (name, value) in [

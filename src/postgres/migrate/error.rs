@@ -69,6 +69,20 @@ pub enum MigrateError {
         /// True when the user of the URL lacks a privilege.
         forbidden: bool,
     },
+    /// A step of a switch of index profiles; those before it stay.
+    #[error("index {name} was not built or dropped: {error}")]
+    Index {
+        /// The index.
+        name: &'static str,
+        /// Why.
+        error: DbError,
+    },
+    /// Somebody else switches index profiles at this moment.
+    #[error("the indexes of oban_jobs in schema \"{schema}\" are being switched by somebody else")]
+    IndexBusy {
+        /// Schema of the table.
+        schema: String,
+    },
     /// The database, before or between migrations.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -78,7 +92,7 @@ impl MigrateError {
     /// True when waiting may help.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Database(error) | Self::Failed { error, .. } => error.is_unavailable(),
+            Self::Database(error) | Self::Failed { error, .. } | Self::Index { error, .. } => error.is_unavailable(),
             _ => false,
         }
     }
@@ -101,6 +115,8 @@ impl Coded for MigrateError {
             Self::OldPgmqExtension { .. } => "E0306",
             Self::OldPgmqSql => "E0307",
             Self::PgmqInstall { .. } => "E0308",
+            Self::Index { .. } => "E0309",
+            Self::IndexBusy { .. } => "E0310",
             Self::Database(error) => error.code(),
         }
     }
@@ -130,6 +146,12 @@ impl Coded for MigrateError {
                     .into()
             }
             Self::PgmqInstall { .. } => "see the server's log; nothing was changed".into(),
+            Self::Index { .. } => {
+                "end transactions that have been open for long, then run the same command again; it goes on where \
+                                   it stopped"
+                    .into()
+            }
+            Self::IndexBusy { .. } => "wait for it, and look at `singularity migrate status`".into(),
             Self::Database(error) => return error.hint(),
         })
     }

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use singularity::config::Indexes;
 use singularity::postgres::embedded::{GUARDIAN_ARGUMENT, Options, Profile, Server};
 use singularity::postgres::{Database, PoolOptions, migrate};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -70,7 +71,7 @@ impl TestDb {
 
     /// A pool on it that works in `schema`.
     pub async fn connect(&self, schema: &str) -> Database {
-        let options = PoolOptions { schema: schema.parse().unwrap(), ..PoolOptions::default() };
+        let options = PoolOptions { schema: schema.parse().unwrap(), indexes: indexes(), ..PoolOptions::default() };
         Database::connect(&self.url, &options).await.unwrap()
     }
 
@@ -99,6 +100,14 @@ impl Drop for TestDb {
         if let Ok(Err(error)) = wait.recv_timeout(DROP_WAIT) {
             eprintln!("database {} was not dropped: {error}", self.name);
         }
+    }
+}
+
+/// Indexes of tables that tests make: Oban's, or those that `SINGULARITY_TEST_INDEXES` names.
+fn indexes() -> Indexes {
+    match std::env::var("SINGULARITY_TEST_INDEXES").as_deref() {
+        Ok("lean") => Indexes::Lean,
+        _ => Indexes::Oban,
     }
 }
 
