@@ -20,10 +20,10 @@ use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registr
 use crate::llm::Gateway;
 use crate::postgres::{CLOCK_SKEW_MAX, Database, migrate};
 use crate::queue::{
-    Completer, Completions, Crews, Crontab, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs, JobRuntime,
-    Keeper, KeeperArgs, Leadership, Lifeline, LifelineArgs, MakeProducer, Metrics, MetricsArgs, Peer, PeerArgs,
-    ProducerArgs, Pruner, PrunerArgs, QueueState, Queues, Reindexer, ReindexerArgs, Stager, StagerArgs, StopCause,
-    Workers,
+    Completer, Completions, Crews, Crontab, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs, Horizon,
+    JobRuntime, Keeper, KeeperArgs, Leadership, Lifeline, LifelineArgs, Looks, MakeProducer, Metrics, MetricsArgs,
+    Peer, PeerArgs, ProducerArgs, Pruner, PrunerArgs, QueueState, Queues, Reindexer, ReindexerArgs, Stager, StagerArgs,
+    StopCause, Workers,
 };
 use crate::supervision::{Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
@@ -328,7 +328,8 @@ impl Parts {
                 send: self.config.services.metrics.send,
                 counts: self.config.services.metrics.counts,
                 crontab: self.crontab.told(),
-            }));
+            }))
+            .child(Horizon::child(self.storage.db().clone()));
         let pruner = &self.config.services.pruner;
         if let Some(max_age) = pruner.max_age.get() {
             services = services.child(Pruner::child(PrunerArgs {

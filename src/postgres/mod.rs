@@ -5,6 +5,7 @@
 //! | `pool` | [`Database`]: a pool with every option decided, and the schema it works in |
 //! | `session` | statements that always come to an end |
 //! | `scratch` | a schema that exists only for a measurement |
+//! | `horizon` | who keeps vacuum from clearing dead rows |
 //! | `lane` | a connection beside the pool for statements that must be fast |
 //! | `schema` | [`SchemaName`]: an identifier that is safe inside SQL text |
 //! | `error` | [`DbError`]: "not reachable now" told apart from "refused" |
@@ -18,6 +19,7 @@ mod clock;
 #[cfg(feature = "embedded-postgres")]
 pub mod embedded;
 mod error;
+pub mod horizon;
 mod lane;
 pub mod migrate;
 pub mod notifier;

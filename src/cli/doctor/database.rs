@@ -8,9 +8,11 @@ use tokio::time::{Instant, timeout};
 
 use super::Check;
 use crate::cli::context::Context;
+use crate::cli::migrate::describe_indexes;
 use crate::cli::{live, output};
 use crate::node::{NodeError, Source, Storage};
-use crate::postgres::migrate::{self, ObanVersion, Status};
+use crate::postgres::horizon;
+use crate::postgres::migrate::{self, ObanVersion, Status, Tuning};
 use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
 use crate::postgres::{CLOCK_SKEW_MAX, Database, DbError};
 
@@ -83,7 +85,11 @@ async fn tables(db: &Database) -> (Vec<Check>, bool) {
     match migrate::status(db).await {
         Ok(status) => {
             let has_instances = status.migrations.iter().any(|migration| migration.applied_at.is_some());
-            (vec![migrations(&status), oban(&status), pgmq(&status)], has_instances)
+            let mut checks = vec![migrations(&status), oban(&status)];
+            checks.extend(status.tuning.as_ref().map(|tuning| table(&status, tuning)));
+            checks.push(pgmq(&status));
+            checks.push(vacuum(db).await);
+            (checks, has_instances)
         }
         Err(error) => (vec![Check::error("migrations", &NodeError::from(error))], false),
     }
@@ -119,6 +125,38 @@ fn oban(status: &Status) -> Check {
                 "use a release of this program that knows it, or another schema",
             ),
         },
+    }
+}
+
+/// Indexes and storage settings of the table of jobs.
+fn table(status: &Status, tuning: &Tuning) -> Check {
+    let text = format!("{}; {}", describe_indexes(&status.indexes), tuning.describe());
+    if !status.indexes.is_settled() {
+        return Check::warn("oban_jobs", text, "singularity migrate indexes oban, or lean");
+    }
+    match tuning {
+        Tuning::Queue | Tuning::Others(_) => Check::ok("oban_jobs", text),
+        Tuning::NotOurs(owner) => Check::warn(
+            "oban_jobs",
+            text,
+            format!(
+                "let {owner} run ALTER TABLE oban_jobs SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02)"
+            ),
+        ),
+        Tuning::Defaults => Check::warn(
+            "oban_jobs",
+            text,
+            "ALTER TABLE oban_jobs SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02)",
+        ),
+    }
+}
+
+/// What keeps dead rows from being cleared.
+async fn vacuum(db: &Database) -> Check {
+    match horizon::oldest_pin(db, horizon::PINNED_FOR_MIN).await {
+        Ok(None) => Check::ok("vacuum", "no old transaction keeps dead rows"),
+        Ok(Some(pin)) => Check::warn("vacuum", format!("{pin}, which slows claims"), pin.way_out()),
+        Err(error) => Check::error("vacuum", &error),
     }
 }
 
