@@ -77,7 +77,9 @@ async fn oban_18_two_schemas_of_one_database_do_not_see_each_other() {
     assert_eq!((&of_b_row["state"], &of_b_row["attempted_by"][1]), (&json!("executing"), &json!(owner(&b))));
 
     // What an instance of the same name left in one schema is no business of the other.
-    set_columns(a.engine(), of_a, "state = 'executing', attempted_by = ARRAY['one', 'gone']").await;
+    let former = uuid::Uuid::now_v7();
+    let left = format!("state = 'executing', attempted_by = ARRAY['one', '{former}']");
+    set_columns(a.engine(), of_a, &left).await;
     until("a rescue", || async { (a.state(of_a).await == State::Available).then_some(()) }).await;
     assert_eq!(there.seen().dropped.len(), 0);
     there.release(of_b);
