@@ -25,10 +25,11 @@ pub const CONTROL_CHANNEL: &str = "control";
 const REQUESTS_MAX: usize = 20;
 /// Mailbox of the control actor; notices are merged.
 const CONTROL_MAILBOX_MAX: usize = 16;
-/// Look at the table behind the notices, which can be lost.
-const POLL: Duration = Duration::from_secs(1);
+/// Look at the table behind the notices, which can be lost. While nothing is heard at all, whoever listens asks for a
+/// look each second; this one is for the single notice that was lost.
+const POLL: Duration = Duration::from_secs(5);
 /// Looks between two clean-ups of old rows.
-const CLEAN_EVERY_POLLS: u32 = 600;
+const CLEAN_EVERY_POLLS: u32 = 120;
 
 /// What somebody asks of this instance.
 #[derive(Debug, Clone)]

@@ -36,6 +36,7 @@ mod node_blocking;
 mod node_crash;
 mod node_jobs;
 mod node_outage;
+mod node_rest;
 mod node_shutdown;
 mod node_spin;
 mod node_stuck;

@@ -12,8 +12,8 @@ use crate::cli::output;
 
 /// Queues of the node.
 pub(super) const QUEUES: usize = 4;
-/// After a start sessions report what they did a little later.
-const SETTLE: Duration = Duration::from_secs(5);
+/// After a start sessions report what they did a little later, and each connection prepares each statement once.
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// What to measure.
 #[derive(Debug, Args)]
