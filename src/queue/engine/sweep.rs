@@ -186,7 +186,7 @@ impl Engine {
     /// Discards available jobs of `queues` whose attempts are used up, as Oban for Python does, and returns their ids.
     ///
     /// Nobody may claim such a row, and in Oban's nodes it blocks the head of its queue for ever. Looks at the first
-    /// [`HEAD_ROWS_MAX`] of each queue, where they do harm: a look at all that wait would cost more the more wait.
+    /// 1,000 of each queue, where they do harm: a look at all that wait would cost more the more wait.
     ///
     /// # Errors
     /// [`QueueError::Db`].
