@@ -334,6 +334,8 @@ async fn a_job_that_somebody_else_is_changing_is_judged_by_what_becomes_of_it() 
     for (change, meanwhile, wanted) in [
         (Change::Cancel, "state = 'completed'", State::Completed),
         (Change::Cancel, "priority = 5", State::Cancelled),
+        // A cancellation would be allowed, but those that execute are not meant.
+        (Change::Cancel, "state = 'executing', attempt = 1", State::Executing),
         (Change::Delete, "state = 'executing', attempt = 1", State::Executing),
         (Change::Retry, "state = 'executing', attempt = 1", State::Executing),
     ] {

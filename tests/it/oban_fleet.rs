@@ -14,6 +14,8 @@ use crate::support::node::TestNode;
 const JOBS: usize = 30_000;
 const NODES: u32 = 3;
 const LIMIT: u32 = 200;
+/// What a job takes.
+const WORK: Duration = Duration::from_millis(20);
 /// Longest wait for all of them, on a machine that has much else to do.
 const DEADLINE: Duration = Duration::from_secs(240);
 
@@ -35,7 +37,8 @@ impl Worker for Noop {
         if let Some(runs) = usize::try_from(context.job.id).ok().and_then(|id| self.runs.get(id)) {
             runs.fetch_add(1, Ordering::SeqCst);
         }
-        tokio::task::yield_now().await;
+        // Long enough for a claim too many to be seen.
+        tokio::time::sleep(WORK).await;
         self.running.fetch_sub(1, Ordering::SeqCst);
         Ok(Outcome::Completed)
     }
