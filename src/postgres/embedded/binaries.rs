@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use super::error::EmbeddedError;
 use super::identity::Identity;
 
-/// Oldest major version that is taken: below it pgmq's SQL does not install.
-const MAJOR_MIN: u32 = 13;
+/// Oldest major version that is taken: what is asked of every server.
+const MAJOR_MIN: u32 = 14;
 
 /// What a folder must have.
 const PROGRAMS: [&str; 3] = ["initdb", "pg_ctl", "postgres"];

@@ -171,7 +171,7 @@ impl Coded for EmbeddedError {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoBinaries { .. } => "install PostgreSQL 13 or newer (Debian, Ubuntu: apt-get install postgresql; macOS: brew \
+            Self::NoBinaries { .. } => "install PostgreSQL 14 or newer (Debian, Ubuntu: apt-get install postgresql; macOS: brew \
                  install postgresql), or set DATABASE_URL to a server that already runs, or name the folder of its \
                  programs as bin_dir under [embedded] in actors.toml"
                 .into(),

@@ -98,7 +98,7 @@ impl Cluster {
         self.remove_leftovers();
         let socket_dir = socket::prepare(&self.home, &self.identity)?;
         let port = self.choose_port(attempt.port_taken)?;
-        let text = settings::text(binaries.major, port, &socket_dir, self.profile);
+        let text = settings::text(port, &socket_dir, self.profile);
         connection::replace(&self.home.settings(), 0o644, &text)?;
         let log_start = self.rotate_log();
 

@@ -18,7 +18,7 @@ pub enum Profile {
 pub(super) const INCLUDE: &str = "include_if_exists = '../../server.conf'";
 
 /// Text of `server.conf`. `socket_dir` has none of the characters that would need quoting.
-pub(super) fn text(major: u32, port: u16, socket_dir: &Path, profile: Profile) -> String {
+pub(super) fn text(port: u16, socket_dir: &Path, profile: Profile) -> String {
     let mut text = format!(
         "# Written at every start. To change a setting use ALTER SYSTEM, which wins over this file.
 listen_addresses = '127.0.0.1'
@@ -37,7 +37,7 @@ idle_in_transaction_session_timeout = 60s
 ",
         socket_dir.display()
     );
-    if major >= 14 && cfg!(target_os = "linux") {
+    if cfg!(target_os = "linux") {
         // Notices during a long statement that its client is gone.
         text.push_str("client_connection_check_interval = 2s\n");
     }
@@ -58,10 +58,9 @@ mod tests {
 
     #[test]
     fn durable_is_the_default_and_fast_is_asked_for() {
-        let durable = text(15, 5433, Path::new("/s"), Profile::default());
+        let durable = text(5433, Path::new("/s"), Profile::default());
         assert!(durable.contains("\nfsync = on\nsynchronous_commit = on\nfull_page_writes = on\n"));
         assert!(durable.contains("\nunix_socket_directories = '/s'\n"));
-        assert!(text(15, 5433, Path::new("/s"), Profile::Fast).contains("\nfsync = off\n"));
-        assert!(!text(13, 5433, Path::new("/s"), Profile::Fast).contains("client_connection_check_interval"));
+        assert!(text(5433, Path::new("/s"), Profile::Fast).contains("\nfsync = off\n"));
     }
 }
