@@ -38,9 +38,10 @@ async fn oban_06_cancel_in_each_state_and_only_what_runs_is_killed() {
     let node = TestNode::start(db.url(), "one", &fixture, by_notice).await;
     let mut heard = Heard::on(node.engine().db(), &["signal"]).await;
     for state in State::ALL {
-        // A queue that nobody works on.
+        // A queue that nobody works on, and a time that no leader meets.
         let job = NewJob::new("w", json!({})).queue("elsewhere");
-        let id = with(node.engine(), job, &format!("state = '{state}', attempt = 1")).await;
+        let set = format!("state = '{state}', attempt = 1, scheduled_at = scheduled_at + interval '1 hour'");
+        let id = with(node.engine(), job, &set).await;
         let before = row(node.engine().db(), id).await;
         let changed = node.engine().cancel(id).await.unwrap();
         let after = row(node.engine().db(), id).await;
