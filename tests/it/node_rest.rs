@@ -11,7 +11,7 @@ use crate::support::node::{Fixture, TestNode, until};
 const TRANSACTIONS: i64 = 60;
 
 /// How long it may take until a node has come to rest.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Statements of an idle node with four queues, per second.
 const STATEMENTS_MAX: f64 = 5.0;
