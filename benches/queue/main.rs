@@ -141,9 +141,9 @@ fn insert(criterion: &mut Criterion, fixture: &Fixture) {
         group.bench_function(BenchmarkId::new("bare", count), |bencher| {
             bencher.iter_custom(|iterations| {
                 bench.total(iterations, async || {
-                    let jobs = bare::columns(count);
+                    let args = bare::args(count);
                     let began = Instant::now();
-                    bare.insert(jobs).await;
+                    bare.insert(args).await;
                     began.elapsed()
                 })
             });

@@ -89,14 +89,13 @@ impl Bare {
         }
     }
 
-    /// Inserts one job for each element of `args` in one statement.
+    /// Inserts one job for each element of `args` in one statement, and says how many.
     ///
     /// # Errors
     /// [`QueueError::Db`].
-    pub async fn insert(&mut self, args: Vec<Value>) -> Result<(), QueueError> {
+    pub async fn insert(&mut self, args: Vec<Value>) -> Result<usize, QueueError> {
         let (queues, workers) = (vec![self.queue.as_str(); args.len()], vec![self.worker.as_str(); args.len()]);
-        sqlx::query(INSERT).bind(queues).bind(workers).bind(args).fetch_all(&mut self.claims).await?;
-        Ok(())
+        Ok(sqlx::query(INSERT).bind(queues).bind(workers).bind(args).fetch_all(&mut self.claims).await?.len())
     }
 }
 
