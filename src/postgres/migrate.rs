@@ -41,7 +41,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 8] = [
     Migration { version: 1, name: "oban", sql: include_str!("../../migrations/0001_oban.sql") },
     Migration { version: 2, name: "instances", sql: include_str!("../../migrations/0002_instances.sql") },
     Migration { version: 3, name: "workflows", sql: include_str!("../../migrations/0003_workflows.sql") },
@@ -57,6 +57,7 @@ const MIGRATIONS: [Migration; 7] = [
         sql: include_str!("../../migrations/0006_instance_settings.sql"),
     },
     Migration { version: 7, name: "cron", sql: include_str!("../../migrations/0007_cron.sql") },
+    Migration { version: 8, name: "cloud", sql: include_str!("../../migrations/0008_cloud.sql") },
 ];
 
 /// The migration of Oban's tables. Its SQL looks for itself what is missing.
