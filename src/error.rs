@@ -3,7 +3,7 @@
 //! Each module has its own error enum; this trait is what the command line, the logs and stored failures read from all
 //! of them. Ranges: `E01xx` configuration and cron expressions, `E02xx` PostgreSQL and the embedded server, `E03xx`
 //! migrations, `E04xx` queue and testing, `E05xx` models, `E06xx` workflows, `E07xx` instance, `E08xx` command line,
-//! `E09xx` supervision.
+//! `E09xx` supervision, `E11xx` cloud.
 
 /// An error with a stable code and, where there is one, a next step.
 ///

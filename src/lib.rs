@@ -3,6 +3,7 @@
 //! | Module | What it is |
 //! | --- | --- |
 //! | [`node`] | one instance, assembled, started and stopped |
+//! | [`cloud`] | what the fleet learns, and how it is told |
 //! | [`testing`] | helpers for tests of workers and of code that enqueues |
 //! | [`workflow`] | steps with checkpoints; the `llm_request` workflow |
 //! | [`routing`] | which model serves which request |
@@ -20,6 +21,7 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod cloud;
 pub mod config;
 pub mod cron;
 pub mod error;

@@ -6,7 +6,7 @@ use super::source::{Finding, Text, in_src};
 
 /// First digits of codes, and where they are defined: path prefixes under `src/`, of which the longest that fits
 /// counts.
-const RANGES: [(&str, &str); 14] = [
+const RANGES: [(&str, &str); 15] = [
     ("01", "config/"),
     ("01", "cron/"),
     ("02", "postgres/"),
@@ -21,6 +21,7 @@ const RANGES: [(&str, &str); 14] = [
     ("08", "cli/"),
     ("09", "supervision/"),
     ("10", "telemetry/"),
+    ("11", "cloud/"),
 ];
 
 /// Codes in a text with their places.
@@ -33,7 +34,7 @@ fn codes(text: &str) -> impl Iterator<Item = (usize, &str)> {
         !is_name(at.checked_sub(1).and_then(|at| bytes.get(at))) && !is_name(bytes.get(at + 5))
     };
     let found = text.match_indices('E').filter(move |(at, _)| digits(*at) && alone(*at));
-    found.map(|(at, _)| (at, &text[at..at + 5])).filter(|(_, code)| code.starts_with("E0") || code.starts_with("E10"))
+    found.map(|(at, _)| (at, &text[at..at + 5])).filter(|(_, code)| code.starts_with("E0") || code.starts_with("E1"))
 }
 
 /// A code is written in one place; whoever else needs it uses that place.
