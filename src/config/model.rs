@@ -499,12 +499,16 @@ pub struct Simulated {
     pub seed: u64,
     /// Mean time to the whole answer; at most 1 hour. Default 200 ms.
     pub latency: Period,
+    /// Added to the mean for each token of the answer; at most 1 minute. Default 0 s.
+    pub latency_per_token: Period,
     /// Spread around the mean, 0 to 1: 0.5 means half to one and a half times. Default 0.5.
     pub jitter: f64,
     /// Share of calls that fail like a 500; 0 to 1.
     pub failure_rate: f64,
     /// Share of calls that are refused like a 429 with `retry_after`; 0 to 1.
     pub throttle_rate: f64,
+    /// Share of calls that the model declines to answer; 0 to 1.
+    pub refusal_rate: f64,
     /// What a simulated 429 asks for; at most a day. Default 1 s.
     pub retry_after: Period,
     /// Length of an answer in tokens, smallest and largest; each 1 to 1,000,000. Default 20 to 200.
@@ -662,9 +666,11 @@ impl Default for Simulated {
         Self {
             seed: 1,
             latency: Period::from_millis(200),
+            latency_per_token: Period::from_millis(0),
             jitter: 0.5,
             failure_rate: 0.0,
             throttle_rate: 0.0,
+            refusal_rate: 0.0,
             retry_after: Period::from_secs(1),
             output_tokens: (20, 200),
         }

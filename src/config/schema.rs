@@ -165,9 +165,11 @@ const MODEL: Node = table(&[
         table(&[
             ("seed", integer(0, i64::MAX)),
             ("latency", period(ZERO, HOUR)),
+            ("latency_per_token", period(ZERO, MINUTE)),
             ("jitter", number(0.0, 1.0)),
             ("failure_rate", number(0.0, 1.0)),
             ("throttle_rate", number(0.0, 1.0)),
+            ("refusal_rate", number(0.0, 1.0)),
             ("retry_after", period(ZERO, DAY)),
             ("output_tokens", Node::Leaf(Kind::Bounds { min: 1, max: 1_000_000 })),
         ]),

@@ -217,16 +217,20 @@ fn check_simulated(name: &str, spec: &Simulated, problems: &mut Vec<GatewayProbl
         }
     };
     let share = 0.0..=1.0;
-    for (key, value) in
-        [("jitter", spec.jitter), ("failure_rate", spec.failure_rate), ("throttle_rate", spec.throttle_rate)]
-    {
+    for (key, value) in [
+        ("jitter", spec.jitter),
+        ("failure_rate", spec.failure_rate),
+        ("throttle_rate", spec.throttle_rate),
+        ("refusal_rate", spec.refusal_rate),
+    ] {
         check(key, value.to_string(), share.contains(&value), "0 to 1");
     }
-    let sum = spec.failure_rate + spec.throttle_rate;
-    let each_holds = share.contains(&spec.failure_rate) && share.contains(&spec.throttle_rate);
+    let rates = [spec.failure_rate, spec.throttle_rate, spec.refusal_rate];
+    let sum: f64 = rates.iter().sum();
+    let each_holds = rates.iter().all(|rate| share.contains(rate));
     // Written shares such as 0.9 and 0.1 may add up to a hair more than 1.
     let sum_holds = !each_holds || sum <= 1.0 + 1e-9;
-    check("failure_rate + throttle_rate", sum.to_string(), sum_holds, "0 to 1 together");
+    check("failure_rate + throttle_rate + refusal_rate", sum.to_string(), sum_holds, "0 to 1 together");
     let (least, most) = spec.output_tokens;
     let holds = least >= 1 && least <= most && most <= simulated::OUTPUT_TOKENS_MAX;
     check("output_tokens", format!("({least}, {most})"), holds, "smallest and largest, from 1 to 100000");

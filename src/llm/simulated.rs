@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::answer::FinishReason;
 use super::error::ErrorClass;
-use super::reply::{Failure, Reply, millis};
+use super::reply::{Failure, Reply, Spent, millis};
 use super::request::ChatRequest;
 use super::usage::{Usage, estimate_tokens};
 use crate::config::Simulated;
@@ -42,6 +42,7 @@ pub(crate) enum Fate {
     Answer(String, FinishReason),
     Fail,
     Throttle(Duration),
+    Refuse,
 }
 
 /// A stream of numbers that depends on what was hashed alone.
@@ -81,17 +82,21 @@ pub(crate) fn plan(spec: &Simulated, model: &str, request: &ChatRequest, max_tok
     let mut fate = Draws { base: base.chain_update(b"fate").chain_update(attempt.to_le_bytes()), counter: 0 };
 
     let spread = 1.0 + spec.jitter.clamp(0.0, 1.0) * (2.0 * fate.next_unit() - 1.0);
-    let latency = spec.latency.get().mul_f64(spread);
     let lot = fate.next_unit();
+    let (least, most) = (spec.output_tokens.0.max(1), spec.output_tokens.1.clamp(1, OUTPUT_TOKENS_MAX));
+    let span = u64::from(most.saturating_sub(least)) + 1;
+    let wanted = u64::from(least) + content.next_u64() % span;
+    let written = u32::try_from(wanted).unwrap_or(u32::MAX).min(max_tokens);
+    let latency = (spec.latency.get() + spec.latency_per_token.get() * written).mul_f64(spread);
     if lot < spec.throttle_rate {
         return Plan { latency: latency.mul_f64(THROTTLE_SHARE), fate: Fate::Throttle(spec.retry_after.get()) };
     }
     if lot < spec.throttle_rate + spec.failure_rate {
         return Plan { latency, fate: Fate::Fail };
     }
-    let (least, most) = (spec.output_tokens.0.max(1), spec.output_tokens.1.clamp(1, OUTPUT_TOKENS_MAX));
-    let span = u64::from(most.saturating_sub(least)) + 1;
-    let wanted = u64::from(least) + content.next_u64() % span;
+    if lot < spec.throttle_rate + spec.failure_rate + spec.refusal_rate {
+        return Plan { latency, fate: Fate::Refuse };
+    }
     let text = text(&mut content, wanted);
     let fate = match usize::try_from(max_tokens) {
         Ok(max) if u64::from(max_tokens) < wanted => {
@@ -155,6 +160,16 @@ pub(crate) async fn call(
             provider_code: Some("api_error".to_owned()),
             ..Failure::new(ErrorClass::Transient, "status 500: simulated failure")
         }),
+        Fate::Refuse => Err(Failure {
+            provider_code: Some("refusal".to_owned()),
+            spent: Some(Box::new(Spent {
+                usage: Usage { input_fresh: estimate_tokens(request.message_bytes()), ..Usage::default() },
+                estimated: false,
+                text_bytes: 0,
+                time_to_first_token_ms: None,
+            })),
+            ..Failure::new(ErrorClass::Refused, "simulated refusal")
+        }),
         Fate::Answer(text, finish_reason) => {
             let usage = Usage {
                 input_fresh: estimate_tokens(request.message_bytes()),
@@ -182,7 +197,13 @@ mod tests {
     use crate::config::Period;
 
     fn spec() -> Simulated {
-        Simulated { failure_rate: 0.2, throttle_rate: 0.1, output_tokens: (5, 60), ..Simulated::default() }
+        Simulated {
+            failure_rate: 0.2,
+            throttle_rate: 0.1,
+            refusal_rate: 0.05,
+            output_tokens: (5, 60),
+            ..Simulated::default()
+        }
     }
 
     fn plan_of(number: u32, attempt: u32) -> Plan {
@@ -201,10 +222,11 @@ mod tests {
 
     #[test]
     fn rates_and_lengths_are_as_configured() {
-        let (mut failed, mut throttled) = (0, 0);
+        let (mut failed, mut throttled, mut refused) = (0, 0, 0);
         for number in 0..2_000 {
             match plan_of(number, 1).fate {
                 Fate::Fail => failed += 1,
+                Fate::Refuse => refused += 1,
                 Fate::Throttle(wait) => {
                     assert_eq!(wait, Period::from_secs(1).get());
                     throttled += 1;
@@ -215,6 +237,7 @@ mod tests {
                 }
             }
         }
+        assert!((50..150).contains(&refused), "{refused} of 2,000 were refused at 5 %");
         assert!((300..500).contains(&failed), "{failed} of 2,000 failed at 20 %");
         assert!((140..260).contains(&throttled), "{throttled} of 2,000 were throttled at 10 %");
     }
@@ -258,7 +281,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_latency_is_waited_out() {
         let before = tokio::time::Instant::now();
-        let spec = Simulated { latency: Period::from_secs(3), jitter: 0.0, ..Simulated::default() };
+        let per_token = Period::from_millis(100);
+        let output_tokens = (10, 10);
+        let spec = Simulated {
+            latency: Period::from_secs(2),
+            latency_per_token: per_token,
+            jitter: 0.0,
+            output_tokens,
+            ..Simulated::default()
+        };
         let reply = call(&spec, "m", &ChatRequest::prompt("x"), 1_024, 1).await.unwrap();
         assert_eq!(before.elapsed(), Duration::from_secs(3));
         assert_eq!((reply.duration_ms, reply.time_to_first_token_ms), (3_000, 750));

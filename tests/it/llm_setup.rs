@@ -117,7 +117,7 @@ fn every_problem_is_reported_at_once() {
         "models.b.max_tokens is 0; allowed is 1 and more",
         "models.b.price: price input is \"-1\"; a decimal from 0 to 1000000 with at most 6 decimals is allowed (dollars per million tokens)",
         "models.c.simulated.jitter is 2; allowed is 0 to 1",
-        "models.c.simulated.failure_rate + throttle_rate is 1.4; allowed is 0 to 1 together",
+        "models.c.simulated.failure_rate + throttle_rate + refusal_rate is 1.4; allowed is 0 to 1 together",
         "models.c.simulated.output_tokens is (9, 3); allowed is smallest and largest, from 1 to 100000",
     ];
     assert_eq!(texts, expected);
