@@ -110,6 +110,16 @@ CREATE TABLE learnings (
 
 CREATE INDEX learnings_key_index ON learnings (type, key, id);
 
+-- Tells instances to look, on a channel beside those of Oban, whoever publishes.
+CREATE FUNCTION learnings_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_notify(TG_TABLE_SCHEMA || '.oban_learning', '');
+  RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER learnings_notify AFTER INSERT ON learnings FOR EACH STATEMENT EXECUTE FUNCTION learnings_notify();
+
 -- What CentralCloud decided and why, also where nothing was published.
 CREATE TABLE learning_history (
   id bigserial PRIMARY KEY,

@@ -409,13 +409,20 @@ pub enum Complexity {
     Complex,
 }
 
-impl fmt::Display for Complexity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Complexity {
+    /// Its name, which is that of its route too.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Simple => "simple",
             Self::Medium => "medium",
             Self::Complex => "complex",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Complexity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -190,6 +190,19 @@ impl Gateway {
         self.providers.iter().map(status).collect()
     }
 
+    /// Whether a call of this model would be refused now because of earlier failures; also of one that is not configured.
+    /// A model whose probe is due counts as one that can be called.
+    pub fn is_held_back(&self, model: &str) -> bool {
+        let Some(entry) = self.models.get(model) else { return true };
+        let now = self.started.elapsed();
+        let is_open = |breaker: &Mutex<Breaker>| match lock(breaker).view(now) {
+            BreakerView::Closed => false,
+            BreakerView::Open { retry_in_ms, .. } => retry_in_ms > 0,
+            BreakerView::HalfOpen { .. } => true,
+        };
+        is_open(&entry.breaker) || self.providers.get(&entry.info.provider).is_none_or(|own| is_open(&own.breaker))
+    }
+
     /// Asks a model. A connection that fails before anything of an answer came is tried once more in place; everything
     /// else is the job's to repeat, see [`LlmError::advice`].
     ///

@@ -25,6 +25,7 @@ use crate::queue::{
     Peer, PeerArgs, ProducerArgs, Pruner, PrunerArgs, QueueState, Queues, Reindexer, ReindexerArgs, Stager, StagerArgs,
     StopCause, Workers,
 };
+use crate::routing::LivePolicy;
 use crate::supervision::{Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::{Store, WorkflowWorker, llm_request};
 
@@ -128,7 +129,7 @@ impl Node {
 
         let mut workers = Workers::default();
         let store = Store::new(db.clone());
-        let definition = llm_request(Arc::clone(&config), Arc::new(gateway));
+        let definition = llm_request(Arc::clone(&config), Arc::new(gateway), LivePolicy::default());
         workers.register_executable(WorkflowWorker::new(definition, store));
         workers.extend(options.workers);
         let crontab = crontab(&config, &workers)?;

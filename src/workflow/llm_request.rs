@@ -5,6 +5,7 @@
 //! in which a call can be repeated; the idempotency key is for providers that know it.)
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -16,16 +17,50 @@ use crate::config::Config;
 use crate::error::Coded;
 use crate::llm::{Advice, Answer, Gateway, LlmError};
 use crate::queue::Outcome;
-use crate::routing::{Choice, Wish, select};
+use crate::routing::{Choice, LivePolicy, RoutingError, Situation, Wish, draw, select};
 
 /// Name in the `worker` column.
 pub const LLM_REQUEST: &str = "llm_request";
 /// Characters of a prompt or answer that summaries keep.
 const SUMMARY_CHARS_MAX: usize = 200;
+/// When a job looks again whose models are all switched off: nothing else will tell it.
+const SWITCHED_OFF_WAIT: Duration = Duration::from_secs(30);
 
-/// The definition, bound to configuration and providers.
-pub fn llm_request(config: Arc<Config>, gateway: Arc<Gateway>) -> Definition {
+/// What models are chosen by.
+#[derive(Clone)]
+struct Routing {
+    config: Arc<Config>,
+    gateway: Arc<Gateway>,
+    policy: LivePolicy,
+}
+
+impl Routing {
+    /// The model for a request at this moment.
+    fn choose(&self, context: &StepContext, request: &LlmRequest) -> Result<Choice, StepError> {
+        let wish = Wish {
+            model: request.model.as_deref(),
+            complexity: request.complexity,
+            task_type: request.task_type.as_deref(),
+        };
+        let situation = Situation {
+            config: &self.config,
+            policy: &self.policy.current(),
+            job_type: LLM_REQUEST,
+            draw: draw(context.job.id, context.job.attempt),
+            is_held_back: &|model| self.gateway.is_held_back(model),
+        };
+        select(wish, &situation).map_err(|error| match error {
+            RoutingError::AllOff(_) => wait_until_on(context, &error),
+            _ => refuse(&error, Some(request)),
+        })
+    }
+}
+
+/// The definition, bound to configuration, providers and the policy of the moment.
+pub fn llm_request(config: Arc<Config>, gateway: Arc<Gateway>, policy: LivePolicy) -> Definition {
     let timeout = config.workflows.llm_request.timeout.get();
+    let routing = Routing { config, gateway, policy };
+    let called = routing.clone();
     Definition {
         worker: LLM_REQUEST,
         name: "LlmRequest",
@@ -41,16 +76,16 @@ pub fn llm_request(config: Arc<Config>, gateway: Arc<Gateway>) -> Definition {
                 name: "select_model",
                 effect: Effect::Pure,
                 run: Arc::new(move |context| {
-                    let config = Arc::clone(&config);
-                    Box::pin(async move { select_model(&context, &config) })
+                    let routing = routing.clone();
+                    Box::pin(async move { select_model(&context, &routing) })
                 }),
             },
             Step {
                 name: "call_llm",
                 effect: Effect::External,
                 run: Arc::new(move |context| {
-                    let gateway = Arc::clone(&gateway);
-                    Box::pin(async move { call_llm(&context, &gateway).await })
+                    let routing = called.clone();
+                    Box::pin(async move { call_llm(&context, &routing).await })
                 }),
             },
             Step {
@@ -68,27 +103,25 @@ fn receive(context: &StepContext) -> Result<StepOutput, StepError> {
     to_output(&request)
 }
 
-fn select_model(context: &StepContext, config: &Config) -> Result<StepOutput, StepError> {
+fn select_model(context: &StepContext, routing: &Routing) -> Result<StepOutput, StepError> {
     let request: LlmRequest = output(context, 0)?;
-    let wish = Wish {
-        model: request.model.as_deref(),
-        complexity: request.complexity,
-        task_type: request.task_type.as_deref(),
-    };
-    let choice = select(wish, config).map_err(|error| refuse(&error, Some(&request)))?;
-    to_output(&choice)
+    to_output(&routing.choose(context, &request)?)
 }
 
-async fn call_llm(context: &StepContext, gateway: &Gateway) -> Result<StepOutput, StepError> {
+async fn call_llm(context: &StepContext, routing: &Routing) -> Result<StepOutput, StepError> {
     let request: LlmRequest = output(context, 0)?;
-    let choice: Choice = output(context, 1)?;
+    let mut choice: Choice = output(context, 1)?;
+    // The choice may be an earlier attempt's, and a person may have switched its model off since.
+    if routing.policy.current().is_off(&choice.model) {
+        choice = routing.choose(context, &request)?;
+    }
     let chat = request.chat(context.idempotency_key.clone());
     // Snoozes give the attempt back, so the number of failures and snoozes tells one call from the next.
     let calls = context.job.meta.get("snoozed").and_then(Value::as_u64).unwrap_or(0);
     let call = u32::try_from(calls).unwrap_or(u32::MAX).saturating_add(context.job.attempt.unsigned_abs());
-    match gateway.chat(&choice.model, &chat, call).await {
+    match routing.gateway.chat(&choice.model, &chat, call).await {
         Ok(answer) => to_output(&answer),
-        Err(error) => Err(call_failed(&error, &request)),
+        Err(error) => Err(call_failed(&error, &request, &choice)),
     }
 }
 
@@ -103,6 +136,9 @@ fn publish_result(context: &StepContext) -> Result<StepOutput, StepError> {
         prices_version: Some(answer.cost.prices_version.clone()),
         provider: Some(answer.provider.clone()),
         model_used: Some(answer.model.clone()),
+        route: choice.route.clone(),
+        policy_version: choice.policy_version,
+        propensity: (answer.model == choice.model).then_some(choice.propensity),
         simulated: answer.simulated,
         tokens_input: Some(count(answer.usage.input_total())),
         tokens_output: Some(count(answer.usage.output)),
@@ -129,7 +165,7 @@ fn publish_result(context: &StepContext) -> Result<StepOutput, StepError> {
 
 /// What a failed call does to the job, by its class: a busy or throttled provider snoozes it, trouble that may pass is
 /// retried with the queue's backoff, everything else is given up with its reason.
-fn call_failed(error: &LlmError, request: &LlmRequest) -> StepError {
+fn call_failed(error: &LlmError, request: &LlmRequest, choice: &Choice) -> StepError {
     let text = banner(error);
     let outcome = match error.advice(rand::random()) {
         Advice::Retry => Outcome::Failed { error: text.clone(), retry_in: None },
@@ -145,6 +181,9 @@ fn call_failed(error: &LlmError, request: &LlmRequest) -> StepError {
         prices_version: partial.map(|partial| partial.cost.prices_version.clone()),
         provider: (!error.provider.is_empty()).then(|| error.provider.clone()),
         model_used: Some(error.model.clone()),
+        route: choice.route.clone(),
+        policy_version: choice.policy_version,
+        propensity: (error.model == choice.model).then_some(choice.propensity),
         simulated: error.simulated,
         tokens_input: partial.map(|partial| count(partial.usage.input_total())),
         tokens_output: partial.map(|partial| count(partial.usage.output)),
@@ -154,6 +193,12 @@ fn call_failed(error: &LlmError, request: &LlmRequest) -> StepError {
         ..JobResult::default()
     };
     StepError { outcome, result: Some(Box::new(result)) }
+}
+
+/// A person switched off what the request needs, and may switch it on again: the job waits and spends no attempt.
+fn wait_until_on(context: &StepContext, error: &RoutingError) -> StepError {
+    tracing::info!(target: "job", id = context.job.id, %error, wait = ?SWITCHED_OFF_WAIT, "the job waits");
+    StepError { outcome: Outcome::Snoozed(SWITCHED_OFF_WAIT), result: None }
 }
 
 /// A request that no attempt can serve.

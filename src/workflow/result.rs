@@ -21,6 +21,12 @@ pub struct JobResult {
     pub provider: Option<String>,
     /// Model, by its name here.
     pub model_used: Option<String>,
+    /// What was asked for; `None` where the request named its model.
+    pub route: Option<String>,
+    /// The learning whose rule chose the model.
+    pub policy_version: Option<i64>,
+    /// Probability with which the model was chosen; `None` where it was not chosen but is that of a fallback.
+    pub propensity: Option<f64>,
     /// Whether the answer was made up.
     pub simulated: bool,
     /// Tokens in, cached ones included.
@@ -64,6 +70,12 @@ pub struct StoredResult {
     pub provider: Option<String>,
     /// Model.
     pub model_used: Option<String>,
+    /// What was asked for; `None` where the request named its model.
+    pub route: Option<String>,
+    /// The learning whose rule chose the model.
+    pub policy_version: Option<i64>,
+    /// Probability with which the model was chosen.
+    pub propensity: Option<f64>,
     /// Whether the answer was made up.
     pub simulated: bool,
     /// Tokens in.

@@ -13,7 +13,7 @@ use crate::postgres::{Database, DbError};
 
 /// The one way into `job_results`, as one guarded statement that says whether the attempt owned the job: the first
 /// success of a job stays, a failure is one row an attempt. `$more` are further parts of the statement, and
-/// `$argument`s its parameters from $24 on.
+/// `$argument`s its parameters from $27 on.
 macro_rules! result_query {
     (
         $more:literal, $owner:expr, $definition:expr, $result:expr, $duration_ms:expr, $present:expr
@@ -28,9 +28,10 @@ macro_rules! result_query {
                  INSERT INTO job_results
                    (job_id, attempt, instance_id, job_type, workflow_type, duration_ms, started_at, request_id, success,
                     error_reason, cost_nanousd, prices_version, provider, model_used, simulated, tokens_input,
-                    tokens_output, time_to_first_token_ms, usage, input_summary, result_summary, result)
+                    tokens_output, time_to_first_token_ms, usage, input_summary, result_summary, result, route,
+                    policy_version, propensity)
                  SELECT owner.id, $2, $4, $5, $6, $7, now() - $7::bigint * interval '1 millisecond', $8, $9, $10, $11, $12,
-                        $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
+                        $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $24, $25, $26
                  FROM owner WHERE $23::bool
                  ON CONFLICT DO NOTHING
                )"#
@@ -59,6 +60,9 @@ macro_rules! result_query {
             result.result_summary,
             result.result,
             $present,
+            result.route,
+            result.policy_version,
+            result.propensity,
             $($argument,)*
         )
     }};
@@ -213,13 +217,13 @@ impl Store {
         let owned = result_query!(
             r#", stored AS (
                  INSERT INTO workflow_steps (run_id, position, step, attempt, output, instance_id, duration_ms)
-                 SELECT $24, d.position, d.step, $2, d.output, $4, d.duration_ms
-                 FROM owner, unnest($25::int[], $26::text[], $27::jsonb[], $28::bigint[])
+                 SELECT $27, d.position, d.step, $2, d.output, $4, d.duration_ms
+                 FROM owner, unnest($28::int[], $29::text[], $30::jsonb[], $31::bigint[])
                    AS d (position, step, output, duration_ms)
                  ON CONFLICT (run_id, position) DO NOTHING
                ), ended AS (
-                 UPDATE workflow_runs r SET state = 'completed', output = $29, finished_at = now()
-                 FROM owner WHERE r.id = $24
+                 UPDATE workflow_runs r SET state = 'completed', output = $32, finished_at = now()
+                 FROM owner WHERE r.id = $27
                )"#,
             owner,
             definition,
@@ -274,8 +278,8 @@ impl Store {
         let rows = sqlx::query_as!(
             StoredResult,
             "SELECT DISTINCT ON (job_id) job_id, attempt, request_id, instance_id, success, error_reason, duration_ms,
-                    completed_at, cost_nanousd, provider, model_used, simulated, tokens_input, tokens_output,
-                    time_to_first_token_ms, result
+                    completed_at, cost_nanousd, provider, model_used, route, policy_version, propensity, simulated,
+                    tokens_input, tokens_output, time_to_first_token_ms, result
              FROM job_results WHERE job_id = ANY($1)
              ORDER BY job_id, success DESC, attempt DESC",
             job_ids,

@@ -11,7 +11,7 @@ use crate::cli::codes;
 use crate::cli::exit::{Exit, Failure};
 use crate::config::Config;
 use crate::error::Coded;
-use crate::routing::{Wish, select};
+use crate::routing::{Wish, asked};
 use crate::workflow::LlmRequest;
 
 /// Largest file, in bytes.
@@ -126,7 +126,7 @@ fn item(
         complexity: request.complexity,
         task_type: request.task_type.as_deref(),
     };
-    select(wish, config).map_err(|error| bad(line, &error))?;
+    asked(wish, config).map_err(|error| bad(line, &error))?;
     if let Some(id) = &request.id {
         let fingerprint = request.fingerprint();
         if let Some((first, other)) = ids.get(id)

@@ -1,0 +1,117 @@
+//! What a request asks for: a model by its name, or a route.
+//!
+//! An explicit model wins; else the request's complexity, else that of its task type, else the default complexity is the
+//! route.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Complexity, Config};
+use crate::error::Coded;
+
+/// What a request says about the model it wants.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish<'a> {
+    /// A model by name; `auto` is no wish.
+    pub model: Option<&'a str>,
+    /// How demanding the request is.
+    pub complexity: Option<Complexity>,
+    /// What kind of task it is.
+    pub task_type: Option<&'a str>,
+}
+
+/// What decided on what is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The request named the model.
+    ExplicitModel,
+    /// The request named its complexity.
+    ExplicitComplexity,
+    /// The task type has a complexity.
+    TaskType,
+    /// Nothing was said, or the task type is unknown.
+    DefaultComplexity,
+}
+
+/// A wish as this configuration understands it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// This model and no other.
+    Model(&'a str),
+    /// A model of a route.
+    Route(Route<'a>),
+}
+
+/// A route as it is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The complexity that it stands for.
+    pub complexity: Option<Complexity>,
+    /// What decided on it.
+    pub reason: Reason,
+    /// The model that serves it while nothing was learned.
+    pub reference: &'a str,
+}
+
+/// Why no model could be chosen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RoutingError {
+    /// The request names a model that is not configured.
+    #[error("model {name:?} is not configured; configured are {known}")]
+    UnknownModel {
+        /// What was asked for.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// No model is configured for the complexity.
+    #[error("no model is configured for complexity {0:?}")]
+    NoModel(Complexity),
+    /// All models that could serve it are switched off.
+    #[error("every model that could serve it is switched off: {0}")]
+    AllOff(String),
+}
+
+impl Coded for RoutingError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownModel { .. } => "E0610",
+            Self::NoModel(_) => "E0611",
+            Self::AllOff(_) => "E0612",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::UnknownModel { .. } => {
+                "name one of these, leave the model out, or add it to [models] in actors.toml".into()
+            }
+            Self::NoModel(_) => "add it to [routing.models] in actors.toml".into(),
+            Self::AllOff(_) => "see `singularity routing show`; `routing on MODEL` switches one on again".into(),
+        })
+    }
+}
+
+/// What a wish comes to.
+///
+/// # Errors
+/// [`RoutingError::UnknownModel`], [`RoutingError::NoModel`].
+pub fn asked<'a>(wish: Wish<'a>, config: &'a Config) -> Result<Asked<'a>, RoutingError> {
+    if let Some(name) = wish.model.filter(|name| *name != "auto") {
+        if !config.models.contains_key(name) {
+            let known = config.models.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            return Err(RoutingError::UnknownModel { name: name.to_owned(), known });
+        }
+        return Ok(Asked::Model(name));
+    }
+    let by_task = || wish.task_type.and_then(|task_type| config.routing.task_types.get(task_type).copied());
+    let (complexity, reason) = match (wish.complexity, by_task()) {
+        (Some(complexity), _) => (complexity, Reason::ExplicitComplexity),
+        (None, Some(complexity)) => (complexity, Reason::TaskType),
+        (None, None) => (config.routing.default_complexity, Reason::DefaultComplexity),
+    };
+    let reference = config.routing.models.get(&complexity).ok_or(RoutingError::NoModel(complexity))?;
+    Ok(Asked::Route(Route { name: complexity.as_str(), complexity: Some(complexity), reason, reference }))
+}
