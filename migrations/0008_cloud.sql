@@ -23,7 +23,9 @@ CREATE TABLE report_cursors (
   result_id bigint NOT NULL DEFAULT 0,
   -- Number of the last report; with the instance it is the report's key.
   report_number bigint NOT NULL DEFAULT 0,
-  reported_at timestamptz NOT NULL DEFAULT now()
+  reported_at timestamptz NOT NULL DEFAULT now(),
+  -- The pgmq queue that its records are in; NULL while there is none.
+  queue text
 );
 
 -- CentralCloud: one row a reported attempt, whoever reported it how often.
@@ -53,6 +55,8 @@ CREATE TABLE central_results (
 -- A job succeeds once.
 CREATE UNIQUE INDEX central_results_success_index ON central_results (job_id) WHERE success;
 CREATE INDEX central_results_cell_index ON central_results (job_type, route, completed_at);
+-- Small, because rows come in the order of time; old ones are deleted by it.
+CREATE INDEX central_results_received_at_index ON central_results USING brin (received_at);
 
 -- The aggregates that instances sent, each once.
 CREATE TABLE central_reports (
