@@ -52,6 +52,9 @@ pub(super) enum Command {
     /// Instances
     #[command(subcommand)]
     Instance(super::instance::InstanceCommand),
+    /// What instances report, and what CentralCloud has
+    #[command(subcommand)]
+    Cloud(super::cloud::CloudCommand),
     /// The live supervision tree of a node
     Tree(super::tree::TreeArgs),
     /// Tables of the database

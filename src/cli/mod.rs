@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod cloud;
 mod codes;
 mod config;
 mod context;
@@ -85,6 +86,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             Command::Queue(command) => queue::run(command, &context).await,
             Command::Cron(command) => cron::run(command, &context).await,
             Command::Instance(command) => instance::run(command, &context).await,
+            Command::Cloud(command) => cloud::run(command, &context).await,
             Command::Tree(args) => Box::pin(tree::run(args, &context)).await,
             Command::Migrate(command) => migrate::run(command, &context).await,
             Command::Config(command) => config::run(command, &context).await,

@@ -1,6 +1,9 @@
 //! `start`: runs a node until it is told to stop.
 
+use std::sync::Arc;
+
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::runtime::Handle;
 
 use super::codes;
@@ -8,6 +11,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output;
 use super::signals::Stops;
+use crate::config::Role;
 use crate::node::{Guardian, Node, NodeOptions};
 use crate::queue::Workers;
 
@@ -17,6 +21,11 @@ pub(super) struct StartArgs {
     /// Name of this instance; without it INSTANCE_ID, else [instance] id of the configuration
     #[arg(long, value_name = "ID")]
     pub instance_id: Option<String>,
+    /// What this instance does: member executes jobs, central learns from what all report, both does both. Without it
+    /// [cloud] role of the configuration
+    #[arg(long, value_name = "ROLE")]
+    #[arg(value_parser = PossibleValuesParser::new(Role::NAMES).try_map(|name| name.parse::<Role>()))]
+    pub role: Option<Role>,
 }
 
 /// The instance id by rank: argument, `INSTANCE_ID`, configuration.
@@ -28,7 +37,7 @@ pub(super) fn instance_id(argument: Option<String>, context: &Context) -> String
 /// What a node of this command is started with.
 pub(super) fn options(context: &Context, instance_id: String, job_runtime: Handle) -> NodeOptions {
     NodeOptions {
-        config: std::sync::Arc::clone(&context.config),
+        config: Arc::clone(&context.config),
         base_dir: context.base_dir(),
         instance_id,
         workers: Workers::default(),
@@ -40,7 +49,10 @@ pub(super) fn options(context: &Context, instance_id: String, job_runtime: Handl
 /// Starts the node, says READY, and drains it at the first signal; a second one cuts the grace short.
 pub(super) async fn run(args: StartArgs, context: &Context, job_runtime: Handle) -> Result<(), Failure> {
     let mut stops = Stops::listen()?;
-    let options = options(context, instance_id(args.instance_id, context), job_runtime);
+    let mut options = options(context, instance_id(args.instance_id, context), job_runtime);
+    if let Some(role) = args.role {
+        Arc::make_mut(&mut options.config).cloud.role = role;
+    }
     let node = tokio::select! {
         node = Box::pin(Node::start(options)) => node?,
         () = stops.next() => return Err(Failure::silent(Exit::Interrupted)),

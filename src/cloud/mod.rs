@@ -1,9 +1,36 @@
-//! The fleet learns: instances report what their work cost and whether it was any good (UP), CentralCloud learns from
-//! it, and what it learned comes back to every instance (DOWN).
+//! The fleet learns: instances report what their attempts came to (UP), CentralCloud learns from it, and what it
+//! learned comes back to every instance (DOWN).
+//!
+//! All of it travels through pgmq's queues in the database that the instances share. `names.rs` says how they are
+//! called,
+//! `store/` has every statement.
+//!
+//! UP: `aggregator.rs` sends results since its cursor, as records (`record.rs`) and as an aggregate of them
+//! (`report.rs`, with `sums.rs`). `central/` is CentralCloud: `ingest.rs` takes reports in, `retention.rs` forgets
+//! them. DOWN:
+//! `learning.rs` is what it tells.
 
+mod aggregator;
+mod central;
 mod learning;
+mod names;
+mod record;
+mod report;
+mod store;
+mod sums;
 
+pub use aggregator::{Aggregator, AggregatorArgs, Tell};
+pub use central::{Forget, Ingest, IngestArgs, READS_MAX, Retention, RetentionArgs, Take};
 pub use learning::{
     Benchmark, Cell, CostOptimization, EstimatedSavings, Kind, Learning, LearningError, ModelRouting, PatternDiscovery,
     Payload, PerformanceBenchmark, Preference, RoutingRule, SCHEMA_VERSION, WeightedModel,
 };
+pub use names::{INSTANCE_SLUG_MAX, Names};
+pub use record::{MESSAGE_VERSION, NAME_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, Record, Records, Verdict};
+pub use report::{ModelUse, Period, Report};
+pub use store::ingest::Intake;
+pub use store::overview::{LETTERS_MAX, Letter, Overview, QueueRow, Reporter, Totals};
+pub use store::pgmq::{self, Message};
+pub use store::report::{RESULTS_PER_REPORT_MAX, Reports, Sent};
+pub use store::retention::{Keep, Store as RetentionStore};
+pub use sums::Sums;

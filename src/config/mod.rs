@@ -4,6 +4,7 @@
 //! layers. A configuration that loads is valid: whoever gets a [`Config`] from [`load`] need not check it again.
 
 mod check;
+mod cloud;
 mod cron;
 mod document;
 mod instance_view;
@@ -24,6 +25,7 @@ mod suggest;
 mod tests;
 mod walk;
 
+pub use cloud::{Central, Cloud, Role};
 pub use cron::{CatchUp, Cron, Object};
 pub use load::{ENV_PREFIX, FILE_NAME, Loaded, SHIPPED, Source, load};
 pub use model::*;

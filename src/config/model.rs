@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::cloud::{Central, Cloud};
 use super::cron::Cron;
 use super::period::{Period, PeriodOrOff};
 use super::secret::SecretRef;
@@ -37,6 +38,10 @@ pub struct Config {
     pub services: Services,
     /// Jobs that are inserted when their time comes, by name.
     pub cron: BTreeMap<String, Cron>,
+    /// What this instance reports, and what it does in its fleet.
+    pub cloud: Cloud,
+    /// What CentralCloud does and keeps.
+    pub central: Central,
     /// Settings of built-in workflows.
     pub workflows: Workflows,
     /// Which model serves which kind of request.

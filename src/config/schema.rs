@@ -3,6 +3,7 @@
 //! It repeats the shape of `model.rs` because serde stops at its first error and knows no ranges; a test compares the
 //! two key by key. With it, a file, environment variables and overrides go through the same checks.
 
+use super::cloud;
 use super::cron;
 use super::kind::{Kind, Rule};
 use super::period::Period;
@@ -261,6 +262,8 @@ pub(super) static ROOT: Node = table(&[
         ]),
     ),
     ("cron", Node::Named { entry: &cron::ENTRY, layering: Layering::Merge, name: rules::name }),
+    ("cloud", cloud::CLOUD),
+    ("central", cloud::CENTRAL),
     ("workflows", table(&[("llm_request", WORKFLOW)])),
     (
         "routing",

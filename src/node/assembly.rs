@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::answers::answers;
+use super::cloud::{central, cloud};
 use super::crontab::{crontab, with_cron};
 use super::error::NodeError;
 use super::notices::{Notices, NoticesArgs};
@@ -138,7 +139,8 @@ impl Node {
         let settings = Settings::new(db.clone());
         let (effective, unusable) = effective(&settings, &identity.instance_id, &configured).await?;
         settings::report(&unusable);
-        let starting = effective.iter().filter(|(_, queue)| queue.start);
+        let executes = config.cloud.role.executes();
+        let starting = effective.iter().filter(|(_, queue)| queue.start && executes);
         let queues = Queues::new(starting.map(|(name, queue)| QueueState::new(name, queue.clone())));
         let steering = Steering {
             queues: queues.clone(),
@@ -352,14 +354,19 @@ impl Parts {
             }));
         }
         let services = with_cron(services, &self.crontab, &self.engine, &self.leadership, &self.steering.oban);
-        SupervisorSpec::new("singularity", Strategy::RestForOne)
+        let root = SupervisorSpec::new("singularity", Strategy::RestForOne)
             .intensity(intensity)
             .child(infra.into_child())
             .child(instance.into_child())
+            .child(cloud(&self.config, self.storage.db(), &instance_id).into_child())
             .child(services.into_child())
             .child(Completer::child(self.engine.clone(), self.completions.clone()).protected(PROTECTS_COMPLETER))
             .child(crews.executors_child())
-            .child(crews.producers_child())
+            .child(crews.producers_child());
+        match central(&self.config, self.storage.db()) {
+            Some(central) => root.child(central.into_child()),
+            None => root,
+        }
     }
 
     /// What the producer of a queue works with.

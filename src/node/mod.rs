@@ -6,14 +6,18 @@
 //! singularity             rest_for_one
 //! ├─ infra                one_for_one   notifier · peer
 //! ├─ instance             one_for_one   registry · history · control
+//! ├─ cloud                one_for_one   aggregator
 //! ├─ services             one_for_one   stager · lifeline · pruner · reindexer · gossip · metrics
 //! ├─ completer
 //! ├─ executors            one_for_one   one dynamic supervisor a queue, max_children = limit
 //! │   └─ default → job 4711                                                    (temporary)
-//! └─ queues               one_for_one   one producer a queue
+//! ├─ queues               one_for_one   one producer a queue
+//! └─ central              one_for_one   ingest · retention                     (role central or both)
 //! ```
 //!
-//! The completer stands before the executors, so that it still stores what they report while they stop.
+//! The completer stands before the executors, so that it still stores what they report while they stop. The cloud
+//! stands before both, so that its last report has all results. CentralCloud stands last, so that what goes wrong there
+//! stops no job.
 //!
 //! A node in a program of one's own, with a worker of one's own:
 //!
@@ -53,6 +57,7 @@
 
 mod answers;
 mod assembly;
+mod cloud;
 mod complaints;
 mod crontab;
 mod error;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::assembly::{Node, beat};
+use crate::cloud::{Ingest, Intake};
 use crate::queue::{CANCEL_GRACE, StopCause};
 
 /// How long handing back may take: the grace of job code, and a write.
@@ -66,6 +67,11 @@ impl Node {
             return Drained { handed_back, forced };
         }
         self.running.stop().await;
+        if self.config.cloud.role.is_central() {
+            // The last report of this instance. Others, and the next start, find it as well.
+            let taken = tokio::time::timeout(GOODBYE_LIMIT, Ingest::once(Intake::new(self.storage.db().clone()))).await;
+            report("the last report was not taken in", taken);
+        }
 
         for queue in self.queues.iter() {
             // The tree is down, so nothing of this queue runs here, whatever its row says.

@@ -61,7 +61,7 @@ const MODULES: [(&str, &[&str]); 15] = [
 const CRATES: [(&str, &[&str]); 9] = [
     ("chrono_tz", &["cron/"]),
     ("ractor", &["supervision/"]),
-    ("sqlx", &["postgres/", "queue/", "instance/", "workflow/"]),
+    ("sqlx", &["postgres/", "queue/", "instance/", "workflow/", "cloud/store/"]),
     ("reqwest", &["llm/"]),
     ("clap", &["cli/"]),
     ("comfy_table", &["cli/"]),
@@ -71,7 +71,8 @@ const CRATES: [(&str, &[&str]); 9] = [
 ];
 
 /// Where SQL may stand.
-const SQL: [&str; 5] = ["postgres/", "queue/engine/", "instance/", "workflow/store.rs", "workflow/requests.rs"];
+const SQL: [&str; 6] =
+    ["postgres/", "queue/engine/", "instance/", "workflow/store.rs", "workflow/requests.rs", "cloud/store/"];
 
 /// What runs SQL.
 const STATEMENTS: [&str; 9] = [

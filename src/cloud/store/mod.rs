@@ -1,0 +1,17 @@
+//! Every statement of reports, CentralCloud and learnings.
+
+pub(super) mod ingest;
+pub(super) mod overview;
+pub mod pgmq;
+pub(super) mod report;
+pub(super) mod retention;
+
+use serde::Serialize;
+
+use crate::postgres::DbError;
+
+/// A message or parameter as JSON text. Sums beyond 64 bits stay whole in it, which they do not as a
+/// `serde_json::Value`.
+fn text<T: Serialize>(message: &T) -> Result<String, DbError> {
+    serde_json::to_string(message).map_err(|error| DbError::Statement { error: sqlx::Error::Encode(error.into()) })
+}

@@ -1,0 +1,119 @@
+//! `[cloud]` and `[central]`: what an instance reports, and what CentralCloud makes of it.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::kind::Kind;
+use super::period::Period;
+use super::schema::{Node, Table};
+
+/// `[cloud]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cloud {
+    /// What this instance does: execute jobs, be CentralCloud, or both. Default both, so that one instance by itself
+    /// learns too.
+    pub role: Role,
+    /// Time between two reports; 100 ms to 1 hour. Default 30 s.
+    pub report_interval: Period,
+}
+
+/// What an instance does in its fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It executes jobs and is CentralCloud too.
+    #[default]
+    Both,
+    /// It executes jobs.
+    Member,
+    /// It is CentralCloud, and starts no queue.
+    Central,
+}
+
+impl Role {
+    /// Names, as in the configuration.
+    pub const NAMES: [&str; 3] = ["both", "member", "central"];
+
+    /// Whether it starts queues.
+    pub fn executes(self) -> bool {
+        self != Self::Central
+    }
+
+    /// Whether it takes in reports and learns from them.
+    pub fn is_central(self) -> bool {
+        self != Self::Member
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "both" => Ok(Self::Both),
+            "member" => Ok(Self::Member),
+            "central" => Ok(Self::Central),
+            _ => Err(format!("\"{name}\" is no role, expected one of {}", Self::NAMES.join(", "))),
+        }
+    }
+}
+
+/// `[central]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Central {
+    /// Time between two looks at the queues of reports, when there was nothing; 10 ms to 1 hour. Default 5 s.
+    pub ingest_interval: Period,
+    /// How long single results are kept; 1 hour to 1,000 days. Default 90 days. Sums stay.
+    pub keep_results: Period,
+    /// How long aggregates are kept; 1 hour to 1,000 days. Default 30 days.
+    pub keep_reports: Period,
+    /// How long messages are kept that nobody could use; 1 hour to 1,000 days. Default 14 days.
+    pub keep_letters: Period,
+}
+
+impl Default for Cloud {
+    fn default() -> Self {
+        Self { role: Role::default(), report_interval: Period::from_secs(30) }
+    }
+}
+
+impl Default for Central {
+    fn default() -> Self {
+        Self {
+            ingest_interval: Period::from_secs(5),
+            keep_results: days(90),
+            keep_reports: days(30),
+            keep_letters: days(14),
+        }
+    }
+}
+
+const fn days(days: u64) -> Period {
+    Period::from_secs(days * 86_400)
+}
+
+const HOUR: Period = Period::from_secs(3_600);
+const KEEP: Node = Node::Leaf(Kind::Period { min: HOUR, max: days(1_000) });
+
+/// Keys of `[cloud]`.
+pub(super) const CLOUD: Node = Node::Table(Table {
+    whole: false,
+    fields: &[
+        ("role", Node::Leaf(Kind::Choice(&Role::NAMES))),
+        ("report_interval", Node::Leaf(Kind::Period { min: Period::from_millis(100), max: HOUR })),
+    ],
+});
+
+/// Keys of `[central]`.
+pub(super) const CENTRAL: Node = Node::Table(Table {
+    whole: false,
+    fields: &[
+        ("ingest_interval", Node::Leaf(Kind::Period { min: Period::from_millis(10), max: HOUR })),
+        ("keep_results", KEEP),
+        ("keep_reports", KEEP),
+        ("keep_letters", KEEP),
+    ],
+});
