@@ -55,6 +55,18 @@ pub(super) enum Command {
     /// What instances report, and what CentralCloud has
     #[command(subcommand)]
     Cloud(super::cloud::CloudCommand),
+    /// Which model serves which requests, why, and orders about it
+    #[command(subcommand)]
+    Routing(super::routing::RoutingCommand),
+    /// What the fleet learned
+    #[command(subcommand)]
+    Learning(super::learning::LearningCommand),
+    /// Ways of working that succeeded again and again
+    #[command(subcommand)]
+    Pattern(super::pattern::PatternCommand),
+    /// What the work cost
+    #[command(subcommand)]
+    Cost(super::cost::CostCommand),
     /// The live supervision tree of a node
     Tree(super::tree::TreeArgs),
     /// Tables of the database

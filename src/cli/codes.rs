@@ -52,3 +52,19 @@ pub(super) const NOTHING_KEPT: &str = "E0838";
 pub(super) const NO_CHOICE: &str = "E0840";
 /// All jobs that fit would be deleted.
 pub(super) const UNCONFIRMED: &str = "E0841";
+/// There is no such route.
+pub(super) const NO_ROUTE: &str = "E0860";
+/// There is no such model.
+pub(super) const NO_MODEL: &str = "E0861";
+/// There is no order to take back.
+pub(super) const NOTHING_ORDERED: &str = "E0862";
+/// A job has no model, or none was chosen.
+pub(super) const NO_CHOICE_OF_MODEL: &str = "E0863";
+/// There is no such learning.
+pub(super) const NO_LEARNING: &str = "E0864";
+/// A learning cannot be applied by anybody here.
+pub(super) const NOT_APPLICABLE: &str = "E0865";
+/// A later learning holds instead.
+pub(super) const REPLACED: &str = "E0866";
+/// There is no such pattern.
+pub(super) const NO_PATTERN: &str = "E0867";

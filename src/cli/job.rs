@@ -60,7 +60,7 @@ pub(super) async fn run(command: JobCommand, context: &Context) -> Result<(), Fa
 }
 
 /// There is no job with any of these ids.
-fn not_found(ids: &[i64]) -> Failure {
+pub(super) fn not_found(ids: &[i64]) -> Failure {
     let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
     let text = match ids.as_slice() {
         [id] => format!("there is no job {id}"),

@@ -6,15 +6,19 @@ mod cloud;
 mod codes;
 mod config;
 mod context;
+mod cost;
 mod cron;
 mod doctor;
 mod exit;
 mod instance;
 mod job;
+mod learning;
 mod live;
 mod migrate;
 mod output;
+mod pattern;
 mod queue;
+mod routing;
 mod run;
 mod signals;
 mod start;
@@ -87,6 +91,10 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             Command::Cron(command) => cron::run(command, &context).await,
             Command::Instance(command) => instance::run(command, &context).await,
             Command::Cloud(command) => cloud::run(command, &context).await,
+            Command::Routing(command) => routing::run(command, &context).await,
+            Command::Learning(command) => learning::run(command, &context).await,
+            Command::Pattern(command) => pattern::run(command, &context).await,
+            Command::Cost(command) => cost::run(command, &context).await,
             Command::Tree(args) => Box::pin(tree::run(args, &context)).await,
             Command::Migrate(command) => migrate::run(command, &context).await,
             Command::Config(command) => config::run(command, &context).await,

@@ -17,6 +17,28 @@ pub struct Cloud {
     pub role: Role,
     /// Time between two reports; 100 ms to 1 hour. Default 30 s.
     pub report_interval: Period,
+    /// Longest time between two looks for learnings; 100 ms to 1 hour. Default 10 s.
+    pub sync_interval: Period,
+    /// What becomes of a learning that no person has decided about. Default: it is applied.
+    pub apply: Apply,
+    /// How long an instance may be gone until its queue of learnings is dropped; 1 minute to 1,000 days. Default 7 days.
+    pub forget_after: Period,
+}
+
+/// What becomes of learnings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Apply {
+    /// They hold.
+    #[default]
+    Auto,
+    /// They wait for `learning apply` or `learning reject`.
+    Propose,
+}
+
+impl Apply {
+    /// Names, as in the configuration.
+    pub const NAMES: [&str; 2] = ["auto", "propose"];
 }
 
 /// What an instance does in its fleet.
@@ -76,7 +98,13 @@ pub struct Central {
 
 impl Default for Cloud {
     fn default() -> Self {
-        Self { role: Role::default(), report_interval: Period::from_secs(30) }
+        Self {
+            role: Role::default(),
+            report_interval: Period::from_secs(30),
+            sync_interval: Period::from_secs(10),
+            apply: Apply::default(),
+            forget_after: days(7),
+        }
     }
 }
 
@@ -104,6 +132,9 @@ pub(super) const CLOUD: Node = Node::Table(Table {
     fields: &[
         ("role", Node::Leaf(Kind::Choice(&Role::NAMES))),
         ("report_interval", Node::Leaf(Kind::Period { min: Period::from_millis(100), max: HOUR })),
+        ("sync_interval", Node::Leaf(Kind::Period { min: Period::from_millis(100), max: HOUR })),
+        ("apply", Node::Leaf(Kind::Choice(&Apply::NAMES))),
+        ("forget_after", Node::Leaf(Kind::Period { min: Period::from_secs(60), max: days(1_000) })),
     ],
 });
 

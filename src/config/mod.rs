@@ -25,7 +25,7 @@ mod suggest;
 mod tests;
 mod walk;
 
-pub use cloud::{Central, Cloud, Role};
+pub use cloud::{Apply, Central, Cloud, Role};
 pub use cron::{CatchUp, Cron, Object};
 pub use load::{ENV_PREFIX, FILE_NAME, Loaded, SHIPPED, Source, load};
 pub use model::*;

@@ -25,7 +25,7 @@ const PATH_BYTES_MAX: usize = 4_096;
 /// What is wrong with a request.
 #[derive(Debug, thiserror::Error)]
 enum RequestError {
-    #[error("this version knows no action {0:?}; it knows tree, actor, operate and queues")]
+    #[error("this version knows no action {0:?}; it knows tree, actor, operate, queues and routing")]
     UnknownAction(String),
     #[error("the request {action} cannot be read: {reason}")]
     BadBody { action: String, reason: String },
@@ -123,6 +123,10 @@ pub(super) fn answers(system: System, steering: Steering) -> Answer {
             if request.action == "queues" {
                 return queues(&steering, &request).await;
             }
+            if request.action == "routing" {
+                let holding = steering.look_at_learnings().await.map_err(|error| not_carried_out(&error))?;
+                return Ok(serde_json::to_value(holding).map_err(RequestError::from)?);
+            }
             answer(&system, &orders, request).await
         })
     })
@@ -149,7 +153,7 @@ async fn queues(steering: &Steering, request: &Request) -> Result<Value, Refusal
 fn not_carried_out(error: &OrderError) -> Refusal {
     let kind = match error {
         OrderError::Invalid(_) => RefusalKind::Invalid,
-        OrderError::Begin { .. } | OrderError::Keeper(_) => RefusalKind::Failed,
+        OrderError::Begin { .. } | OrderError::Keeper(_) | OrderError::Learnings(_) => RefusalKind::Failed,
     };
     Refusal::new(kind, error)
 }

@@ -16,6 +16,7 @@ use super::settings::{self, Seen, SettingsWatch, WatchArgs, effective};
 use super::shutdown::HISTORY_LIMIT;
 use super::steering::Steering;
 use super::storage::{Guardian, Storage};
+use crate::cloud::sync::{LearningSync, SyncArgs, policy_of};
 use crate::config::{Config, ReindexSchedule};
 use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registry, RegistryArgs, Settings};
 use crate::llm::Gateway;
@@ -128,9 +129,15 @@ impl Node {
             NodeError::Models(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
 
+        let gateway = Arc::new(gateway);
+        // Before any job is claimed: a model that a person switched off is not called even once.
+        let (policy, unusable) = policy_of(&db, &identity.instance_id).await?;
+        settings::report(&unusable);
+        let live = LivePolicy::new(policy);
+
         let mut workers = Workers::default();
         let store = Store::new(db.clone());
-        let definition = llm_request(Arc::clone(&config), Arc::new(gateway), LivePolicy::default());
+        let definition = llm_request(Arc::clone(&config), Arc::clone(&gateway), live.clone());
         workers.register_executable(WorkflowWorker::new(definition, store));
         workers.extend(options.workers);
         let crontab = crontab(&config, &workers)?;
@@ -147,6 +154,7 @@ impl Node {
             keeper: Keeper::address(),
             registry: Registry::address(),
             settings: SettingsWatch::address(),
+            learning: LearningSync::address(),
             configured: Arc::new(configured),
             oban: config.services.leader.name.as_str().into(),
             instance_id: identity.instance_id.as_str().into(),
@@ -172,6 +180,13 @@ impl Node {
             completions: Completions::default(),
             crontab,
             history: history.clone(),
+            sync: SyncArgs {
+                db: db.clone(),
+                instance_id: identity.instance_id.as_str().into(),
+                config: Arc::clone(&config),
+                is_held_back: Arc::new(move |model| gateway.is_held_back(model)),
+                live,
+            },
             system: system.clone(),
         };
         let running = match system.start(parts.tree()).await {
@@ -246,6 +261,7 @@ struct Parts {
     completions: Completions,
     crontab: Arc<Crontab>,
     history: History,
+    sync: SyncArgs,
     system: System,
 }
 
@@ -358,7 +374,7 @@ impl Parts {
             .intensity(intensity)
             .child(infra.into_child())
             .child(instance.into_child())
-            .child(cloud(&self.config, self.storage.db(), &instance_id).into_child())
+            .child(cloud(&self.config, self.storage.db(), &self.sync, &self.steering.learning).into_child())
             .child(services.into_child())
             .child(Completer::child(self.engine.clone(), self.completions.clone()).protected(PROTECTS_COMPLETER))
             .child(crews.executors_child())

@@ -3,21 +3,24 @@
 
 use std::sync::Arc;
 
+use crate::cloud::sync::{LearningSync, SyncArgs, SyncMsg};
 use crate::cloud::{
     Aggregator, AggregatorArgs, Ingest, IngestArgs, Intake, Keep, Reports, Retention, RetentionArgs, RetentionStore,
 };
 use crate::config::Config;
 use crate::postgres::Database;
-use crate::supervision::{Strategy, SupervisorSpec};
+use crate::supervision::{Address, Strategy, SupervisorSpec};
 
 /// What every instance does: it reports, and hears what was learned.
-pub(super) fn cloud(config: &Config, db: &Database, instance_id: &Arc<str>) -> SupervisorSpec {
+pub(super) fn cloud(config: &Config, db: &Database, sync: &SyncArgs, learning: &Address<SyncMsg>) -> SupervisorSpec {
     let aggregator = AggregatorArgs {
         reports: Reports::new(db.clone()),
-        instance_id: Arc::clone(instance_id),
+        instance_id: Arc::clone(&sync.instance_id),
         interval: config.cloud.report_interval.get(),
     };
-    SupervisorSpec::new("cloud", Strategy::OneForOne).child(Aggregator::child(aggregator))
+    SupervisorSpec::new("cloud", Strategy::OneForOne)
+        .child(Aggregator::child(aggregator))
+        .child(LearningSync::child(sync.clone(), learning))
 }
 
 /// What CentralCloud does: it takes reports in, learns from them, and forgets them. `None` on a member.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::complaints::Complaints;
 use super::notices::NoticesArgs;
+use crate::cloud::sync::LEARNING_CHANNEL;
 use crate::instance::CONTROL_CHANNEL;
 use crate::postgres::DbError;
 use crate::postgres::notifier::echo::{Echo, Hearing, Ping};
@@ -26,8 +27,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 type Sending = Pin<Box<dyn Future<Output = Result<(), DbError>> + Send>>;
 
 /// What is listened on.
-const CHANNELS: [&str; 6] =
-    [notifier::INSERT, notifier::SIGNAL, notifier::LEADER, notifier::SONAR, notifier::ECHO, CONTROL_CHANNEL];
+const CHANNELS: [&str; 7] = [
+    notifier::INSERT,
+    notifier::SIGNAL,
+    notifier::LEADER,
+    notifier::SONAR,
+    notifier::ECHO,
+    CONTROL_CHANNEL,
+    LEARNING_CHANNEL,
+];
 
 struct Listening {
     args: NoticesArgs,

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::listening::listen;
 use super::steering::Steering;
 use super::storage::Storage;
+use crate::cloud::sync::{LEARNING_CHANNEL, SyncMsg};
 use crate::instance::{CONTROL_CHANNEL, ControlMsg};
 use crate::postgres::notifier;
 use crate::postgres::notifier::message::{
@@ -103,6 +104,7 @@ impl NoticesArgs {
     pub(super) fn look_everywhere(&self) {
         self.elect();
         self.look();
+        self.look_at_learnings();
     }
 
     /// Looks at what others may have said.
@@ -119,6 +121,11 @@ impl NoticesArgs {
     fn look_at_questions(&self) {
         // Refused only when a look is due anyway.
         drop(self.control.cast(ControlMsg::Look));
+    }
+
+    fn look_at_learnings(&self) {
+        // Refused only when a look is due anyway.
+        drop(self.steering.learning.cast(SyncMsg::Look));
     }
 
     /// What was said on a channel.
@@ -145,6 +152,7 @@ impl NoticesArgs {
             }
             // Answers are told on this channel too; a look too many is harmless.
             CONTROL_CHANNEL if payload.contains(&*self.steering.instance_id) => self.look_at_questions(),
+            LEARNING_CHANNEL => self.look_at_learnings(),
             _ => {}
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::settings::SettingsMsg;
+use crate::cloud::sync::{Holding, SyncMsg};
 use crate::config::Queue;
 use crate::error::Coded;
 use crate::instance::RegistryMsg;
@@ -29,9 +30,12 @@ pub enum OrderError {
         /// Why.
         error: BeginError,
     },
-    /// Who starts and stops queues, or looks at kept settings, did not answer.
+    /// Who starts and stops queues, looks at kept settings or follows the log of learnings did not answer.
     #[error("this instance does not get to it: {0}")]
     Keeper(#[from] CallError),
+    /// What was decided or ordered about routing could not be looked at.
+    #[error("the log of learnings cannot be followed: {0}")]
+    Learnings(String),
 }
 
 impl Coded for OrderError {
@@ -40,14 +44,17 @@ impl Coded for OrderError {
             Self::Invalid(error) => error.code(),
             Self::Begin { error, .. } => error.code(),
             Self::Keeper(_) => "E0721",
+            Self::Learnings(_) => "E0722",
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
             Self::Invalid(error) => error.hint(),
-            Self::Begin { .. } => Some("see the log of that instance".into()),
-            Self::Keeper(_) => Some("see /services/queue_keeper and /instance/settings in `singularity tree`".into()),
+            Self::Begin { .. } | Self::Learnings(_) => Some("see the log of that instance".into()),
+            Self::Keeper(_) => Some(
+                "see /services/queue_keeper, /instance/settings and /cloud/learning_sync in `singularity tree`".into(),
+            ),
         }
     }
 }
@@ -61,6 +68,8 @@ pub(super) struct Steering {
     pub(super) registry: Address<RegistryMsg>,
     /// Looks at kept settings when it is told that they have changed.
     pub(super) settings: Address<SettingsMsg>,
+    /// Follows the log of learnings, and tells what is held of it.
+    pub(super) learning: Address<SyncMsg>,
     /// Queues of the configuration as they are on this instance, also those that do not start with it.
     pub(super) configured: Arc<BTreeMap<String, Queue>>,
     /// Name of the Oban that this instance belongs to.
@@ -132,6 +141,11 @@ impl Steering {
     /// Waits until kept settings that have changed are carried out.
     pub(super) async fn look_at_settings(&self) -> Result<(), OrderError> {
         Ok(self.settings.call(SettingsMsg::Look, START_LIMIT).await?)
+    }
+
+    /// What this instance holds of what was learned, after a look at what was decided and ordered.
+    pub(super) async fn look_at_learnings(&self) -> Result<Holding, OrderError> {
+        self.learning.call(SyncMsg::Ask, START_LIMIT).await?.map_err(OrderError::Learnings)
     }
 
     /// What a queue starts with: the order's limit, and for the rest what the configuration says about it.

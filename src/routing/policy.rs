@@ -113,6 +113,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Orders, and no rules yet.
+    pub fn new(orders: Orders) -> Self {
+        Self { orders, ..Self::default() }
+    }
+
     /// Name of a cell.
     pub fn cell(job_type: &str, route: &str) -> String {
         format!("{job_type}/{route}")

@@ -1,10 +1,14 @@
 //! Every statement of reports, CentralCloud and learnings.
 
+pub(super) mod costs;
 pub(super) mod ingest;
+pub(super) mod learnings;
 pub(super) mod overview;
+pub(super) mod patterns;
 pub mod pgmq;
 pub(super) mod report;
 pub(super) mod retention;
+pub(super) mod sync;
 
 use serde::Serialize;
 
