@@ -43,6 +43,9 @@ pub(super) enum Command {
     /// Jobs: enqueue, look, wait, cancel, retry, delete, update
     #[command(subcommand)]
     Job(super::job::JobCommand),
+    /// Runs of workflows: run one, list, show its steps
+    #[command(subcommand)]
+    Workflow(super::workflow::WorkflowCommand),
     /// Queues
     #[command(subcommand)]
     Queue(super::queue::QueueCommand),

@@ -32,6 +32,10 @@ pub(super) const STATE_REFUSES: &str = "E0822";
 pub(super) const JOB_FAILED: &str = "E0823";
 /// A job that was waited for is not finished yet.
 pub(super) const JOB_OPEN: &str = "E0824";
+/// A file with the arguments of a workflow cannot be read.
+pub(super) const NO_ARGS_FILE: &str = "E0829";
+/// No such run of a workflow.
+pub(super) const NO_RUN: &str = "E0830";
 /// No instance is online.
 pub(super) const NOBODY_ONLINE: &str = "E0825";
 /// An instance's answer cannot be read.

@@ -2,13 +2,13 @@
 
 mod change;
 mod change_many;
-mod enqueue;
+pub(super) mod enqueue;
 mod filter;
 mod list;
 mod show;
 mod unique;
 mod update;
-mod wait;
+pub(super) mod wait;
 
 use clap::Subcommand;
 

@@ -23,6 +23,7 @@ mod run;
 mod signals;
 mod start;
 mod tree;
+mod workflow;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -87,6 +88,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             Command::Run(args) => Box::pin(run::run(args, &context, handle)).await,
             Command::Start(args) => Box::pin(start::run(args, &context, handle)).await,
             Command::Job(command) => Box::pin(job::run(command, &context)).await,
+            Command::Workflow(command) => Box::pin(workflow::run(command, &context)).await,
             Command::Queue(command) => queue::run(command, &context).await,
             Command::Cron(command) => cron::run(command, &context).await,
             Command::Instance(command) => instance::run(command, &context).await,

@@ -14,6 +14,7 @@ use super::signals::Stops;
 use crate::config::Role;
 use crate::node::{Guardian, Node, NodeOptions};
 use crate::queue::Workers;
+use crate::workflow::Workflows;
 
 /// Arguments of `start`.
 #[derive(Debug, Args)]
@@ -41,6 +42,7 @@ pub(super) fn options(context: &Context, instance_id: String, job_runtime: Handl
         base_dir: context.base_dir(),
         instance_id,
         workers: Workers::default(),
+        workflows: Workflows::default(),
         job_runtime,
         guardian: Guardian::ThisProgram,
     }

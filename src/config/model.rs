@@ -277,6 +277,9 @@ pub struct Pruner {
     /// How long after its end a job is deleted, at most 1,000 days; `off` keeps every job. Default 1 day, what Oban's
     /// installer writes.
     pub max_age: PeriodOrOff,
+    /// How long after its end a run of a workflow is deleted with its checkpoints, at most 1,000 days; `off` keeps every
+    /// run. Default 30 days.
+    pub runs_max_age: PeriodOrOff,
     /// Jobs deleted in one statement; 1 to 50,000. Default 10,000, as in Oban.
     pub limit: u32,
     /// Time between two runs; 10 ms to 1 day. Default 30 s, as in Oban.
@@ -624,7 +627,12 @@ impl Default for Lifeline {
 
 impl Default for Pruner {
     fn default() -> Self {
-        Self { max_age: PeriodOrOff::on(Period::from_secs(86_400)), limit: 10_000, interval: Period::from_secs(30) }
+        Self {
+            max_age: PeriodOrOff::on(Period::from_secs(86_400)),
+            runs_max_age: PeriodOrOff::on(Period::from_secs(30 * 86_400)),
+            limit: 10_000,
+            interval: Period::from_secs(30),
+        }
     }
 }
 

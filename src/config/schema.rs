@@ -242,6 +242,7 @@ pub(super) static ROOT: Node = table(&[
                 "pruner",
                 table(&[
                     ("max_age", Node::Leaf(Kind::PeriodOrOff { min: ZERO, max: AGE_MAX })),
+                    ("runs_max_age", Node::Leaf(Kind::PeriodOrOff { min: ZERO, max: AGE_MAX })),
                     ("limit", integer(1, 50_000)),
                     ("interval", period(POLL_MIN, DAY)),
                 ]),

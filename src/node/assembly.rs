@@ -29,7 +29,7 @@ use crate::queue::{
 };
 use crate::routing::LivePolicy;
 use crate::supervision::{Intensity, Running, Strategy, SupervisorSpec, System};
-use crate::workflow::{Store, WorkflowWorker, llm_request};
+use crate::workflow::{RunPruner, RunPrunerArgs, Store, WorkflowWorker, Workflows, llm_request};
 
 // Why operators may neither terminate nor suspend these.
 const PROTECTS_REGISTRY: &str =
@@ -49,6 +49,8 @@ pub struct NodeOptions {
     pub instance_id: String,
     /// Workers beside the built-in ones; one of the same name replaces a built-in one.
     pub workers: Workers,
+    /// Workflows beside the built-in ones; one of the same name replaces a built-in one.
+    pub workflows: Workflows,
     /// Runtime that job code runs on. The node's own actors run on the runtime that starts it.
     pub job_runtime: Handle,
     /// Who looks after the embedded server, where it is used.
@@ -67,6 +69,7 @@ impl NodeOptions {
             base_dir: PathBuf::from("."),
             instance_id: "auto".into(),
             workers: Workers::default(),
+            workflows: Workflows::default(),
             job_runtime: Handle::current(),
             guardian: Guardian::Nobody,
         }
@@ -138,7 +141,8 @@ impl Node {
         let mut workers = Workers::default();
         let store = Store::new(db.clone());
         let definition = llm_request(Arc::clone(&config), Arc::clone(&gateway), live.clone());
-        workers.register_executable(WorkflowWorker::new(definition, store));
+        workers.register_executable(WorkflowWorker::new(definition, store.clone()));
+        workers.extend(options.workflows.workers(&store));
         workers.extend(options.workers);
         let crontab = crontab(&config, &workers)?;
 
@@ -356,6 +360,14 @@ impl Parts {
                 leadership: self.leadership.clone(),
                 max_age,
                 limit: pruner.limit,
+                interval: pruner.interval.get(),
+            }));
+        }
+        if let Some(max_age) = pruner.runs_max_age.get() {
+            services = services.child(RunPruner::child(RunPrunerArgs {
+                store: Store::new(self.storage.db().clone()),
+                leadership: self.leadership.clone(),
+                max_age,
                 interval: pruner.interval.get(),
             }));
         }

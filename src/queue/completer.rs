@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, GuardedAck};
 use super::error::QueueError;
+use super::family::concerned;
 use super::job::Job;
 use super::measures::Measures;
 use super::slots::{QueueState, Slot};
@@ -177,6 +178,7 @@ impl Completer {
                     for same in batch.chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
                         free(same);
                     }
+                    self.wake_parents(&batch).await;
                 }
                 Err(error) if error.is_unavailable() => return Err(error),
                 Err(_) => self.flush_one_by_one(batch).await?,
@@ -202,8 +204,19 @@ impl Completer {
             self.completions.stored(1);
             self.tell(&completion, !accepted.is_empty());
             free(std::slice::from_ref(&completion));
+            self.wake_parents(std::slice::from_ref(&completion)).await;
         }
         refused
+    }
+
+    /// Wakes jobs that wait for these. What is missed here they find by looking.
+    async fn wake_parents(&self, stored: &[Completion]) {
+        let ids: Vec<i64> = stored.iter().filter_map(concerned).collect();
+        if !ids.is_empty()
+            && let Err(error) = self.engine.wake_parents(&ids).await
+        {
+            tracing::warn!(target: "queue", %error, "jobs that wait for others were not woken; they look by themselves");
+        }
     }
 
     /// Says what became of a result that is stored.

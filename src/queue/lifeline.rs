@@ -81,6 +81,10 @@ impl Lifeline {
         for id in self.args.engine.discard_exhausted(&self.args.queues.names()).await? {
             tracing::warn!(target: "queue", id, "job discarded: it was available with all its attempts used up");
         }
+        match self.args.engine.cancel_orphans().await? {
+            0 => {}
+            count => tracing::info!(target: "queue", count, "jobs cancelled: the job that waited for them is gone"),
+        }
         Ok(())
     }
 }

@@ -83,7 +83,7 @@ fn numeral(number: &Number, out: &mut Vec<u8>) {
 }
 
 /// What `meta` of a job records; `None` where it records nothing, or something that JSON cannot say.
-pub(super) fn recorded(meta: &Value) -> Option<Value> {
+pub(crate) fn recorded(meta: &Value) -> Option<Value> {
     if meta.get("recorded") != Some(&Value::Bool(true)) {
         return None;
     }

@@ -4,74 +4,89 @@
 //! Invariants: a step that reaches out begins only when everything before it is stored; its result is stored before
 //! anything else happens; a stored step never runs again.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use serde_json::Value;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::definition::{Definition, Effect, StepContext, StepError, StepOutput};
+use super::children::CHILDREN_POLL;
+use super::definition::{Definition, Effect, Step, StepError, StepOutput};
+use super::error::{CHANGED, discarded};
 use super::result::JobResult;
-use super::store::{Begun, Checkpoint, Owner, Store};
-use crate::postgres::{DbError, retry_unavailable};
+use super::store::{Begun, Checkpoint, Owner, Store, cost_sum};
+use super::walk::{Place, Stop, Walk, millis, persist};
+use crate::postgres::DbError;
 use crate::queue::{Attempt, Executable, Execution, Executor, Outcome, Run, RunContext};
 
 /// The actor that executes one attempt of a workflow, a child of its queue's dynamic supervisor.
 pub type WorkflowExecutor = Executor<WorkflowRun>;
 
-/// A workflow that jobs can name as their worker.
+/// A workflow that jobs can name as their worker, in one version or several.
 #[derive(Debug, Clone)]
 pub struct WorkflowWorker {
-    definition: Arc<Definition>,
+    versions: Versions,
     store: Store,
 }
 
 /// One attempt at a workflow.
 #[derive(Debug)]
 pub struct WorkflowRun {
-    definition: Arc<Definition>,
+    versions: Versions,
     store: Store,
 }
 
-/// Why an attempt ends before its last step.
-enum Stop {
-    /// A step decided so.
-    Step(Box<StepError>),
-    /// The database refused a statement.
-    Db(DbError),
-    /// The attempt no longer owns its job; whatever is reported will not count.
-    Superseded,
-    /// Nothing more to do, or nothing that can be done.
-    Outcome(Outcome),
+/// What is known of a workflow, the present version first.
+#[derive(Debug, Clone)]
+struct Versions {
+    present: Version,
+    older: Arc<[Version]>,
 }
 
-impl From<DbError> for Stop {
-    fn from(error: DbError) -> Self {
-        Self::Db(error)
+#[derive(Debug, Clone)]
+struct Version {
+    hash: Arc<str>,
+    definition: Arc<Definition>,
+}
+
+impl Version {
+    fn new(definition: Definition) -> Self {
+        Self { hash: definition.hash().into(), definition: Arc::new(definition) }
+    }
+}
+
+impl Versions {
+    fn of_hash(&self, hash: &str) -> Option<&Arc<Definition>> {
+        let mut all = std::iter::once(&self.present).chain(&*self.older);
+        all.find(|version| *version.hash == *hash).map(|version| &version.definition)
     }
 }
 
 impl WorkflowWorker {
     /// A worker that runs `definition` with checkpoints in `store`.
     pub fn new(definition: Definition, store: Store) -> Self {
-        Self { definition: Arc::new(definition), store }
+        let versions = Versions { present: Version::new(definition), older: Arc::new([]) };
+        Self { versions, store }
+    }
+
+    /// Finishes runs that were begun with an `older` definition of this workflow with its steps. New runs begin with the
+    /// present one. Without the definition that a run was begun with, its job is discarded with `E0620`: steps of two
+    /// definitions are never mixed in one run.
+    #[must_use]
+    pub fn with_older(mut self, older: Definition) -> Self {
+        self.versions.older = self.versions.older.iter().cloned().chain([Version::new(older)]).collect();
+        self
     }
 }
 
 impl Executable for WorkflowWorker {
-    #[expect(clippy::misnamed_getters, reason = "an executable's name is the worker that jobs name")]
     fn name(&self) -> &str {
-        self.definition.worker
+        self.versions.present.definition.worker
     }
 
     fn begin(&self, attempt: Attempt) -> Execution {
-        let run = WorkflowRun { definition: Arc::clone(&self.definition), store: self.store.clone() };
-        Execution::Executor(WorkflowExecutor::child(attempt, Some(self.definition.timeout), run))
+        let run = WorkflowRun { versions: self.versions.clone(), store: self.store.clone() };
+        let timeout = self.versions.present.definition.timeout;
+        Execution::Executor(WorkflowExecutor::child(attempt, Some(timeout), run))
     }
 }
 
@@ -84,113 +99,63 @@ impl Run for WorkflowRun {
             producer: attempt.producer().to_string(),
             instance_id: attempt.job().attempted_by.first().cloned().unwrap_or_default(),
         };
-        match self.steps(&context, &owner).await {
+        match self.begin_and_run(&context, &owner).await {
             Ok(()) => Outcome::Completed,
             Err(Stop::Outcome(outcome)) => outcome,
+            // The children that it waits for wake it before.
+            Err(Stop::Parked) => Outcome::Snoozed(CHILDREN_POLL),
             // The guard of the completion will say so too.
             Err(Stop::Superseded) => Outcome::HandedBack,
             Err(Stop::Db(DbError::Stopped { .. })) => Outcome::HandedBack,
             Err(Stop::Db(error)) => Outcome::Failed { error: format!("** (Database) {error}"), retry_in: None },
-            Err(Stop::Step(error)) => self.failed(*error, &context, &owner).await,
+            Err(Stop::Step(error)) => self.failed(*error, attempt, &owner).await,
         }
     }
 }
 
 impl WorkflowRun {
-    async fn steps(&self, context: &RunContext<'_>, owner: &Owner) -> Result<(), Stop> {
+    async fn begin_and_run(&self, context: &RunContext<'_>, owner: &Owner) -> Result<(), Stop> {
         let attempt = context.attempt;
         let cancel = attempt.stop().token();
-        let begun = self.begin(attempt, owner, cancel).await?;
-        let mut outputs = begun.outputs;
-        let mut unsaved: Vec<Checkpoint> = Vec::new();
-        for (position, step) in self.definition.steps.iter().enumerate().skip(outputs.len()) {
-            context.probe.set_label("step", step.name);
-            let last = position + 1 == self.definition.steps.len();
-            if step.effect == Effect::External && !unsaved.is_empty() {
-                self.save(owner, begun.run_id, &unsaved, cancel).await?;
-                unsaved.clear();
-            }
-            let started = Instant::now();
-            let given = StepContext {
-                job: Arc::clone(attempt.job()),
-                outputs: outputs.clone(),
-                idempotency_key: format!("{}-{position}", begun.run_id),
-                cancelled: cancel.clone(),
-            };
-            let StepOutput { value, result } = match attempt.run((step.run)(given)).await {
-                Ok(done) => done.map_err(|error| Stop::Step(Box::new(error)))?,
-                Err(error) => return Err(Stop::Outcome(error.into())),
-            };
-            outputs.push(value.clone());
-            let checkpoint = Checkpoint {
-                position: i32::try_from(position).unwrap_or(i32::MAX),
-                step: step.name,
-                output: value,
-                duration_ms: millis(started.elapsed()),
-            };
-            unsaved.push(checkpoint);
-            if last {
-                self.finish(owner, begun.run_id, &unsaved, result.as_deref(), attempt, cancel).await?;
-            } else if step.effect == Effect::External {
-                self.save(owner, begun.run_id, &unsaved, cancel).await?;
-                unsaved.clear();
-            }
-        }
-        Ok(())
-    }
-
-    async fn begin(&self, attempt: &Attempt, owner: &Owner, cancel: &CancellationToken) -> Result<Begun, Stop> {
-        let begun = persist(cancel, || self.store.begin(owner, &self.definition, &attempt.job().args))
-            .await?
-            .ok_or(Stop::Superseded)?;
+        let present = &self.versions.present.definition;
+        let begun =
+            persist(cancel, || self.store.begin(owner, present, &attempt.job().args)).await?.ok_or(Stop::Superseded)?;
         if begun.completed {
             // An earlier attempt stored the result and died before it could say so.
             return Err(Stop::Outcome(Outcome::Completed));
         }
-        if begun.definition_hash != self.definition.hash() && !begun.outputs.is_empty() {
-            return Err(Stop::Outcome(Outcome::Discarded(format!(
-                "** (WorkflowChanged) workflow {} was begun with other steps than this program has; \
-                 run it with the program that began it, or delete the job and enqueue it again",
-                self.definition.name
-            ))));
-        }
-        Ok(begun)
-    }
-
-    /// Stores checkpoints, however long the database is away: what a step did may have cost money.
-    async fn save(
-        &self,
-        owner: &Owner,
-        run_id: Uuid,
-        checkpoints: &[Checkpoint],
-        cancel: &CancellationToken,
-    ) -> Result<(), Stop> {
-        let owned = persist(cancel, || self.store.checkpoint(owner, run_id, checkpoints)).await?;
-        if owned { Ok(()) } else { Err(Stop::Superseded) }
-    }
-
-    async fn finish(
-        &self,
-        owner: &Owner,
-        run_id: Uuid,
-        checkpoints: &[Checkpoint],
-        result: Option<&JobResult>,
-        attempt: &Attempt,
-        cancel: &CancellationToken,
-    ) -> Result<(), Stop> {
-        let owned = persist(cancel, || {
-            self.store.finish(owner, run_id, &self.definition, checkpoints, result, millis(attempt.elapsed()))
-        })
-        .await?;
-        if owned { Ok(()) } else { Err(Stop::Superseded) }
+        let Some(definition) = self.versions.of_hash(&begun.definition_hash) else {
+            return Err(discarded(
+                CHANGED,
+                format!(
+                    "workflow {} was begun with other steps than this program has; run it with the program that began \
+                     it, register that definition beside the new one, or delete the job and enqueue it again",
+                    present.name
+                ),
+            )
+            .into());
+        };
+        let walk = Walk {
+            attempt,
+            probe: context.probe,
+            store: &self.store,
+            owner,
+            run_id: begun.run_id,
+            resumed: begun.resumed,
+            cancel,
+        };
+        Steps { walk: &walk, definition, unsaved: Vec::new(), cost_nanousd: begun.cost_nanousd }.run(begun).await
     }
 
     /// Stores what a failed step says about this attempt; the job's outcome holds even when that cannot be stored.
-    async fn failed(&self, error: StepError, context: &RunContext<'_>, owner: &Owner) -> Outcome {
-        if let Some(result) = &error.result {
-            let duration_ms = millis(context.attempt.elapsed());
-            let cancel = context.attempt.stop().token();
-            let stored = persist(cancel, || self.store.fail(owner, &self.definition, result, duration_ms));
+    async fn failed(&self, error: StepError, attempt: &Attempt, owner: &Owner) -> Outcome {
+        // What fails while it is told to stop fails because of that.
+        let failure = || attempt.stop().cause().is_none().then(|| failure(&error.outcome)).flatten();
+        if let Some(result) = error.result.clone().or_else(failure) {
+            let duration_ms = millis(attempt.elapsed());
+            let stored = persist(attempt.stop().token(), || {
+                self.store.fail(owner, &self.versions.present.definition, &result, duration_ms)
+            });
             if let Err(error) = stored.await {
                 tracing::warn!(target: "job", id = owner.job_id, %error, "the attempt's failure was not recorded");
             }
@@ -199,23 +164,96 @@ impl WorkflowRun {
     }
 }
 
-/// Repeats `operation` until the database answers; ends early only when the job shall stop.
-async fn persist<T, F, Fut>(cancel: &CancellationToken, operation: F) -> Result<T, DbError>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, DbError>>,
-{
-    let mut rng = StdRng::from_rng(&mut rand::rng());
-    retry_unavailable(cancel, &mut rng, operation).await
+/// The steps of one attempt, and what of them is not stored yet.
+struct Steps<'a> {
+    walk: &'a Walk<'a>,
+    definition: &'a Definition,
+    unsaved: Vec<Checkpoint>,
+    /// Of all steps that are done.
+    cost_nanousd: Option<i64>,
 }
 
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-impl StepOutput {
-    /// A value and nothing else.
-    pub fn value(value: Value) -> Self {
-        Self { value, result: None }
+impl Steps<'_> {
+    async fn run(mut self, begun: Begun) -> Result<(), Stop> {
+        let Begun { mut outputs, input, .. } = begun;
+        for (position, step) in self.definition.steps.iter().enumerate().skip(outputs.len()) {
+            self.walk.probe.set_label("step", step.name);
+            let reaches_out = step.effect == Effect::External;
+            if reaches_out || step.work.has_parts() {
+                self.save().await?;
+            }
+            let started = Instant::now();
+            let given = outputs.last().unwrap_or(&input).clone();
+            let StepOutput { value, cost_nanousd, result } =
+                self.walk.step(step, &Place::of_step(position, step.name), given, outputs.clone()).await?;
+            outputs.push(value.clone());
+            self.cost_nanousd = cost_sum(self.cost_nanousd, cost_nanousd);
+            self.unsaved.push(checkpoint(position, step, value, cost_nanousd, started));
+            if position + 1 == self.definition.steps.len() {
+                return self.finish(result).await;
+            }
+            if reaches_out || step.work.has_parts() {
+                self.save().await?;
+            }
+        }
+        // Every step was stored and the end was not, which is one write; so the run has no steps.
+        self.finish(None).await
     }
+
+    /// Stores checkpoints, however long the database is away: what a step did may have cost money.
+    async fn save(&mut self) -> Result<(), Stop> {
+        if self.unsaved.is_empty() {
+            return Ok(());
+        }
+        let Walk { store, owner, run_id, cancel, .. } = *self.walk;
+        let owned = persist(cancel, || store.checkpoint(owner, run_id, &self.unsaved)).await?;
+        self.unsaved.clear();
+        if owned { Ok(()) } else { Err(Stop::Superseded) }
+    }
+
+    async fn finish(self, result: Option<Box<JobResult>>) -> Result<(), Stop> {
+        let Walk { store, owner, run_id, cancel, attempt, .. } = *self.walk;
+        let result = result.unwrap_or_else(|| {
+            let value = self.unsaved.last().map(|checkpoint| checkpoint.output.clone());
+            Box::new(success(value.unwrap_or_default(), self.cost_nanousd))
+        });
+        let duration_ms = millis(attempt.elapsed());
+        let owned =
+            persist(cancel, || store.finish(owner, run_id, self.definition, &self.unsaved, Some(&result), duration_ms))
+                .await?;
+        if owned { Ok(()) } else { Err(Stop::Superseded) }
+    }
+}
+
+fn checkpoint(position: usize, step: &Step, output: Value, cost_nanousd: Option<i64>, started: Instant) -> Checkpoint {
+    Checkpoint {
+        position: i32::try_from(position).unwrap_or(i32::MAX),
+        step: step.name,
+        output,
+        cost_nanousd,
+        duration_ms: millis(started.elapsed()),
+    }
+}
+
+/// The result of a run whose last step gives none.
+fn success(value: Value, cost_nanousd: Option<i64>) -> JobResult {
+    let empty = || Value::Object(serde_json::Map::new());
+    JobResult {
+        success: true,
+        cost_nanousd,
+        input_summary: empty(),
+        result_summary: empty(),
+        result: Some(value),
+        ..JobResult::default()
+    }
+}
+
+/// The result of an attempt whose failed step gives none; `None` where it did not fail.
+fn failure(outcome: &Outcome) -> Option<Box<JobResult>> {
+    let (Outcome::Failed { error: text, .. } | Outcome::Cancelled(text) | Outcome::Discarded(text)) = outcome else {
+        return None;
+    };
+    let empty = || Value::Object(serde_json::Map::new());
+    let error_reason = Some(text.replace('\0', "\u{fffd}"));
+    Some(Box::new(JobResult { error_reason, input_summary: empty(), result_summary: empty(), ..JobResult::default() }))
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::definition::{Definition, Effect, Step, StepContext, StepError, StepOutput};
+use super::definition::{Definition, Step, StepContext, StepError, StepOutput};
 use super::request::LlmRequest;
 use super::result::JobResult;
 use crate::config::Config;
@@ -67,32 +67,16 @@ pub fn llm_request(config: Arc<Config>, gateway: Arc<Gateway>, policy: LivePolic
         version: 1,
         timeout,
         steps: vec![
-            Step {
-                name: "receive",
-                effect: Effect::Pure,
-                run: Arc::new(|context| Box::pin(async move { receive(&context) })),
-            },
-            Step {
-                name: "select_model",
-                effect: Effect::Pure,
-                run: Arc::new(move |context| {
-                    let routing = routing.clone();
-                    Box::pin(async move { select_model(&context, &routing) })
-                }),
-            },
-            Step {
-                name: "call_llm",
-                effect: Effect::External,
-                run: Arc::new(move |context| {
-                    let routing = called.clone();
-                    Box::pin(async move { call_llm(&context, &routing).await })
-                }),
-            },
-            Step {
-                name: "publish_result",
-                effect: Effect::Pure,
-                run: Arc::new(|context| Box::pin(async move { publish_result(&context) })),
-            },
+            Step::pure("receive", |context| async move { receive(&context) }),
+            Step::pure("select_model", move |context| {
+                let routing = routing.clone();
+                async move { select_model(&context, &routing) }
+            }),
+            Step::external("call_llm", move |context| {
+                let routing = called.clone();
+                async move { call_llm(&context, &routing).await }
+            }),
+            Step::pure("publish_result", |context| async move { publish_result(&context) }),
         ],
     }
 }
@@ -120,7 +104,10 @@ async fn call_llm(context: &StepContext, routing: &Routing) -> Result<StepOutput
     let calls = context.job.meta.get("snoozed").and_then(Value::as_u64).unwrap_or(0);
     let call = u32::try_from(calls).unwrap_or(u32::MAX).saturating_add(context.job.attempt.unsigned_abs());
     match routing.gateway.chat(&choice.model, &chat, call).await {
-        Ok(answer) => to_output(&answer),
+        Ok(answer) => {
+            let output = to_output(&answer)?;
+            Ok(StepOutput { cost_nanousd: answer.cost.nanousd, ..output })
+        }
         Err(error) => Err(call_failed(&error, &request, &choice)),
     }
 }
@@ -160,7 +147,7 @@ fn publish_result(context: &StepContext) -> Result<StepOutput, StepError> {
         })),
         error_reason: None,
     };
-    Ok(StepOutput { value: json!({ "published": true }), result: Some(Box::new(result)) })
+    Ok(StepOutput { value: json!({ "published": true }), result: Some(Box::new(result)), ..StepOutput::default() })
 }
 
 /// What a failed call does to the job, by its class: a busy or throttled provider snoozes it, trouble that may pass is

@@ -3,13 +3,20 @@
 //! Each write first locks the job's row and checks that it still belongs to this attempt (executing, attempt,
 //! producer): whoever takes the job over has to wait for the write or makes it change nothing.
 
+mod family;
+mod parts;
+mod runs;
+
 use serde_json::Value;
 use uuid::Uuid;
 
+pub(super) use self::parts::KeptPart;
+pub use self::parts::Part;
+pub use self::runs::{RUNS_LIST_MAX, RunFilter};
 use super::definition::Definition;
 use super::result::{JobResult, StoredResult};
-use super::stored::{StoredRun, StoredStep};
 use crate::postgres::{Database, DbError};
+use crate::queue::Engine;
 
 /// The one way into `job_results`, as one guarded statement that says whether the attempt owned the job: the first
 /// success of a job stays, a failure is one row an attempt. `$more` are further parts of the statement, and
@@ -86,12 +93,18 @@ pub struct Owner {
 pub struct Begun {
     /// The run.
     pub run_id: Uuid,
+    /// Whether an earlier attempt began it.
+    pub resumed: bool,
     /// Whether everything is done already.
     pub completed: bool,
     /// Hash of the definition that it was begun with.
     pub definition_hash: String,
+    /// What the workflow was given: the job's arguments, as they were when the first checkpoint was stored.
+    pub input: Value,
     /// Results of the steps that are done, in order.
     pub outputs: Vec<Value>,
+    /// What they cost together, as far as it is known.
+    pub cost_nanousd: Option<i64>,
 }
 
 /// A step's result on its way to the database.
@@ -103,6 +116,8 @@ pub struct Checkpoint {
     pub step: &'static str,
     /// Its result.
     pub output: Value,
+    /// What it cost, where that is known.
+    pub cost_nanousd: Option<i64>,
     /// How long it took.
     pub duration_ms: i64,
 }
@@ -111,12 +126,23 @@ pub struct Checkpoint {
 #[derive(Debug, Clone)]
 pub struct Store {
     db: Database,
+    /// For children.
+    engine: Engine,
+}
+
+/// The sum of what is known of two costs.
+pub(super) fn cost_sum(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (known, None) | (None, known) => known,
+    }
 }
 
 impl Store {
     /// Statements for `db`.
     pub fn new(db: Database) -> Self {
-        Self { db }
+        let engine = Engine::new(db.clone());
+        Self { db, engine }
     }
 
     /// Begins the job's run, or finds the one that an earlier attempt began. `None` when the attempt no longer owns it.
@@ -135,9 +161,13 @@ impl Store {
                  instance_id = excluded.instance_id, state = CASE r.state WHEN 'completed' THEN r.state ELSE 'running' END,
                  finished_at = CASE r.state WHEN 'completed' THEN r.finished_at END,
                  -- Without checkpoints there is nothing that other steps could misread: it begins anew.
-                 definition_hash = CASE WHEN EXISTS (SELECT FROM workflow_steps s WHERE s.run_id = r.id)
-                                        THEN r.definition_hash ELSE excluded.definition_hash END
-               RETURNING r.id, r.state, r.definition_hash, r.id <> $4 AS "resumed!""#,
+                 (definition_hash, input) = (
+                   SELECT CASE WHEN begun THEN r.definition_hash ELSE excluded.definition_hash END,
+                          CASE WHEN begun THEN r.input ELSE excluded.input END
+                   FROM (SELECT EXISTS (SELECT FROM workflow_steps s WHERE s.run_id = r.id)
+                             OR EXISTS (SELECT FROM workflow_parts p WHERE p.run_id = r.id)
+                             OR EXISTS (SELECT FROM job_children c WHERE c.run_id = r.id)) AS d (begun))
+               RETURNING r.id, r.state, r.definition_hash, r.input, r.id <> $4 AS "resumed!""#,
             owner.job_id,
             owner.attempt,
             owner.producer,
@@ -150,19 +180,28 @@ impl Store {
         .fetch_optional(&self.db)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let outputs = if row.resumed {
-            sqlx::query_scalar!("SELECT output FROM workflow_steps WHERE run_id = $1 ORDER BY position", row.id)
-                .fetch_all(&self.db)
-                .await?
-        } else {
-            Vec::new()
-        };
-        Ok(Some(Begun {
+        let mut begun = Begun {
             run_id: row.id,
+            resumed: row.resumed,
             completed: row.state == "completed",
             definition_hash: row.definition_hash,
-            outputs,
-        }))
+            input: row.input,
+            outputs: Vec::new(),
+            cost_nanousd: None,
+        };
+        if row.resumed {
+            let steps = sqlx::query!(
+                "SELECT output, cost_nanousd FROM workflow_steps WHERE run_id = $1 ORDER BY position",
+                row.id
+            )
+            .fetch_all(&self.db)
+            .await?;
+            for step in steps {
+                begun.outputs.push(step.output);
+                begun.cost_nanousd = cost_sum(begun.cost_nanousd, step.cost_nanousd);
+            }
+        }
+        Ok(Some(begun))
     }
 
     /// Stores checkpoints; `false` when the attempt no longer owns the job and nothing was stored.
@@ -176,9 +215,10 @@ impl Store {
                  SELECT id FROM oban_jobs
                  WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE
                ), stored AS (
-                 INSERT INTO workflow_steps (run_id, position, step, attempt, output, instance_id, duration_ms)
-                 SELECT $4, d.position, d.step, $2, d.output, $5, d.duration_ms
-                 FROM owner, unnest($6::int[], $7::text[], $8::jsonb[], $9::bigint[]) AS d (position, step, output, duration_ms)
+                 INSERT INTO workflow_steps (run_id, position, step, attempt, output, instance_id, duration_ms, cost_nanousd)
+                 SELECT $4, d.position, d.step, $2, d.output, $5, d.duration_ms, d.cost
+                 FROM owner, unnest($6::int[], $7::text[], $8::jsonb[], $9::bigint[], $10::bigint[])
+                   AS d (position, step, output, duration_ms, cost)
                  ON CONFLICT (run_id, position) DO NOTHING
                )
                SELECT EXISTS (SELECT FROM owner) AS "owned!""#,
@@ -191,6 +231,7 @@ impl Store {
             &columns.steps,
             &columns.outputs,
             &columns.durations_ms,
+            columns.costs.as_slice() as &[Option<i64>],
         )
         .fetch_one(&self.db)
         .await?;
@@ -216,13 +257,13 @@ impl Store {
         let none = JobResult::default();
         let owned = result_query!(
             r#", stored AS (
-                 INSERT INTO workflow_steps (run_id, position, step, attempt, output, instance_id, duration_ms)
-                 SELECT $27, d.position, d.step, $2, d.output, $4, d.duration_ms
-                 FROM owner, unnest($28::int[], $29::text[], $30::jsonb[], $31::bigint[])
-                   AS d (position, step, output, duration_ms)
+                 INSERT INTO workflow_steps (run_id, position, step, attempt, output, instance_id, duration_ms, cost_nanousd)
+                 SELECT $27, d.position, d.step, $2, d.output, $4, d.duration_ms, d.cost
+                 FROM owner, unnest($28::int[], $29::text[], $30::jsonb[], $31::bigint[], $33::bigint[])
+                   AS d (position, step, output, duration_ms, cost)
                  ON CONFLICT (run_id, position) DO NOTHING
                ), ended AS (
-                 UPDATE workflow_runs r SET state = 'completed', output = $32, finished_at = now()
+                 UPDATE workflow_runs r SET state = 'completed', output = $32, error = NULL, finished_at = now()
                  FROM owner WHERE r.id = $27
                )"#,
             owner,
@@ -236,6 +277,7 @@ impl Store {
             &columns.outputs,
             &columns.durations_ms,
             output,
+            columns.costs.as_slice() as &[Option<i64>],
         )
         .fetch_one(&self.db)
         .await?;
@@ -256,8 +298,8 @@ impl Store {
     ) -> Result<(), DbError> {
         result_query!(
             r#", ended AS (
-                 UPDATE workflow_runs r SET state = 'failed', finished_at = now()
-                 FROM owner WHERE r.job_id = owner.id AND r.state = 'running'
+                 UPDATE workflow_runs r SET state = 'failed', error = $10, finished_at = now()
+                 FROM owner WHERE r.job_id = owner.id AND r.state <> 'completed'
                )"#,
             owner,
             definition,
@@ -288,37 +330,6 @@ impl Store {
         .await?;
         Ok(rows)
     }
-
-    /// The run of a job with its checkpoints; `None` where no attempt has begun one.
-    ///
-    /// # Errors
-    /// [`DbError`].
-    pub async fn run(&self, job_id: i64) -> Result<Option<StoredRun>, DbError> {
-        let run = sqlx::query!(
-            "SELECT id, workflow, state, instance_id, started_at, finished_at FROM workflow_runs WHERE job_id = $1",
-            job_id,
-        )
-        .fetch_optional(&self.db)
-        .await?;
-        let Some(run) = run else { return Ok(None) };
-        let steps = sqlx::query_as!(
-            StoredStep,
-            "SELECT position, step, attempt, instance_id, duration_ms, finished_at, output
-             FROM workflow_steps WHERE run_id = $1 ORDER BY position",
-            run.id,
-        )
-        .fetch_all(&self.db)
-        .await?;
-        Ok(Some(StoredRun {
-            id: run.id,
-            workflow: run.workflow,
-            state: run.state,
-            instance_id: run.instance_id,
-            started_at: run.started_at,
-            finished_at: run.finished_at,
-            steps,
-        }))
-    }
 }
 
 /// Checkpoints as one array a column.
@@ -327,6 +338,7 @@ struct Columns {
     steps: Vec<String>,
     outputs: Vec<Value>,
     durations_ms: Vec<i64>,
+    costs: Vec<Option<i64>>,
 }
 
 impl Columns {
@@ -336,6 +348,7 @@ impl Columns {
             steps: checkpoints.iter().map(|checkpoint| checkpoint.step.to_owned()).collect(),
             outputs: checkpoints.iter().map(|checkpoint| checkpoint.output.clone()).collect(),
             durations_ms: checkpoints.iter().map(|checkpoint| checkpoint.duration_ms).collect(),
+            costs: checkpoints.iter().map(|checkpoint| checkpoint.cost_nanousd).collect(),
         }
     }
 }

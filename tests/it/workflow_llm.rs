@@ -11,7 +11,7 @@ use crate::support::provider::{FakeProvider, Reply, USAGE, Wire};
 use crate::support::rows::seconds_until;
 
 /// One model `m` at 1 and 10 dollars per million tokens, which serves everything.
-fn models(config: &mut Config, wire: Wire, base_url: String) {
+pub fn models(config: &mut Config, wire: Wire, base_url: String) {
     let kind = match wire {
         Wire::Openai => ProviderKind::Openai,
         Wire::Anthropic => ProviderKind::Anthropic,

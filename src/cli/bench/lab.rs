@@ -113,6 +113,7 @@ impl Lab {
             base_dir: self.base_dir.clone(),
             instance_id: "auto".into(),
             workers,
+            workflows: crate::workflow::Workflows::default(),
             job_runtime: self.job_runtime.clone(),
             guardian: Guardian::ThisProgram,
         };

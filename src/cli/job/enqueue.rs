@@ -91,15 +91,8 @@ pub(super) async fn run(args: EnqueueArgs, context: &Context) -> Result<(), Fail
 
 /// The job that the arguments describe, checked.
 fn new_job(args: EnqueueArgs, config: &Config) -> Result<NewJob, Failure> {
-    let text = if args.args == "-" { stdin()? } else { args.args };
-    let value = object("--args", &text)?;
-    let mut job = NewJob::new(args.worker, value);
-    if job.worker == LLM_REQUEST {
-        LlmRequest::parse(&job.args).map_err(|error| Failure::coded(Exit::Usage, &error))?;
-        let workflow = &config.workflows.llm_request;
-        job.queue.clone_from(&workflow.queue);
-        job.max_attempts = i32::try_from(workflow.max_attempts).unwrap_or(i32::MAX);
-    }
+    let value = object_or_stdin("--args", &args.args)?;
+    let mut job = of_worker(args.worker, value, config)?;
     if let Some(queue) = args.queue {
         job.queue = queue;
     }
@@ -118,6 +111,21 @@ fn new_job(args: EnqueueArgs, config: &Config) -> Result<NewJob, Failure> {
     job.tags = args.tags;
     (job.unique, job.replace) = args.unique.options();
     Ok(job.validated()?)
+}
+
+/// A job of this worker with what the configuration says about it.
+///
+/// # Errors
+/// Arguments that a built-in workflow would refuse.
+pub(in crate::cli) fn of_worker(worker: String, args: Value, config: &Config) -> Result<NewJob, Failure> {
+    let mut job = NewJob::new(worker, args);
+    if job.worker == LLM_REQUEST {
+        LlmRequest::parse(&job.args).map_err(|error| Failure::coded(Exit::Usage, &error))?;
+        let workflow = &config.workflows.llm_request;
+        job.queue.clone_from(&workflow.queue);
+        job.max_attempts = i32::try_from(workflow.max_attempts).unwrap_or(i32::MAX);
+    }
+    Ok(job)
 }
 
 fn planned(job: &NewJob, json: bool) -> Result<(), Failure> {
@@ -196,7 +204,12 @@ fn answer(
     }
 }
 
-pub(super) fn object(option: &str, text: &str) -> Result<Value, Failure> {
+/// As [`object`]; of "-" what stdin has.
+pub(in crate::cli) fn object_or_stdin(option: &str, text: &str) -> Result<Value, Failure> {
+    if text == "-" { object(option, &stdin(option)?) } else { object(option, text) }
+}
+
+pub(in crate::cli) fn object(option: &str, text: &str) -> Result<Value, Failure> {
     let problem =
         |reason: String| Failure::new(Exit::Usage, codes::NOT_AN_OBJECT, format!("{option} {reason}")).hint(ARGS_HINT);
     match serde_json::from_str(text) {
@@ -208,9 +221,10 @@ pub(super) fn object(option: &str, text: &str) -> Result<Value, Failure> {
     }
 }
 
-fn stdin() -> Result<String, Failure> {
-    let problem =
-        |reason: String| Failure::new(Exit::Usage, codes::NOT_AN_OBJECT, format!("--args -: {reason}")).hint(ARGS_HINT);
+fn stdin(option: &str) -> Result<String, Failure> {
+    let problem = |reason: String| {
+        Failure::new(Exit::Usage, codes::NOT_AN_OBJECT, format!("{option} -: {reason}")).hint(ARGS_HINT)
+    };
     let mut text = String::new();
     let read = std::io::stdin().lock().take(ARGS_BYTES_MAX + 1).read_to_string(&mut text);
     read.map_err(|error| problem(format!("stdin cannot be read: {error}")))?;

@@ -92,6 +92,24 @@ async fn wait(storage: &Storage, ids: &[i64], timeout: Option<Period>, json: boo
     verdict
 }
 
+/// Waits for the end of one job, and says whether it completed; the outer error is that of the waiting itself.
+pub(in crate::cli) async fn one(
+    storage: &Storage,
+    id: i64,
+    timeout: Option<Period>,
+) -> Result<Result<(), Failure>, Failure> {
+    let engine = Engine::new(storage.db().clone());
+    let ids = [id];
+    let finished = until_finished(&engine, &ids);
+    match timeout {
+        Some(limit) => drop(tokio::time::timeout(limit.get(), finished).await.ok().transpose()?),
+        None => finished.await?,
+    }
+    let lines = lines(&engine, &ids).await?;
+    let finished = lines.iter().all(|line| line.state.is_none_or(State::is_terminal));
+    Ok(verdict(&lines, finished, timeout))
+}
+
 /// Resolves when every job is finished or gone. Cancel safe: it only reads.
 async fn until_finished(engine: &Engine, ids: &[i64]) -> Result<(), Failure> {
     let mut open = ids.to_vec();

@@ -63,7 +63,7 @@ struct Looked {
 
 impl Engine {
     /// Cancels a job unless it is finished. One that executes is told to stop, wherever it runs; its row is cancelled
-    /// at once, so what its runner writes later no longer counts.
+    /// at once, so what its runner writes later no longer counts. Its children are cancelled with it.
     ///
     /// # Errors
     /// [`QueueError::Db`].
@@ -98,6 +98,9 @@ impl Engine {
 
     async fn change(&self, change: &Change, id: i64) -> Result<Changed, QueueError> {
         let looked = self.batch(change, &JobFilter::id(id), 0, 1, Locked::Wait).await?;
+        if *change == Change::Cancel && looked.iter().any(|one| one.changed) {
+            self.cancel_orphans().await?;
+        }
         Ok(match looked.first() {
             Some(Looked { state: Some(state), changed: true, .. }) => Changed::Yes(*state),
             Some(Looked { state: Some(state), .. }) => Changed::No(*state),
@@ -173,9 +176,13 @@ impl Engine {
             }
             match looked.last() {
                 Some(last) if looked.len() as u64 == size => after = last.id,
-                _ => return Ok(result),
+                _ => break,
             }
         }
+        if change == Change::Cancel && result.total() > 0 {
+            self.cancel_orphans().await?;
+        }
+        Ok(result)
     }
 
     /// How many jobs fit, by state.

@@ -10,6 +10,7 @@ mod claim;
 mod complete;
 mod cron;
 mod enqueued;
+mod family;
 mod filter;
 mod foreign;
 mod gather;

@@ -274,6 +274,7 @@ impl TestNode {
             base_dir: dir.path().into(),
             instance_id: id.into(),
             workers,
+            workflows: singularity::workflow::Workflows::default(),
             job_runtime: jobs.handle().clone(),
             guardian: singularity::node::Guardian::Nobody,
         };

@@ -71,8 +71,15 @@ const CRATES: [(&str, &[&str]); 9] = [
 ];
 
 /// Where SQL may stand.
-const SQL: [&str; 6] =
-    ["postgres/", "queue/engine/", "instance/", "workflow/store.rs", "workflow/requests.rs", "cloud/store/"];
+const SQL: [&str; 7] = [
+    "postgres/",
+    "queue/engine/",
+    "instance/",
+    "workflow/store.rs",
+    "workflow/store/",
+    "workflow/requests.rs",
+    "cloud/store/",
+];
 
 /// What runs SQL.
 const STATEMENTS: [&str; 9] = [

@@ -1,0 +1,69 @@
+//! `singularity workflow run`: enqueues one job of a workflow, waits for its end, shows its run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::show;
+use crate::cli::codes;
+use crate::cli::context::Context;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::job::{enqueue, wait};
+use crate::cli::{live, output};
+use crate::config::Period;
+use crate::queue::Engine;
+
+/// What to run.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Name of the workflow: the worker that its jobs name
+    name: String,
+    /// What it is given, a JSON object; "-" reads it from stdin
+    #[arg(value_name = "ARGS", default_value = "{}")]
+    args: String,
+    /// Reads what it is given from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "args")]
+    file: Option<PathBuf>,
+    /// Queue [default: "default", or that of the workflow in the configuration]
+    #[arg(long, value_name = "QUEUE")]
+    queue: Option<String>,
+    /// Longest wait, for example 20s or 5m [default: as long as it takes]
+    #[arg(long, value_name = "PERIOD")]
+    timeout: Option<Period>,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure> {
+    let given = match &args.file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                Failure::new(Exit::Usage, codes::NO_ARGS_FILE, format!("{} cannot be read: {error}", file.display()))
+                    .hint("name a file with one JSON object")
+            })?;
+            enqueue::object("--file", &text)?
+        }
+        None => enqueue::object_or_stdin("ARGS", &args.args)?,
+    };
+    let mut job = enqueue::of_worker(args.name, given, &context.config)?;
+    if let Some(queue) = args.queue {
+        job.queue = queue;
+    }
+    let job = job.validated()?;
+    context
+        .with_tables(async |storage| {
+            let inserted = Engine::new(storage.db().clone()).insert(job.clone()).await?;
+            output::note(format!("job {} in queue {}", inserted.id, job.queue));
+            if let Some(obstacle) = live::obstacle(&live::instances(storage).await?, &job.worker, &job.queue) {
+                output::note(format!("note: {obstacle}"));
+            }
+            let ended = wait::one(storage, inserted.id, args.timeout).await?;
+            // What there is of it is shown, also where it is not finished.
+            if let Some(known) = show::known(storage, inserted.id).await? {
+                show::print(&known, args.json)?;
+            }
+            ended
+        })
+        .await
+}
