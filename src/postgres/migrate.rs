@@ -58,6 +58,7 @@ const MIGRATIONS: [Migration; 8] = [
     },
     Migration { version: 7, name: "cron", sql: include_str!("../../migrations/0007_cron.sql") },
     Migration { version: 8, name: "cloud", sql: include_str!("../../migrations/0008_cloud.sql") },
+    Migration { version: 9, name: "workflow_parts", sql: include_str!("../../migrations/0009_workflow_parts.sql") },
 ];
 
 /// The migration of Oban's tables. Its SQL looks for itself what is missing.

@@ -377,3 +377,54 @@ async fn a_run_is_finished_by_the_definition_that_began_it_where_that_is_known_a
     assert_eq!((bench.log.ran("first of 1"), bench.log.ran("second of 2")), (1, 0));
     node.shutdown().await;
 }
+
+#[tokio::test]
+async fn runs_that_ended_long_ago_are_pruned_with_their_checkpoints_and_their_results_stay() {
+    let bench = Bench::new().await;
+    let node = bench.node("one", vec![squares(&bench.log, 3), versioned(&bench.log, 1)]).await;
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        let id = bench.insert(json!({"count": 2})).await;
+        bench.reaches(id, State::Completed).await;
+        ids.push(id);
+    }
+    node.shutdown().await;
+    let old = "now() - interval '2 days'";
+    let change = async |id: i64, run: &str, job: &str| {
+        let sql = format!("UPDATE workflow_runs SET {run} WHERE job_id = {id}; {job}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(bench.engine.db().pool()).await.unwrap();
+    };
+    let [done, young, retried, given_up, lost, waiting] = ids[..] else { panic!("{ids:?}") };
+    let state = |id: i64, state: &str| format!("UPDATE oban_jobs SET state = '{state}' WHERE id = {id}");
+    change(done, &format!("finished_at = {old}"), "").await;
+    change(young, "finished_at = now()", "").await;
+    change(retried, &format!("state = 'failed', finished_at = {old}"), &state(retried, "retryable")).await;
+    change(given_up, &format!("state = 'failed', finished_at = {old}"), &state(given_up, "discarded")).await;
+    let gone = format!("DELETE FROM oban_jobs WHERE id = {lost}");
+    change(lost, &format!("state = 'running', finished_at = NULL, started_at = {old}"), &gone).await;
+    let set = format!("state = 'waiting', finished_at = NULL, started_at = {old}");
+    change(waiting, &set, &state(waiting, "scheduled")).await;
+
+    assert_eq!(bench.store.prune_runs(Duration::from_secs(3 * 86_400), 10).await.unwrap(), 0);
+    assert_eq!(bench.store.prune_runs(Duration::from_secs(86_400), 2).await.unwrap(), 2, "at most the limit");
+    assert_eq!(bench.store.prune_runs(Duration::from_secs(86_400), 10).await.unwrap(), 1);
+    for (id, is_there) in
+        [(done, false), (young, true), (retried, true), (given_up, false), (lost, false), (waiting, true)]
+    {
+        assert_eq!(bench.store.run(id).await.unwrap().is_some(), is_there, "{id} of {ids:?}");
+        assert_eq!(bench.parts(id).await.len(), if is_there { 2 } else { 0 });
+    }
+    assert_eq!(bench.store.results(&ids).await.unwrap().len(), 6);
+
+    // The leader does it by itself.
+    let node = TestNode::try_start(bench.db.url(), "two", Workers::default(), |config| {
+        config.services.pruner.runs_max_age =
+            singularity::config::PeriodOrOff::on(singularity::config::Period::from_millis(0));
+        config.services.pruner.interval = singularity::config::Period::from_millis(20);
+    })
+    .await
+    .unwrap();
+    until("pruning", || async { bench.store.run(young).await.unwrap().is_none().then_some(()) }).await;
+    assert!(bench.store.run(waiting).await.unwrap().is_some());
+    node.shutdown().await;
+}
