@@ -2,8 +2,8 @@
 //! together.
 //!
 //! Run it with `cargo run --example workflow_fan_out`. The job goes to the database that `DATABASE_URL` names, into
-//! schema `examples`; without it the embedded server is started in `.singularity/postgres`. Each text has a checkpoint of
-//! its own: where the process dies in the middle, the same job goes on with the texts that are left.
+//! schema `examples`; without it the embedded server is started in `.singularity/postgres`. Each text has a checkpoint
+//! of its own: where the process dies in the middle, the same job goes on with the texts that are left.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
 
 use std::collections::BTreeMap;

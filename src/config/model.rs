@@ -277,8 +277,8 @@ pub struct Pruner {
     /// How long after its end a job is deleted, at most 1,000 days; `off` keeps every job. Default 1 day, what Oban's
     /// installer writes.
     pub max_age: PeriodOrOff,
-    /// How long after its end a run of a workflow is deleted with its checkpoints, at most 1,000 days; `off` keeps every
-    /// run. Default 30 days.
+    /// How long after its end a run of a workflow is deleted with its checkpoints, at most 1,000 days; `off` keeps
+    /// every run. Default 30 days.
     pub runs_max_age: PeriodOrOff,
     /// Jobs deleted in one statement; 1 to 50,000. Default 10,000, as in Oban.
     pub limit: u32,

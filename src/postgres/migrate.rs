@@ -41,7 +41,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 8] = [
+const MIGRATIONS: [Migration; 9] = [
     Migration { version: 1, name: "oban", sql: include_str!("../../migrations/0001_oban.sql") },
     Migration { version: 2, name: "instances", sql: include_str!("../../migrations/0002_instances.sql") },
     Migration { version: 3, name: "workflows", sql: include_str!("../../migrations/0003_workflows.sql") },

@@ -215,7 +215,7 @@ impl Completer {
         if !ids.is_empty()
             && let Err(error) = self.engine.wake_parents(&ids).await
         {
-            tracing::warn!(target: "queue", %error, "jobs that wait for others were not woken; they look by themselves");
+            tracing::warn!(target: "queue", %error, "jobs that wait were not woken; they look by themselves");
         }
     }
 

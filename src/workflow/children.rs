@@ -1,8 +1,9 @@
 //! Jobs that a workflow enqueues and waits for.
 //!
 //! A step of this kind is a plan: it is asked again and again, with what its children came to so far, and says which
-//! further jobs to enqueue or what it all comes to. While children are under way the parent's job is scheduled and holds
-//! no slot; the end of a child that it waits for wakes it, and a look every [`CHILDREN_POLL`] does where that was missed.
+//! further jobs to enqueue or what it all comes to. While children are under way the parent's job is scheduled and
+//! holds no slot; the end of a child that it waits for wakes it, and a look every [`CHILDREN_POLL`] does where that was
+//! missed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

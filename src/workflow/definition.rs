@@ -68,8 +68,8 @@ pub struct StepOutput {
     pub value: Value,
     /// What the step cost; stored with its checkpoint. `None` where it costs nothing or nobody knows.
     pub cost_nanousd: Option<i64>,
-    /// Of the last step: stored in `job_results` in the same transaction. Without it a success is stored whose result is
-    /// the step's value and whose cost is that of all steps.
+    /// Of the last step: stored in `job_results` in the same transaction. Without it a success is stored whose result
+    /// is the step's value and whose cost is that of all steps.
     pub result: Option<Box<JobResult>>,
 }
 
@@ -79,8 +79,8 @@ pub struct StepOutput {
 pub struct StepError {
     /// What becomes of the job.
     pub outcome: Outcome,
-    /// Stored in `job_results` as this attempt's failure. Without it a failure is stored with the outcome's text, unless
-    /// the outcome is none, as a snooze.
+    /// Stored in `job_results` as this attempt's failure. Without it a failure is stored with the outcome's text,
+    /// unless the outcome is none, as a snooze.
     pub result: Option<Box<JobResult>>,
 }
 

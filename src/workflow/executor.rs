@@ -68,9 +68,9 @@ impl WorkflowWorker {
         Self { versions, store }
     }
 
-    /// Finishes runs that were begun with an `older` definition of this workflow with its steps. New runs begin with the
-    /// present one. Without the definition that a run was begun with, its job is discarded with `E0620`: steps of two
-    /// definitions are never mixed in one run.
+    /// Finishes runs that were begun with an `older` definition of this workflow with its steps. New runs begin with
+    /// the present one. Without the definition that a run was begun with, its job is discarded with `E0620`: steps of
+    /// two definitions are never mixed in one run.
     #[must_use]
     pub fn with_older(mut self, older: Definition) -> Self {
         self.versions.older = self.versions.older.iter().cloned().chain([Version::new(older)]).collect();
@@ -135,6 +135,9 @@ impl WorkflowRun {
             )
             .into());
         };
+        if begun.resumed {
+            persist(cancel, || self.store.awake(owner)).await?;
+        }
         let walk = Walk {
             attempt,
             probe: context.probe,

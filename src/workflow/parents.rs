@@ -16,7 +16,7 @@ impl Walk<'_> {
         let children = Children { all: found.into_iter().map(|child| (child.key.clone(), child)).collect() };
         let ended: Vec<i64> =
             children.all.values().filter(|child| child.has_ended()).map(|child| child.job_id).collect();
-        if !children.all.is_empty() {
+        if !ended.is_empty() {
             let owned = persist(self.cancel, || self.store.collect_children(self.owner, self.run_id, &ended)).await?;
             if !owned {
                 return Err(Stop::Superseded);

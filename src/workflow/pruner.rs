@@ -1,7 +1,7 @@
 //! Deletes runs of workflows that ended long ago, with their checkpoints. What came out stays in `job_results`.
 //!
-//! The leader does it. A run is younger than its job's results and mostly outlives its job: it tells what was done, step
-//! by step, for as long as somebody may ask.
+//! The leader does it. A run is younger than its job's results and mostly outlives its job: it tells what was done,
+//! step by step, for as long as somebody may ask.
 
 use std::time::Duration;
 

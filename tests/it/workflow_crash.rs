@@ -219,7 +219,7 @@ async fn a_crash_at_any_boundary_loses_no_run_and_repeats_no_stored_step() {
             boundaries = number;
             let run = bench.store.run(id).await.unwrap().unwrap();
             let at = format!("{fate:?} at boundary {number}");
-            assert_eq!((run.state.as_str(), run.output), ("completed", Some(json!({"sum": 3}))), "{at}");
+            assert_eq!((run.state.as_str(), run.output), ("completed", Some(json!({"sum": 5}))), "{at}");
             let steps: Vec<&str> = run.steps.iter().map(|step| step.step.as_str()).collect();
             assert_eq!(steps, ["read", "fetch", "list", "each", "jobs", "read_jobs", "publish"], "{at}");
             assert_eq!((run.parts.len(), run.children.len()), (6, 2), "{at}");

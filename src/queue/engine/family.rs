@@ -77,7 +77,8 @@ impl Engine {
                        AND (EXISTS (SELECT FROM held WHERE held.id = c.job_id)
                             OR NOT EXISTS (SELECT FROM oban_jobs j WHERE j.id = c.job_id))
                    )
-                   SELECT (SELECT count(*) FROM cancelled) AS "cancelled!", told.notes FROM told WHERE told.notes >= 0"#,
+                   SELECT (SELECT count(*) FROM cancelled) AS "cancelled!", told.notes
+                   FROM told WHERE told.notes >= 0"#,
                 ORPHANS_BATCH_MAX,
                 self.db.channel("signal"),
             )

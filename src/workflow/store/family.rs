@@ -149,8 +149,22 @@ impl Store {
             .collect()
     }
 
-    /// Notes that the parent has seen the end of these children, and that it does not wait at present; `false` when the
-    /// attempt no longer owns the job.
+    /// Notes that the job does not wait for children at present, because it runs.
+    pub(in crate::workflow) async fn awake(&self, owner: &Owner) -> Result<(), DbError> {
+        sqlx::query!(
+            "DELETE FROM job_waits w USING oban_jobs j
+             WHERE w.job_id = $1 AND j.id = w.job_id AND j.state::text = 'executing' AND j.attempt = $2
+               AND j.attempted_by[2] = $3",
+            owner.job_id,
+            owner.attempt,
+            owner.producer,
+        )
+        .execute(&self.db)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes that the parent has seen the end of these children; `false` when the attempt no longer owns the job.
     pub(in crate::workflow) async fn collect_children(
         &self,
         owner: &Owner,
@@ -164,8 +178,6 @@ impl Store {
                ), seen AS (
                  UPDATE job_children c SET state = 'collected' FROM owner
                  WHERE c.run_id = $4 AND c.job_id = ANY($5) AND c.state = 'open'
-               ), looks AS (
-                 DELETE FROM job_waits w USING owner WHERE w.job_id = owner.id
                )
                SELECT EXISTS (SELECT FROM owner) AS "owned!""#,
             owner.job_id,

@@ -121,12 +121,14 @@ impl Store {
     pub async fn prune_runs(&self, max_age: Duration, limit: u32) -> Result<u64, DbError> {
         let pruned = sqlx::query!(
             "WITH old AS (
-               SELECT r.id FROM workflow_runs r
+               SELECT r.id, r.job_id FROM workflow_runs r
                WHERE COALESCE(r.finished_at, r.started_at) < now() - $1::bigint * interval '1 millisecond'
                  AND (r.state = 'completed' OR NOT EXISTS (
                    SELECT FROM oban_jobs j WHERE j.id = r.job_id
                    AND (r.state <> 'failed' OR j.state::text NOT IN ('completed', 'cancelled', 'discarded'))))
                LIMIT $2 FOR UPDATE SKIP LOCKED
+             ), waits AS (
+               DELETE FROM job_waits w USING old WHERE w.job_id = old.job_id
              )
              DELETE FROM workflow_runs r USING old WHERE r.id = old.id",
             i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX),
