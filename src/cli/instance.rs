@@ -61,8 +61,8 @@ pub(super) async fn run(command: InstanceCommand, context: &Context) -> Result<(
     }
 }
 
-/// Results that it left behind are still reported by others, and what it made of learnings stays known. When it comes back
-/// after all it follows the log from the beginning.
+/// Results that it left behind are still reported by others, and what it made of learnings stays known. When it comes
+/// back after all it follows the log from the beginning.
 async fn forget(args: ForgetArgs, context: &Context) -> Result<(), Failure> {
     context
         .with_tables(async |storage| {

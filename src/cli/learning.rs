@@ -26,8 +26,8 @@ pub(super) enum LearningCommand {
 /// Does it.
 ///
 /// # Errors
-/// Exit 3 when there is no such learning or instance, 4 when it cannot be applied, 5 when not all instances confirm, and
-/// those of the database.
+/// Exit 3 when there is no such learning or instance, 4 when it cannot be applied, 5 when not all instances confirm,
+/// and those of the database.
 pub(super) async fn run(command: LearningCommand, context: &Context) -> Result<(), Failure> {
     match command {
         LearningCommand::List(args) => list::run(args, context).await,

@@ -22,7 +22,8 @@ pub(super) enum PatternCommand {
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=PATTERNS_LISTED_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(i64).range(1..=PATTERNS_LISTED_MAX))]
     limit: i64,
     /// One JSON document
     #[arg(long)]

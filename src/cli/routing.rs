@@ -35,8 +35,8 @@ pub(super) enum RoutingCommand {
 /// Does it.
 ///
 /// # Errors
-/// Exit 2 for what cannot be ordered, 3 when there is no such job or instance, 5 when not all instances confirm, and those
-/// of the database.
+/// Exit 2 for what cannot be ordered, 3 when there is no such job or instance, 5 when not all instances confirm, and
+/// those of the database.
 pub(super) async fn run(command: RoutingCommand, context: &Context) -> Result<(), Failure> {
     match command {
         RoutingCommand::Show(args) => show::run(args, context).await,

@@ -1,10 +1,10 @@
-//! Learnings come down: the actor that follows the log of learnings for this instance and keeps the policy that its jobs
-//! are routed by.
+//! Learnings come down: the actor that follows the log of learnings for this instance and keeps the policy that its
+//! jobs are routed by.
 //!
 //! The log is the truth, and a cursor in the database says how far this instance has followed it; so it makes no
-//! difference when it starts, how long it was away, or how often it hears of the same learning. Its queue and the notices
-//! of the log only say when to look. What it holds is made from the database whenever something may have changed, so that
-//! a crash between any two statements leaves nothing that another start would not make good.
+//! difference when it starts, how long it was away, or how often it hears of the same learning. Its queue and the
+//! notices of the log only say when to look. What it holds is made from the database whenever something may have
+//! changed, so that a crash between any two statements leaves nothing that another start would not make good.
 
 mod fold;
 mod verdict;
@@ -29,8 +29,8 @@ use crate::workflow::LLM_REQUEST;
 pub use fold::{Learned, Said};
 pub use verdict::{BY_CONFIGURATION, Decision, State, Verdict, decision_key, verdict};
 
-/// Channel on which the log tells of new learnings, before the schema's prefix is put to it. A trigger of the table tells,
-/// so it makes no difference who publishes and how.
+/// Channel on which the log tells of new learnings, before the schema's prefix is put to it. A trigger of the table
+/// tells, so it makes no difference who publishes and how.
 pub const LEARNING_CHANNEL: &str = "learning";
 /// Mailbox of the actor: its timer, notices, and whoever asks.
 const SYNC_MAILBOX_MAX: usize = 64;
@@ -292,7 +292,7 @@ impl LearningSync {
         let after_ms = i64::try_from(self.args.config.cloud.forget_after.get().as_millis()).unwrap_or(i64::MAX);
         for instance_id in self.store.long_gone(after_ms).await? {
             if self.store.leave(&instance_id).await? {
-                tracing::info!(target: "cloud", instance = instance_id, "a long-gone instance hears of no more learnings");
+                tracing::info!(target: "cloud", instance = instance_id, "a long-gone instance has no queue any more");
             }
         }
         Ok(())
@@ -323,7 +323,7 @@ fn say(learning: &Learning, verdict: &Verdict) {
     match verdict.state {
         State::Unknown | State::Invalid => {
             let reason = verdict.reason.as_deref();
-            tracing::warn!(target: "cloud", learning = id, kind, key, state, reason, "a learning cannot be applied here");
+            tracing::warn!(target: "cloud", learning = id, kind, key, state, reason, "a learning cannot be applied");
         }
         _ => tracing::info!(target: "cloud", learning = id, kind, key, state, summary, "learning"),
     }

@@ -21,7 +21,8 @@ pub struct Cloud {
     pub sync_interval: Period,
     /// What becomes of a learning that no person has decided about. Default: it is applied.
     pub apply: Apply,
-    /// How long an instance may be gone until its queue of learnings is dropped; 1 minute to 1,000 days. Default 7 days.
+    /// How long an instance may be gone until its queue of learnings is dropped; 1 minute to 1,000 days. Default 7
+    /// days.
     pub forget_after: Period,
 }
 

@@ -190,8 +190,8 @@ impl Gateway {
         self.providers.iter().map(status).collect()
     }
 
-    /// Whether a call of this model would be refused now because of earlier failures; also of one that is not configured.
-    /// A model whose probe is due counts as one that can be called.
+    /// Whether a call of this model would be refused now because of earlier failures; also of one that is not
+    /// configured. A model whose probe is due counts as one that can be called.
     pub fn is_held_back(&self, model: &str) -> bool {
         let Some(entry) = self.models.get(model) else { return true };
         let now = self.started.elapsed();

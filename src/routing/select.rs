@@ -1,4 +1,5 @@
-//! The choice of a model, as a pure function of the wish, the configuration, the policy, the health of models and a draw.
+//! The choice of a model, as a pure function of the wish, the configuration, the policy, the health of models and a
+//! draw.
 //!
 //! Who decides, the first that has something to say: a model that the request names, a pin, the rule that was learned
 //! for the cell, the reference of the configuration. A model that is switched off is never chosen. Models that are held
@@ -178,8 +179,8 @@ pub(super) fn of_route(route: Route<'_>, situation: &Situation<'_>) -> Result<Ch
     })
 }
 
-/// Models that may serve a route beside the one that was drawn, the best first: the one that is proven to cost less, the
-/// reference, then those of the rule by weight.
+/// Models that may serve a route beside the one that was drawn, the best first: the one that is proven to cost less,
+/// the reference, then those of the rule by weight.
 fn alternatives<'a>(route: Route<'a>, situation: &Situation<'a>) -> Vec<&'a str> {
     let cell = Policy::cell(situation.job_type, route.name);
     let mut weighted: Vec<_> =
@@ -207,8 +208,8 @@ fn barred(model: &str, situation: &Situation<'_>) -> Option<Barred> {
     }
 }
 
-/// The weights of a rule as probabilities of this moment. Where everything that could be called is held back, breakers do
-/// not count: the call is told when to come back.
+/// The weights of a rule as probabilities of this moment. Where everything that could be called is held back, breakers
+/// do not count: the call is told when to come back.
 pub(super) fn shares(weights: &[super::policy::Weight], situation: &Situation<'_>) -> Vec<Share> {
     let mut shares: Vec<Share> = weights
         .iter()

@@ -1,7 +1,7 @@
 //! What a request asks for: a model by its name, or a route.
 //!
-//! An explicit model wins; else the request's complexity, else that of its task type, else the default complexity is the
-//! route.
+//! An explicit model wins; else the request's complexity, else that of its task type, else the default complexity is
+//! the route.
 
 use serde::{Deserialize, Serialize};
 

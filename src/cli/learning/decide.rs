@@ -1,4 +1,5 @@
-//! `learning apply`, `reject`: a person's word about a learning, on one instance or on all, also those that see it later.
+//! `learning apply`, `reject`: a person's word about a learning, on one instance or on all, also those that see it
+//! later.
 
 use clap::Args;
 use serde::Serialize;
@@ -47,6 +48,7 @@ pub(in crate::cli) async fn run(args: DecideArgs, apply: bool, context: &Context
         if apply {
             check(&learning, storage.db().server_now().await?)?;
         }
+        fleet::check(storage, args.instance.as_deref()).await?;
         let author = ask::by()?;
         let by = By { author: &author, reason: args.reason.as_deref() };
         let decided = store.decide(args.id, args.instance.as_deref(), apply, by).await?;
@@ -79,15 +81,14 @@ pub(in crate::cli) async fn run(args: DecideArgs, apply: bool, context: &Context
 
 /// Refuses what no instance could apply.
 fn check(learning: &Learning, now: chrono::DateTime<chrono::Utc>) -> Result<(), Failure> {
-    if let Err(error) = learning.read() {
-        let text = format!("learning {} cannot be applied: {}: {error}", learning.id, error.code());
-        return Err(Failure::new(Exit::Conflict, codes::NOT_APPLICABLE, text));
-    }
-    if learning.is_expired(now) {
-        let text = format!("learning {} cannot be applied: it has expired", learning.id);
-        return Err(Failure::new(Exit::Conflict, codes::NOT_APPLICABLE, text));
-    }
-    Ok(())
+    let (reason, hint) = match learning.read() {
+        Err(error) => (format!("{}: {error}", error.code()), error.hint()),
+        Ok(_) if learning.is_expired(now) => ("it has expired".to_owned(), None),
+        Ok(_) => return Ok(()),
+    };
+    let text = format!("learning {} cannot be applied: {reason}", learning.id);
+    let hint = hint.unwrap_or_else(|| "see `singularity learning list` for those that can".into());
+    Err(Failure::new(Exit::Conflict, codes::NOT_APPLICABLE, text).hint(hint))
 }
 
 fn row(own: &Decided) -> Vec<String> {

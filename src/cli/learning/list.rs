@@ -19,7 +19,8 @@ pub(in crate::cli) struct ListArgs {
     #[arg(long = "type", value_name = "TYPE", value_parser = Kind::ALL.map(Kind::as_str))]
     kind: Option<String>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=LEARNINGS_LISTED_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(i64).range(1..=LEARNINGS_LISTED_MAX))]
     limit: i64,
     /// One JSON document
     #[arg(long)]

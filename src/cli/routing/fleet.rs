@@ -25,19 +25,28 @@ pub(in crate::cli) struct Answer {
     failure: Option<Failure>,
 }
 
+/// Refuses an instance that nobody has ever seen, before anything is ordered for it.
+///
+/// # Errors
+/// Exit 3.
+pub(in crate::cli) async fn check(storage: &Storage, wanted: Option<&str>) -> Result<(), Failure> {
+    let rows = live::instances(storage).await?;
+    match wanted.filter(|wanted| !rows.iter().any(|row| row.instance_id == **wanted)) {
+        Some(wanted) => Err(ask::unknown(wanted, &rows)),
+        None => Ok(()),
+    }
+}
+
 /// Asks all instances that are online, or the one that is named, to look at what was ordered and say what they hold.
 ///
 /// # Errors
-/// Exit 3 when there never was one of this name. One that is offline says nothing.
+/// The database is away. An instance that is offline says nothing.
 pub(in crate::cli) async fn ask_all(
     storage: &Storage,
     wanted: Option<&str>,
     limit: Duration,
 ) -> Result<Vec<Answer>, Failure> {
     let rows = live::instances(storage).await?;
-    if let Some(wanted) = wanted.filter(|wanted| !rows.iter().any(|row| row.instance_id == **wanted)) {
-        return Err(ask::unknown(wanted, &rows));
-    }
     let asked = rows.iter().filter(|row| live::is_live(row) && wanted.is_none_or(|wanted| wanted == row.instance_id));
     Ok(join_all(asked.map(|row| ask_one(storage, row, limit))).await)
 }

@@ -1,5 +1,5 @@
-//! `routing pin`, `unpin`, `off`, `on`, `learning`: what people order, kept with author, reason and expiry, and what each
-//! instance holds afterwards.
+//! `routing pin`, `unpin`, `off`, `on`, `learning`: what people order, kept with author, reason and expiry, and what
+//! each instance holds afterwards.
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -167,6 +167,7 @@ fn check_model(model: &str, config: &Config) -> Result<(), Failure> {
 
 async fn set(key: &str, value: &Value, why: &Why, whom: &Whom, context: &Context) -> Result<(), Failure> {
     let answers = context.with_tables(async |storage| {
+        fleet::check(storage, whom.instance.as_deref()).await?;
         let author = ask::by()?;
         let lasts = why.lasts.map(|lasts| lasts.get());
         let by = Authorship { author: &author, reason: why.reason.as_deref(), lasts };

@@ -39,6 +39,7 @@ struct Shown<'a> {
 
 pub(in crate::cli) async fn run(args: ShowArgs, context: &Context) -> Result<(), Failure> {
     let shown = context.with_tables(async |storage| {
+        fleet::check(storage, args.instance.as_deref()).await?;
         let answers = fleet::ask_all(storage, args.instance.as_deref(), args.timeout.get()).await?;
         let mut orders = Settings::new(storage.db().clone()).in_force(args.instance.as_deref()).await?;
         orders.retain(|setting| Orders::is_order(&setting.key));

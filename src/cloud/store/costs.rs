@@ -57,8 +57,8 @@ pub struct CostGroup {
 }
 
 impl CostGroup {
-    /// What a success cost, the failed attempts included, rounded to whole nano-dollars; `None` without a success or where
-    /// a cost is unknown.
+    /// What a success cost, the failed attempts included, rounded to whole nano-dollars; `None` without a success or
+    /// where a cost is unknown.
     pub fn per_success_nanousd(&self) -> Option<i128> {
         let successes = i128::from(self.successes);
         (successes > 0 && self.unpriced == 0).then(|| (self.cost_nanousd + successes / 2).div_euclid(successes))

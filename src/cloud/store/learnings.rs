@@ -166,8 +166,8 @@ impl LearningStore {
         Ok(rows)
     }
 
-    /// Lets a learning hold (`apply`) or not, on one instance or on all, also on those that see it later. Only where it can
-    /// be read and had not expired: elsewhere the state stays. Returns what it came to where it has been seen.
+    /// Lets a learning hold (`apply`) or not, on one instance or on all, also on those that see it later. Only where it
+    /// can be read and had not expired: elsewhere the state stays. Returns what it came to where it has been seen.
     ///
     /// # Errors
     /// [`DbError`].

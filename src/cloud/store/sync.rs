@@ -1,5 +1,5 @@
-//! Every statement by which an instance follows the log of learnings: its place in the log, its queue, and what it made of
-//! each learning.
+//! Every statement by which an instance follows the log of learnings: its place in the log, its queue, and what it made
+//! of each learning.
 //!
 //! Invariants: a learning's row in `learning_applications` and the move of the cursor over it are one transaction; the
 //! cursor only goes forward; a row is never written twice.
@@ -207,9 +207,9 @@ impl SyncStore {
         Ok(())
     }
 
-    /// Takes everything that the fleet keeps for an instance that will not come back: its queue of learnings with its dead
-    /// letters, and its place in the log. What it made of learnings stays. Publishing goes on meanwhile. `false` when there
-    /// was nothing.
+    /// Takes everything that the fleet keeps for an instance that will not come back: its queue of learnings with its
+    /// dead letters, and its place in the log. What it made of learnings stays. Publishing goes on meanwhile. `false`
+    /// when there was nothing.
     ///
     /// # Errors
     /// [`DbError`].

@@ -1,3 +1,5 @@
+//! Who decides, and that what happens is what the stored probability says.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! What is held does not depend on how it came.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -29,7 +31,8 @@ fn each_type_becomes_what_it_says() {
     });
     let benchmark = json!({ "benchmarks": [{
         "job_type": "llm_request", "route": "complex", "model": "flash", "n": 10, "success_rate": 0.9,
-        "success_low": 0.6, "success_high": 1.0, "cost_per_success_nanousd": null, "latency_p50_ms": 1, "latency_p95_ms": 2,
+        "success_low": 0.6, "success_high": 1.0, "cost_per_success_nanousd": null,
+        "latency_p50_ms": 1, "latency_p95_ms": 2,
     }]});
     let learned = all([
         routing(1, "complex", 0.25),
@@ -80,7 +83,8 @@ proptest! {
     ) {
         let learning = |at: usize| {
             let (route, weight) = routes[at];
-            routing(i64::try_from(at).unwrap() + 1, ["simple", "medium", "complex"][usize::from(route)], f64::from(weight) / 20.0)
+            let route = ["simple", "medium", "complex"][usize::from(route)];
+            routing(i64::try_from(at).unwrap() + 1, route, f64::from(weight) / 20.0)
         };
         let in_order = all((0..routes.len()).map(learning));
         let repeated = late.iter().map(|index| index.index(routes.len())).chain((0..routes.len()).rev());
