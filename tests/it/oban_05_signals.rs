@@ -236,6 +236,7 @@ async fn oban_05_a_start_takes_a_stop_back_that_is_not_done() {
     assert_eq!(case.node.state(running).await, State::Executing);
     case.fixture.release(running);
     case.node.reaches(running, State::Completed).await;
+    assert_eq!(case.fixture.starts_of(running), 1, "the grace of the stop that was taken back cut nothing off");
 }
 
 /// What makes no sense is reported, and nothing is changed by it.

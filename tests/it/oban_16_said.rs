@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use singularity::config::{Config, Cron, Mode, Period, Queue, Tell};
 use singularity::postgres::Database;
-use singularity::queue::{Schedule, State};
+use singularity::queue::engine::Election;
+use singularity::queue::{NewJob, QueueOrder, Replace, ReplaceField, Schedule, State, Unique};
 
 use crate::support::db::TestDb;
 use crate::support::node::{FIXTURE, Fixture, TestNode, job, notify, until};
+use crate::support::rows::{engine, names, set_columns};
 use crate::support::said::{CHANNELS, Ear, Said};
 
 fn talkative(config: &mut Config) {
@@ -80,6 +82,51 @@ async fn oban_16_all_that_a_working_node_says_is_what_oban_reads() {
         .map(|metric| metric["value"]["data"][0].as_u64().unwrap())
         .sum();
     assert!(executed >= 2, "each attempt that ended, once: {executed}");
+}
+
+/// Byte for byte, as PostgreSQL writes JSON. Messages that the program itself writes have their bytes beside the code
+/// that does.
+#[tokio::test]
+async fn oban_16_golden_texts_of_all_that_statements_send() {
+    let (_db, engine) = engine().await;
+    let mut ear = Ear::on(engine.db(), &["insert", "signal", "leader"]).await;
+    let job = |queue: &str| NewJob::new("w", json!({})).queue(queue);
+    let (insert, end) = (|queue: &str| ("insert".to_owned(), format!(r#"{{"queue" : "{queue}"}}"#)), "end of a step");
+    let mut since = async |wanted: Vec<(String, String)>, what: &str| {
+        notify(engine.db(), "insert", json!({"queue": end})).await;
+        let mut said = ear.until(|said| said.json["queue"] == end).await;
+        said.pop();
+        let said: Vec<_> = said.into_iter().map(|said| (said.channel, said.text)).collect();
+        assert_eq!(said, wanted, "{what}");
+    };
+    let id = engine.insert(job("one")).await.unwrap().id;
+    since(vec![insert("one")], "one insert").await;
+    engine.insert_many(vec![job("many").meta("a", 1); 3]).await.unwrap();
+    since(vec![insert("many")], "many").await;
+    let unique = || job("same").unique(Unique::forever()).replace(Replace::always(&[ReplaceField::Priority]));
+    engine.insert(unique()).await.unwrap();
+    since(vec![insert("same")], "a unique insert").await;
+    assert!(engine.insert(unique()).await.unwrap().replaced);
+    since(vec![insert("same")], "a replacement").await;
+    set_columns(&engine, id, "state = 'scheduled'").await;
+    engine.stage(Some(&names(&["one"])), 10).await.unwrap();
+    since(vec![insert("one")], "staging").await;
+    set_columns(&engine, id, "state = 'executing', attempt = 1, attempted_by = ARRAY['gone', 'u']").await;
+    engine.cancel(id).await.unwrap();
+    since(vec![("signal".into(), format!(r#"{{"action" : "pkill", "job_id" : {id}}}"#))], "a cancelled job").await;
+    engine.retry(id).await.unwrap();
+    since(vec![insert("one")], "a retry").await;
+    let Election::Won { started_at } =
+        engine.elect("My.Oban", "one", None, std::time::Duration::from_secs(30)).await.unwrap()
+    else {
+        panic!("nobody else leads")
+    };
+    assert!(engine.resign("My.Oban", "one", started_at).await.unwrap());
+    since(vec![("leader".into(), r#"{"down" : "My.Oban"}"#.into())], "a resignation").await;
+    let order = QueueOrder::Scale { queue: "one".into(), limit: 3 };
+    engine.order("My.Oban", Some("host.1"), &order).await.unwrap();
+    let text = r#"{"action":"scale","queue":"one","ident":"My.Oban.host.1","limit":3}"#;
+    since(vec![("signal".into(), text.into())], "an order").await;
 }
 
 #[tokio::test]

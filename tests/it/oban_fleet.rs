@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use singularity::config::{Period, Queue};
 use singularity::queue::{Engine, JobContext, JobError, NewJob, Outcome, Worker, Workers};
+use tokio::sync::watch;
 
 use crate::support::db::TestDb;
 use crate::support::node::TestNode;
@@ -23,6 +24,8 @@ const DEADLINE: Duration = Duration::from_secs(240);
 #[derive(Clone)]
 struct Noop {
     runs: Arc<Vec<AtomicU8>>,
+    /// Runs that ended, of all jobs together.
+    ended: Arc<watch::Sender<usize>>,
     running: Arc<AtomicU32>,
     peak: Arc<AtomicU32>,
 }
@@ -40,6 +43,7 @@ impl Worker for Noop {
         // Long enough for a claim too many to be seen.
         tokio::time::sleep(WORK).await;
         self.running.fetch_sub(1, Ordering::SeqCst);
+        self.ended.send_modify(|ended| *ended += 1);
         Ok(Outcome::Completed)
     }
 }
@@ -54,9 +58,11 @@ async fn three_nodes_run_thirty_thousand_jobs_once_each_within_their_limits() {
     // As autovacuum would have done by now on a server that is not just made.
     sqlx::query("ANALYZE oban_jobs").execute(database.pool()).await.unwrap();
     let runs: Arc<Vec<AtomicU8>> = Arc::new((0..=JOBS).map(|_| AtomicU8::new(0)).collect());
+    let ended: Arc<watch::Sender<usize>> = Arc::default();
     let mut nodes = Vec::new();
     for number in 0..NODES {
-        let noop = Noop { runs: Arc::clone(&runs), running: Arc::default(), peak: Arc::default() };
+        let noop =
+            Noop { runs: Arc::clone(&runs), ended: Arc::clone(&ended), running: Arc::default(), peak: Arc::default() };
         let mut workers = Workers::default();
         workers.register(noop.clone());
         let node = TestNode::try_start(db.url(), &format!("node_{number}"), workers, |config| {
@@ -73,12 +79,17 @@ async fn three_nodes_run_thirty_thousand_jobs_once_each_within_their_limits() {
         node.queues().get("default").unwrap().set_paused(false);
     }
     let all_done = async {
-        let open = "SELECT count(*) FROM oban_jobs WHERE state <> 'completed'";
-        while sqlx::query_scalar::<_, i64>(open).fetch_one(database.pool()).await.unwrap() > 0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        ended.subscribe().wait_for(|ended| *ended >= JOBS).await.unwrap();
+        for (node, _) in &nodes {
+            node.queues().idle().await;
         }
     };
-    tokio::time::timeout(DEADLINE, all_done).await.expect("all jobs completed");
+    tokio::time::timeout(DEADLINE, all_done).await.expect("all jobs run and their results stored");
+    let open: i64 = sqlx::query_scalar("SELECT count(*) FROM oban_jobs WHERE state <> 'completed'")
+        .fetch_one(database.pool())
+        .await
+        .unwrap();
+    assert_eq!(open, 0, "jobs that are not completed");
     let other: Vec<(usize, u8)> = runs
         .iter()
         .enumerate()

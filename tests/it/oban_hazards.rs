@@ -68,6 +68,25 @@ async fn hazard_03_a_running_job_that_was_taken_is_noticed_stopped_and_supersede
     assert_eq!((superseded(&node), fixture.seen().dropped.len()), (4, 4));
 }
 
+/// Nodes of other languages fail jobs of workers that they do not know until their attempts are used up.
+#[tokio::test]
+async fn hazard_05_jobs_of_unknown_workers_are_left_untouched_and_hold_up_nobody() {
+    let (_db, fixture, node) = node(|config| config.queues.get_mut("default").unwrap().limit = 1).await;
+    let mut theirs = Vec::new();
+    for worker in ["MyApp.Mailer", "app.workers.Mailer", "Fixture", "fixture2"] {
+        let id = with(node.engine(), NewJob::new(worker, json!({})), "priority = 0").await;
+        theirs.push((id, row(node.engine().db(), id).await));
+    }
+    for _ in 0..2 {
+        let ours = node.engine().insert(job(json!({"do": "ok"})).priority(9)).await.unwrap().id;
+        node.reaches(ours, State::Completed).await;
+    }
+    for (id, before) in theirs {
+        assert_eq!(row(node.engine().db(), id).await, before);
+    }
+    assert_eq!(fixture.seen().started.len(), 2);
+}
+
 /// What is sent stays far below the 8,000 bytes of a notice, also in the transaction of a caller: one that is too long
 /// would abort it.
 #[tokio::test]

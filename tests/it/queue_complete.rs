@@ -201,6 +201,23 @@ async fn a_stale_runners_write_changes_nothing() {
     }
 }
 
+/// Producer, attempt and time of the claim alone name no job: those of two may be equal.
+#[tokio::test]
+async fn a_write_is_about_its_own_job_and_no_other_of_the_same_claim() {
+    let (_db, engine) = engine().await;
+    let producer = Uuid::now_v7();
+    for outcome in [Outcome::Completed, failed(), Outcome::Recorded(json!(1))] {
+        let (job, other) =
+            (claimed(&engine, producer, "attempt = 0").await, claimed(&engine, producer, "attempt = 0").await);
+        let same = format!("attempted_at = (SELECT attempted_at FROM oban_jobs WHERE id = {})", job.id);
+        set_columns(&engine, other.id, &same).await;
+        let before = row(engine.db(), other.id).await;
+        assert_eq!(complete(&engine, &job, producer, outcome.clone()).await, [job.id], "{outcome:?}");
+        assert_eq!(row(engine.db(), other.id).await, before, "{outcome:?}");
+        set_columns(&engine, other.id, "state = 'completed'").await;
+    }
+}
+
 #[tokio::test]
 async fn a_repeated_write_does_not_meet_the_next_claim_of_the_same_attempt_by_the_same_producer() {
     let (_db, engine) = engine().await;

@@ -221,6 +221,9 @@ async fn where_the_tables_of_python_are_a_leader_holds_both_leases() {
         .await
         .unwrap();
     assert!(terms, "one term");
+    let producers: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM oban_producers").fetch_one(database.pool()).await.unwrap();
+    assert_eq!(producers, 0, "hazard 29: a row that nobody refreshes is none of ours");
     let mut listener = Listener::new(&database, &["leader"], ListenerOptions::default());
     assert!(matches!(listener.next().await, Event::Resync));
     one.shutdown().await;
@@ -326,9 +329,9 @@ async fn a_peer_campaigns_beside_foreign_nodes_and_leads_when_both_leases_are_fr
     node.shutdown().await;
 }
 
-/// Hazard 25: what is inserted without a word is found, and that the leader is never heard is told.
+/// What is inserted without a word is found, and that the leader is never heard is told.
 #[tokio::test]
-async fn beside_a_leader_that_says_nothing_the_table_is_looked_at() {
+async fn hazard_25_beside_a_leader_that_says_nothing_the_table_is_looked_at() {
     let (db, database) = TestDb::migrated().await;
     elixir_leads(&database, "1 h").await;
     let node = TestNode::start(db.url(), "one", &Fixture::new(), quick(Mode::Auto)).await;

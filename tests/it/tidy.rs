@@ -3,6 +3,7 @@
 
 mod code;
 mod codes;
+mod conformance;
 mod documents;
 mod layers;
 mod source;
@@ -85,6 +86,16 @@ fn every_code_that_a_text_names_exists() {
 #[test]
 fn files_and_tests_that_a_document_names_exist() {
     assert_none(documents::named(&all()));
+}
+
+#[test]
+fn every_point_of_the_conformance_suite_has_a_test_of_its_number() {
+    assert_none(conformance::points(&all()));
+}
+
+#[test]
+fn every_known_hazard_is_told_with_what_is_done_about_it() {
+    assert_none(conformance::hazards(&all()));
 }
 
 /// A clone without one of these does not build, or builds something else.

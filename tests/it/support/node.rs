@@ -16,7 +16,8 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use super::db::DEADLINE;
+use super::db::{DEADLINE, TestDb};
+use super::rows::{Shape, engine_in};
 
 /// Threads that a test node's jobs have.
 pub const JOB_THREADS: usize = 2;
@@ -298,6 +299,18 @@ impl TestNode {
     /// As [`TestNode::try_start`] with the fixture as its worker.
     pub async fn start(url: &SecretString, id: &str, fixture: &Fixture, change: impl FnOnce(&mut Config)) -> Self {
         Self::try_start(url, id, workers(fixture), change).await.unwrap()
+    }
+
+    /// A node `a` on a table of this shape, which stages when `stages`.
+    pub async fn in_shape(shape: Shape, stages: bool) -> (TestDb, Fixture, Self) {
+        let ((db, _engine), fixture) = (engine_in(shape).await, Fixture::new());
+        let node = Self::start(db.url(), "a", &fixture, |config| {
+            if !stages {
+                config.services.stager.interval = Period::from_secs(3_600);
+            }
+        })
+        .await;
+        (db, fixture, node)
     }
 
     /// Stops it in order.

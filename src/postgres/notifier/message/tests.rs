@@ -32,6 +32,36 @@ fn golden() -> Vec<(Signal, &'static str)> {
     ]
 }
 
+/// One valid text of each kind of message that is read, on every channel.
+fn valid() -> Vec<String> {
+    let others = [
+        r#"{"queue":"media"}"#,
+        r#"{"down":"Oban"}"#,
+        r#"{"action":"resign","node":"host.4711","name":"Oban"}"#,
+        r#"{"node":"app@host","ping":true}"#,
+        r#"{"instance":"worker-1.4711","number":7}"#,
+    ];
+    golden().into_iter().map(|(_, text)| text).chain(others).map(str::to_owned).collect()
+}
+
+const KINDS: usize = 11;
+
+#[test]
+fn there_is_a_valid_message_of_each_kind() {
+    let valid = valid();
+    assert_eq!(valid.len(), KINDS);
+    for text in &valid {
+        let read = [
+            decode_insert(text).is_ok(),
+            decode_signal(text).is_ok(),
+            decode_leader(text).is_ok(),
+            decode_sonar(text).is_ok(),
+            decode_echo(text).is_ok(),
+        ];
+        assert!(read.contains(&true), "{text}");
+    }
+}
+
 #[test]
 fn golden_messages_of_insert_and_signal() {
     assert_eq!(serde_json::to_string(&Insert { queue: "media".into() }).unwrap(), r#"{"queue":"media"}"#);
@@ -177,9 +207,9 @@ proptest! {
 
     #[test]
     fn a_valid_message_with_one_value_changed_is_read_or_refused(
-        which in 0..6_usize, key in 0..5_usize, value in any_json(), drop in any::<bool>(),
+        which in 0..KINDS, key in 0..5_usize, value in any_json(), drop in any::<bool>(),
     ) {
-        let mut message: Value = serde_json::from_str(golden()[which].1).unwrap();
+        let mut message: Value = serde_json::from_str(&valid()[which]).unwrap();
         let object = message.as_object_mut().unwrap();
         if let Some(key) = object.keys().nth(key).cloned() {
             if drop { object.remove(&key) } else { object.insert(key, value) };
@@ -189,15 +219,25 @@ proptest! {
 
     #[test]
     fn a_valid_message_with_bytes_changed_or_cut_is_read_or_refused(
-        which in 0..6_usize, changes in prop::collection::vec((0..100_usize, any::<u8>()), 0..4), cut in 0..100_usize,
+        which in 0..KINDS, changes in prop::collection::vec((0..100_usize, any::<u8>()), 0..4), cut in 0..100_usize,
     ) {
-        let mut bytes = golden()[which].1.as_bytes().to_vec();
+        let mut bytes = valid()[which].as_bytes().to_vec();
         bytes.truncate(cut.max(1));
         for (at, byte) in changes {
             let at = at % bytes.len();
             bytes[at] = byte;
         }
         decode_all(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn who_is_named_is_read_whatever_is_beside_it(name in "\\PC{1,60}", number in any::<u64>(), beside in any_json()) {
+        let text = |key: &str| json!({key: name, "number": number, "other": beside}).to_string();
+        prop_assert_eq!(decode_insert(&text("queue")), Ok(Insert { queue: name.clone() }));
+        prop_assert_eq!(decode_leader(&text("down")), Ok(Some(name.clone())));
+        prop_assert_eq!(decode_leader(&text("node")), Ok(None), "about no leader that leaves");
+        prop_assert_eq!(decode_sonar(&text("node")), Ok(name.clone()));
+        prop_assert_eq!(decode_echo(&text("instance")), Ok(Ping { instance: name, number }));
     }
 
     #[test]

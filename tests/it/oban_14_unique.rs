@@ -1,4 +1,5 @@
-//! Unique jobs against the database: what is the same, what is replaced, and that one row results however many insert.
+//! Point 14 of the conformance suite, unique jobs: what is the same, what is replaced, and that one row results however
+//! many insert, also beside another implementation as far as that is possible.
 
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ async fn count(engine: &Engine) -> i64 {
 }
 
 #[tokio::test]
-async fn two_jobs_are_the_same_exactly_as_the_options_say_in_both_row_shapes() {
+async fn oban_14_two_jobs_are_the_same_exactly_as_the_options_say_in_both_row_shapes() {
     use UniqueField::{Args, Meta, Queue, Worker};
     let job = |args: Value, meta: Value| NewJob { meta: meta.as_object().unwrap().clone(), ..NewJob::new("w", args) };
     let plain = |args: Value| job(args, json!({}));
@@ -110,7 +111,7 @@ async fn two_jobs_are_the_same_exactly_as_the_options_say_in_both_row_shapes() {
 }
 
 #[tokio::test]
-async fn every_group_of_states_counts_the_states_that_it_has_and_no_other() {
+async fn oban_14_every_group_of_states_counts_the_states_that_it_has_and_no_other() {
     let (_db, engine) = engine().await;
     for group in ["all", "incomplete", "scheduled", "successful", "executing"] {
         let states = Unique::states_named(group).unwrap();
@@ -125,7 +126,7 @@ async fn every_group_of_states_counts_the_states_that_it_has_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_conflict_replaces_the_fields_of_its_state_and_no_other() {
+async fn oban_14_a_conflict_replaces_the_fields_of_its_state_and_no_other() {
     use ReplaceField::{Args, MaxAttempts, Meta, Priority, Queue, ScheduledAt, Tags, Worker};
     let every = [Args, MaxAttempts, Meta, Priority, Queue, ScheduledAt, Tags, Worker];
     let new = || {
@@ -197,7 +198,7 @@ async fn a_replacement_keeps_the_row_sound() {
 }
 
 #[tokio::test]
-async fn one_row_results_however_many_connections_insert_the_same_in_whatever_order() {
+async fn oban_14_one_row_results_however_many_connections_insert_the_same_in_whatever_order() {
     let (db, engine) = engine().await;
     let mut inserters = Vec::new();
     for number in 0..12 {
@@ -265,4 +266,74 @@ async fn where_nothing_keeps_others_away_unique_jobs_are_refused() {
     assert_eq!(count(&engine).await, 1);
     set_columns(&engine, 1, "state = 'completed'").await;
     assert!(engine.insert_many(job()).await.unwrap()[0].conflict);
+}
+
+/// What Oban for Elixir does: a lock of its own that it does not wait for, a look, an insert. `None` when it came to
+/// nothing because somebody else held the lock.
+async fn insert_as_elixir(connection: &mut PgConnection, n: i64) -> Option<i64> {
+    let args = json!({"n": n});
+    let mut tx = connection.begin().await.unwrap();
+    // Its numbers are made from its build; those of ours are far away.
+    let is_locked: bool =
+        sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(n).fetch_one(&mut *tx).await.unwrap();
+    if !is_locked {
+        return None;
+    }
+    let look = "SELECT id FROM oban_jobs WHERE state NOT IN ('cancelled', 'discarded') AND worker = 'w'
+                AND queue = 'default' AND args @> $1 AND args <@ $1 LIMIT 1";
+    let there: Option<i64> = sqlx::query_scalar(look).bind(&args).fetch_optional(&mut *tx).await.unwrap();
+    if there.is_some() {
+        return there;
+    }
+    let insert = "INSERT INTO oban_jobs (args, meta, state, max_attempts, queue, worker, errors, tags, attempt)
+                  VALUES ($1, '{\"by\": \"elixir\"}', 'available', 20, 'default', 'w', '{}', '{}', 0)
+                  ON CONFLICT DO NOTHING RETURNING id";
+    let id = sqlx::query_scalar(insert).bind(&args).fetch_one(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    Some(id)
+}
+
+/// Hazards 6 and 7: each sees what the other has committed. What neither can see, because the other's lock cannot be
+/// known, are inserts at the same moment: then each has a row of its own, and none of ours comes to nothing.
+#[tokio::test]
+async fn oban_14_beside_another_implementation_each_finds_what_the_other_committed_and_no_insert_vanishes() {
+    const NUMBERS: i64 = 15;
+    let (db, engine) = engine().await;
+    let job = |n: i64| NewJob::new("w", json!({"n": n})).unique(unique());
+    let mut elixir = PgConnection::connect(db.url().expose_secret()).await.unwrap();
+    let theirs = insert_as_elixir(&mut elixir, 100).await;
+    let found = engine.insert(job(100)).await.unwrap();
+    assert_eq!((found.conflict, Some(found.id)), (true, theirs));
+    let ours = engine.insert(job(101)).await.unwrap();
+    assert_eq!(insert_as_elixir(&mut elixir, 101).await, Some(ours.id));
+    clear(&engine).await;
+
+    let mut us = Vec::new();
+    let mut them = Vec::new();
+    for _ in 0..4 {
+        let (engine, mut elixir) = (engine.clone(), PgConnection::connect(db.url().expose_secret()).await.unwrap());
+        us.push(async move {
+            let mut ids = Vec::new();
+            for n in 0..NUMBERS {
+                ids.push((n, engine.insert(job(n)).await.unwrap().id));
+            }
+            ids
+        });
+        them.push(async move {
+            for n in 0..NUMBERS {
+                insert_as_elixir(&mut elixir, n).await;
+            }
+        });
+    }
+    let (us, _) = tokio::join!(futures_util::future::join_all(us), futures_util::future::join_all(them));
+    for (n, id) in us.into_iter().flatten() {
+        let stored = engine.get(id).await.unwrap().unwrap_or_else(|| panic!("an insert of {n} vanished"));
+        assert_eq!(stored.args["n"], n);
+    }
+    let rows: Vec<(i64, bool, i64)> =
+        sqlx::query_as("SELECT (args->>'n')::bigint, meta ? 'by', count(*) FROM oban_jobs GROUP BY 1, 2 ORDER BY 1, 2")
+            .fetch_all(engine.db().pool())
+            .await
+            .unwrap();
+    assert!(rows.iter().all(|(.., rows)| *rows == 1), "one row each at most: {rows:?}");
 }
