@@ -15,7 +15,8 @@ use super::state::State;
 pub enum Change {
     /// Cancelled for good, and told to stop where they run.
     Cancel,
-    /// Available again, with one more attempt where they are used up. Releases suspended jobs.
+    /// Available again, with one more attempt where they are used up; where the column cannot hold one more (32,767 in
+    /// the table of Oban for Python), with the last one again. Releases suspended jobs.
     Retry,
     /// Gone.
     Delete,

@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use crate::support::heard::Heard;
 use crate::support::node::until;
-use crate::support::rows::{SHAPES, claim, engine, engine_in, ids, row, seconds_until, set_columns, state, with};
+use crate::support::rows::{
+    SHAPES, Shape, claim, engine, engine_in, ids, row, seconds_until, set_columns, state, with,
+};
 
 fn job() -> NewJob {
     NewJob::new("w", json!({"a": 1})).meta("kept", "x")
@@ -175,6 +177,36 @@ async fn oban_07_a_job_that_was_retried_can_be_claimed_again() {
             let jobs = claim(&engine, Uuid::now_v7(), 1).await;
             assert_eq!((jobs[0].id, jobs[0].attempt, jobs[0].max_attempts), (id, 21, 21), "{state}");
         }
+    }
+}
+
+/// In the table of Oban for Python attempts are smallints: one more than the most would stop the whole statement.
+#[tokio::test]
+async fn oban_07_a_job_at_the_most_attempts_that_its_column_holds_stops_nobody_and_is_run_once_more() {
+    for shape in SHAPES {
+        let (_db, engine) = engine_in(shape).await;
+        let most = "state = 'discarded', attempt = 32767, max_attempts = 32767";
+        let ids = [
+            with(&engine, NewJob::new("w", json!({})), "state = 'discarded', attempt = 20").await,
+            with(&engine, NewJob::new("w", json!({})), most).await,
+            with(&engine, NewJob::new("w", json!({})), "state = 'cancelled', attempt = 3").await,
+        ];
+        assert_eq!(engine.retry_all(&JobFilter::default()).await.unwrap().total(), 3, "{shape:?}");
+        let (last, limit) = if shape == Shape::Python { (32_766, 32_767) } else { (32_767, 32_768) };
+        let attempts = async |id| {
+            let job = engine.get(id).await.unwrap().unwrap();
+            (job.attempt, job.max_attempts)
+        };
+        assert_eq!(
+            [attempts(ids[0]).await, attempts(ids[1]).await, attempts(ids[2]).await],
+            [(20, 21), (last, limit), (3, 20)],
+            "{shape:?}"
+        );
+        let claimed = claim(&engine, Uuid::now_v7(), 9).await;
+        assert_eq!((claimed.len(), claimed[1].attempt), (3, limit), "{shape:?}: it has an attempt left");
+        set_columns(&engine, ids[1], "state = 'retryable', attempt = max_attempts").await;
+        let fewer = JobUpdate { max_attempts: Some(7), ..JobUpdate::default() };
+        assert_eq!(engine.update_all(&JobFilter::default(), fewer).await.unwrap().total(), 3, "{shape:?}");
     }
 }
 

@@ -16,6 +16,13 @@ use crate::queue::error::QueueError;
 use crate::queue::new_job::Schedule;
 use crate::queue::state::State;
 
+/// The most that the column of attempts holds, of alias `j`: a smallint where Oban for Python made the table.
+macro_rules! most_attempts {
+    () => {
+        "CASE pg_typeof(j.attempt) WHEN 'smallint'::regtype THEN 32767 ELSE 2147483647 END"
+    };
+}
+
 /// Jobs in one statement. Bounds how long others wait for the rows, and the notices of one transaction.
 pub const CHANGE_BATCH_MAX: u64 = 1_000;
 
@@ -231,11 +238,16 @@ impl Engine {
         match change {
             Change::Delete => &mut sql,
             Change::Cancel => sql.push("state = 'cancelled', cancelled_at = timezone('UTC', clock_timestamp())"),
-            Change::Retry => sql.push(
+            // Where the column holds no more attempts, the last one is given back: a row without one left would be
+            // available for ever, and one whose number does not fit would stop the whole statement.
+            Change::Retry => sql.push(concat!(
                 "state = 'available', scheduled_at = timezone('UTC', clock_timestamp()),
-                 max_attempts = GREATEST(j.max_attempts, j.attempt + 1),
-                 completed_at = NULL, cancelled_at = NULL, discarded_at = NULL",
-            ),
+                 attempt = LEAST(j.attempt, ",
+                most_attempts!(),
+                " - 1), max_attempts = GREATEST(j.max_attempts, LEAST(j.attempt, ",
+                most_attempts!(),
+                " - 1) + 1), completed_at = NULL, cancelled_at = NULL, discarded_at = NULL",
+            )),
             Change::Update(update) => push_update(&mut sql, update),
         };
         if *change != Change::Delete {
@@ -295,10 +307,14 @@ fn push_update<'sql>(sql: &'sql mut QueryBuilder<Postgres>, update: &JobUpdate) 
     }
     if let Some(max_attempts) = update.max_attempts {
         // Never below the attempts begun, and a job that waits keeps one: else it would be available for ever.
-        set.push("max_attempts = GREATEST(").push_bind_unseparated(max_attempts).push_unseparated(
-            ", j.attempt + CASE WHEN j.state::text IN ('suspended', 'scheduled', 'available', 'retryable') THEN 1
-                                ELSE 0 END)",
-        );
+        set.push("max_attempts = GREATEST(").push_bind_unseparated(max_attempts).push_unseparated(concat!(
+            ", LEAST(j.attempt, ",
+            most_attempts!(),
+            " - 1) + CASE WHEN j.state::text IN ('suspended', 'scheduled', 'available', 'retryable')
+                            OR j.attempt = ",
+            most_attempts!(),
+            " THEN 1 ELSE 0 END)",
+        ));
     }
     if let Some(meta) = &update.meta {
         set.push("meta = ").push_bind_unseparated(serde_json::Value::Object(meta.clone()));
