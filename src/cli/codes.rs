@@ -48,8 +48,6 @@ pub(super) const NO_TREE_COMMAND: &str = "E0828";
 pub(super) const NO_QUEUE: &str = "E0835";
 /// Not every instance has confirmed an order to a queue.
 pub(super) const NOT_CONFIRMED: &str = "E0836";
-/// What is ordered of all queues cannot be kept.
-pub(super) const ALL_KEPT: &str = "E0837";
 /// There is no kept setting to forget.
 pub(super) const NOTHING_KEPT: &str = "E0838";
 /// Which jobs to change is not said.

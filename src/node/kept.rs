@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::config::Queue;
 use crate::instance::Setting;
+use crate::postgres::notifier::message::QUEUE_ANY;
 use crate::queue::{LIMIT_MAX, QueueOrder};
 
 /// Queues by name, also those that do not start.
@@ -45,9 +46,12 @@ pub fn queue_of(key: &str) -> Option<(&str, &str)> {
 /// The configured queues with what is kept laid over them; and what of it cannot be used, in words.
 pub(super) fn laid_over(configured: &Table, settings: &[Setting]) -> (Table, Vec<String>) {
     let (mut queues, mut unusable) = (configured.clone(), Vec::new());
+    // The last word counts, whether it is about one queue or about all.
+    let mut settings: Vec<&Setting> = settings.iter().collect();
+    settings.sort_by_key(|setting| setting.set_at);
     // A start comes first: it alone makes a queue that the configuration does not have.
     let is_start = |setting: &&Setting| queue_of(&setting.key).is_some_and(|(_, name)| name == "start");
-    let (starts, others): (Vec<_>, Vec<_>) = settings.iter().partition(is_start);
+    let (starts, others): (Vec<_>, Vec<_>) = settings.into_iter().partition(is_start);
     for setting in starts.into_iter().chain(others) {
         let refused = match queue_of(&setting.key) {
             Some((queue, name)) => apply(&mut queues, queue, name, &setting.value),
@@ -62,6 +66,16 @@ pub(super) fn laid_over(configured: &Table, settings: &[Setting]) -> (Table, Vec
 
 /// Sets one value; returns why it cannot be.
 fn apply(queues: &mut Table, queue: &str, name: &str, value: &Value) -> Option<&'static str> {
+    if queue == QUEUE_ANY {
+        return match (name, value) {
+            ("paused", Value::Bool(paused)) => {
+                queues.values_mut().for_each(|queue| queue.paused = *paused);
+                None
+            }
+            ("paused", _) => Some("not true or false"),
+            _ => Some("no key that can be kept for all queues"),
+        };
+    }
     if name == "start" && value == true && !queues.contains_key(queue) {
         let order = QueueOrder::Start { queue: queue.to_owned(), limit: 1, paused: false };
         if order.check().is_err() {
@@ -159,6 +173,34 @@ mod tests {
         assert_eq!((queues["default"].limit, queues["default"].paused), (20, true));
         assert_eq!((queues["Mailers.v2"].limit, queues["Mailers.v2"].start), (4, true));
         assert_eq!((queues["gpu"].start, queues.len()), (false, 3), "one that is not here does not begin with a limit");
+    }
+
+    #[test]
+    fn a_pause_of_all_queues_is_kept_for_each_until_a_later_word_about_one() {
+        let all = QueueOrder::Pause { queue: QUEUE_ANY.into() };
+        let one = QueueOrder::Resume { queue: "default".into() };
+        let start = QueueOrder::Start { queue: "new".into(), limit: 2, paused: false };
+        let paused = |orders: [&QueueOrder; 3]| {
+            let mut settings: Vec<Setting> = (0..)
+                .zip(orders)
+                .flat_map(|(second, order)| kept(order).into_iter().map(move |one| (second, one)))
+                .map(|(second, (key, value))| Setting {
+                    set_at: DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(second),
+                    ..setting(&key, value)
+                })
+                .collect();
+            // The table gives them by key, in whatever order that is.
+            settings.reverse();
+            let (queues, unusable) = laid_over(&configured(), &settings);
+            assert_eq!(unusable, [""; 0]);
+            ["default", "gpu", "new"].map(|name| queues[name].paused)
+        };
+        assert_eq!(paused([&all, &one, &start]), [false, true, false]);
+        assert_eq!(paused([&start, &one, &all]), [true, true, true]);
+        assert_eq!(paused([&start, &all, &one]), [false, true, true]);
+        assert_eq!(keys_of(QUEUE_ANY)[1], kept(&all)[0].0, "and it can be forgotten");
+        let (queues, unusable) = over(&[("queues.*.limit", json!(3)), ("queues.*.paused", json!("yes"))]);
+        assert_eq!((queues, unusable.len()), (configured(), 2));
     }
 
     #[test]

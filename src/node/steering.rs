@@ -10,6 +10,7 @@ use crate::cloud::sync::{Holding, SyncMsg};
 use crate::config::Queue;
 use crate::error::Coded;
 use crate::instance::RegistryMsg;
+use crate::postgres::notifier::message::QUEUE_ANY;
 use crate::queue::{Began, BeginError, KeeperMsg, QueueCheck, QueueError, QueueOrder, Queues, ident};
 use crate::supervision::{Address, CallError};
 
@@ -83,9 +84,10 @@ impl Steering {
         ident(&self.oban, &self.instance_id)
     }
 
-    /// This queue of this instance, or all.
+    /// This queue of this instance, or all with `*` or none.
     pub(super) fn checks(&self, queue: Option<&str>) -> Vec<QueueCheck> {
-        let wanted = self.queues.iter().filter(|state| queue.is_none_or(|queue| queue == state.name()));
+        let wanted =
+            self.queues.iter().filter(|state| queue.is_none_or(|queue| queue == state.name() || queue == QUEUE_ANY));
         wanted.map(|state| state.check(&self.oban, &self.instance_id)).collect()
     }
 

@@ -150,5 +150,13 @@ async fn what_is_kept_is_shown_with_author_and_reason_and_ends_when_it_is_forgot
     let forgotten = forgotten.document("singularity.queue_forget.v1");
     assert_eq!((&forgotten["forgotten"], each(&forgotten, "limit")), (&json!(1), vec![("one".into(), json!(3))]));
     run(&place, &["queue", "forget", "default"]).refused(3, &["E0838"]);
-    run(&place, &["queue", "pause", "*", "--keep"]).refused(2, &["E0837", "name a queue"]);
+
+    // All queues together.
+    run(&place, &["queue", "pause", "*", "--keep"]).done();
+    let people = run(&place, &["queue", "show", "default"]).done().out;
+    assert!(people.contains("kept for all: paused of all queues = true, by "), "{people}");
+    let forgotten = run(&place, &["queue", "forget", "*", "--json"]).done().document("singularity.queue_forget.v1");
+    let paused: Vec<&Value> =
+        forgotten["instances"][0]["queues"].as_array().unwrap().iter().map(|queue| &queue["paused"]).collect();
+    assert_eq!((&forgotten["forgotten"], paused), (&json!(1), vec![&json!(false), &json!(true)]), "as configured");
 }

@@ -98,6 +98,33 @@ async fn a_running_instance_follows_when_what_is_kept_changes_expires_or_is_forg
     assert!(fixture.seen().dropped.is_empty());
 }
 
+#[tokio::test]
+async fn a_pause_of_all_queues_is_kept_over_restarts_until_a_later_word_about_one() {
+    let (db, database) = TestDb::migrated().await;
+    let fixture = Fixture::new();
+    let start = async || {
+        TestNode::start(db.url(), "one", &fixture, |config| {
+            config.queues.insert("other".into(), singularity::config::Queue::default());
+        })
+        .await
+    };
+    let paused = |node: &Node| node.check_all_queues().iter().map(|queue| queue.paused).collect::<Vec<_>>();
+    let node = start().await;
+    keep(&database, None, &QueueOrder::Pause { queue: "*".into() }, None).await;
+    look(&database, "one").await;
+    assert_eq!(paused(&node), [true, true]);
+    node.shutdown().await;
+    let node = start().await;
+    assert_eq!(paused(&node), [true, true], "also after a restart");
+    keep(&database, None, &QueueOrder::Resume { queue: "other".into() }, None).await;
+    look(&database, "one").await;
+    assert_eq!(paused(&node), [true, false]);
+    assert_eq!(Settings::new(database.clone()).forget(None, &keys_of("*")).await.unwrap(), 1);
+    look(&database, "one").await;
+    assert_eq!(paused(&node), [false, false]);
+    node.shutdown().await;
+}
+
 /// The table can be written to by hand.
 #[tokio::test]
 async fn settings_that_cannot_be_used_keep_no_instance_from_starting() {

@@ -16,7 +16,7 @@ use crate::node::keys_of;
 /// What to forget.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ForgetArgs {
-    /// The queue
+    /// The queue, or '*' for what was kept for all of them together
     queue: String,
     /// Only what was kept for this instance; without it all, also that of single instances
     #[arg(long, value_name = "ID")]

@@ -17,7 +17,7 @@ use crate::cli::tree::ask;
 use crate::config::{Period, Queue};
 use crate::instance::{Authorship, Settings};
 use crate::node::kept;
-use crate::postgres::notifier::message::{IDENT_ANY, QUEUE_ANY};
+use crate::postgres::notifier::message::IDENT_ANY;
 use crate::queue::{Engine, QueueOrder};
 
 /// Whom an order is for.
@@ -29,7 +29,8 @@ pub(in crate::cli) struct Whom {
     /// Longest wait for the instances' answers
     #[arg(long, value_name = "PERIOD", default_value = "10s")]
     timeout: Period,
-    /// Keep it over restarts, also for instances that start later; `queue forget` ends that
+    /// Keep it over restarts, also for instances that start later; `queue forget` ends that. What is kept for '*' holds
+    /// for the queues of the configuration and those that are kept started
     #[arg(long)]
     keep: bool,
     /// Why, for those who read `queue show` afterwards
@@ -121,10 +122,6 @@ pub(in crate::cli) async fn stop(args: StopArgs, context: &Context) -> Result<()
 
 async fn run(name: &'static str, order: QueueOrder, whom: &Whom, context: &Context) -> Result<(), Failure> {
     order.check()?;
-    if whom.keep && order.queue() == QUEUE_ANY {
-        let text = "what is kept is kept for one queue; '*' is all";
-        return Err(Failure::new(Exit::Usage, codes::ALL_KEPT, text).hint("name a queue, and repeat it for the others"));
-    }
     let ordered = context.with_tables(async |storage| {
         let engine = Engine::new(storage.db().clone());
         let rows = match whom.keep {

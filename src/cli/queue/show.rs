@@ -11,6 +11,7 @@ use crate::cli::output;
 use crate::config::Period;
 use crate::instance::{Setting, Settings};
 use crate::node::queue_of;
+use crate::postgres::notifier::message::QUEUE_ANY;
 use crate::queue::Engine;
 use crate::queue::engine::QueueCounts;
 
@@ -46,7 +47,8 @@ pub(in crate::cli) async fn run(args: ShowArgs, context: &Context) -> Result<(),
         known::check(&engine, &rows, &context.config, &args.queue).await?;
         let counts = engine.queue_counts().await?.into_iter().find(|counts| counts.queue == args.queue);
         let mut kept = Settings::new(storage.db().clone()).in_force(args.instance.as_deref()).await?;
-        kept.retain(|setting| queue_of(&setting.key).is_some_and(|(queue, _)| queue == args.queue));
+        let is_about = |queue: &str| queue == args.queue || queue == QUEUE_ANY;
+        kept.retain(|setting| queue_of(&setting.key).is_some_and(|(queue, _)| is_about(queue)));
         let body = serde_json::json!({ "queue": args.queue });
         Ok((counts, kept, fleet::ask_all(storage, &rows, &body, args.timeout.get()).await))
     });
@@ -79,7 +81,11 @@ fn people(counts: &QueueCounts, answers: &[Answer]) {
 
 /// `kept for all: limit = 20, by ann@host, 5m 3s ago: sale`
 fn kept_line(setting: &Setting) -> String {
-    let name = queue_of(&setting.key).map_or(setting.key.as_str(), |(_, name)| name);
+    let name = match queue_of(&setting.key) {
+        Some((QUEUE_ANY, name)) => format!("{name} of all queues"),
+        Some((_, name)) => name.to_owned(),
+        None => setting.key.clone(),
+    };
     let whom = if setting.instance_id.is_empty() { "all" } else { &setting.instance_id };
     let now = chrono::Utc::now();
     let until = setting.expires_at.map(|at| format!(", ends {}", output::relative(at, now))).unwrap_or_default();
