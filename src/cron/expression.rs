@@ -19,7 +19,7 @@ const MONTH_DAYS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 /// A cron expression that was checked: it is due at some time, or says `@reboot`.
 ///
-/// The grammar, as Oban's: fields are separated by white space; each is a list with commas of `*`, `n`, `a-b`, `*/s`,
+/// The grammar, as Oban's: fields are separated by blanks; each is a list with commas of `*`, `n`, `a-b`, `*/s`,
 /// `a-b/s` or `n/s` (from n on), with steps from 1 to 99. Minute 0–59, hour 0–23, day 1–31, month 1–12 or JAN–DEC,
 /// weekday 0–6 or SUN–SAT. Day and weekday must both fit. A sixth field in front is the second, 0–59.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,7 +65,7 @@ impl FromStr for Expression {
         if text.len() > EXPRESSION_BYTES_MAX {
             return Err(CronError::Long { bytes: text.len() });
         }
-        let text = text.trim();
+        let text = text.trim_ascii();
         let plain = match text {
             "@annually" | "@yearly" => "0 0 1 1 *",
             "@monthly" => "0 0 1 * *",
@@ -76,7 +76,7 @@ impl FromStr for Expression {
             nickname if nickname.starts_with('@') => return Err(CronError::Nickname { given: shown(nickname) }),
             fields => fields,
         };
-        let fields: Vec<&str> = plain.split_whitespace().collect();
+        let fields: Vec<&str> = plain.split_ascii_whitespace().collect();
         let (second, rest) = match fields.as_slice() {
             rest @ [_, _, _, _, _] => (None, rest),
             [second, rest @ ..] if rest.len() == 5 => (Some(*second), rest),

@@ -55,11 +55,13 @@ fn every_form_of_the_grammar_is_due_when_it_says() {
 }
 
 /// What is refused: the text, its code, and a part of what is said.
-const REFUSED: [(&str, &str, &str); 38] = [
+const REFUSED: [(&str, &str, &str); 39] = [
     ("", "E0111", "has 0 fields"),
     ("* * * *", "E0111", "has 4 fields; allowed are five (minute hour day month weekday) or six"),
     ("* * * * * * *", "E0111", "has 7 fields"),
     ("daily", "E0111", "has 1 fields"),
+    // Blanks that are none to every reader.
+    ("0\u{a0}0\u{a0}*\u{a0}*\u{a0}*", "E0111", "has 1 fields"),
     ("@never", "E0112", "\"@never\" is not a nickname; there are @annually, @yearly, @monthly, @weekly"),
     ("@DAILY", "E0112", "is not a nickname"),
     ("@every 5m", "E0112", "is not a nickname"),
