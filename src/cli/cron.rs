@@ -10,7 +10,7 @@ use super::output;
 use crate::config::CatchUp;
 use crate::cron::Zone;
 use crate::queue::engine::CronOverview;
-use crate::queue::{Crontab, Engine};
+use crate::queue::{Crontab, Engine, Workers};
 
 /// Periodic jobs.
 #[derive(Debug, Subcommand)]
@@ -42,7 +42,8 @@ struct Line {
     expr: String,
     timezone: Zoned,
     worker: String,
-    queue: String,
+    /// `null` where the options of the worker say it.
+    queue: Option<String>,
     catch_up: CatchUp,
     /// `null` for `@reboot`.
     next_at: Option<DateTime<Utc>>,
@@ -69,7 +70,7 @@ impl Serialize for Zoned {
 pub(super) async fn run(command: CronCommand, context: &Context) -> Result<(), Failure> {
     let CronCommand::List(args) = command;
     let leader = &context.config.services.leader;
-    let crontab = Crontab::new(&context.config.cron, leader.lease.get())?;
+    let crontab = Crontab::new(&context.config.cron, leader.lease.get(), &Workers::default())?;
     let overview = context
         .with_tables(async |storage| Ok(Engine::new(storage.db().clone()).cron_overview(&leader.name).await?))
         .await?;
@@ -140,7 +141,7 @@ fn row(line: &Line, now: DateTime<Utc>) -> Vec<String> {
         line.last_job_id.map_or("-".into(), |id| id.to_string()),
         state.to_owned(),
         line.worker.clone(),
-        line.queue.clone(),
+        line.queue.clone().unwrap_or_else(|| "its worker's".into()),
         catch_up.to_owned(),
     ]
 }

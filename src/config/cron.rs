@@ -6,6 +6,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::cron_unique::{CronUnique, UNIQUE};
 use super::kind::{Kind, shown};
 use super::period::Period;
 use super::problem::Flaw;
@@ -32,16 +33,19 @@ pub struct Cron {
     pub worker: String,
     /// Arguments of the jobs. Default `{}`.
     pub args: Object,
-    /// Queue of the jobs. Default `default`.
-    pub queue: String,
-    /// Attempts before a job is discarded; 1 to 32,767. Default 20.
-    pub max_attempts: u32,
-    /// 0 (most urgent) to 9. Default 0.
-    pub priority: u32,
-    /// Words to find the jobs by.
-    pub tags: Vec<String>,
+    /// Queue of the jobs. Default: that of the worker's options, or `default` where the worker is not known.
+    pub queue: Option<String>,
+    /// Attempts before a job is discarded; 1 to 32,767. Default: that of the worker's options, or 20.
+    pub max_attempts: Option<u32>,
+    /// 0 (most urgent) to 9. Default: that of the worker's options, or 0.
+    pub priority: Option<u32>,
+    /// Words to find the jobs by, instead of those of the worker's options.
+    pub tags: Option<Vec<String>>,
     /// Data beside the arguments, without the keys that say where a job comes from.
     pub meta: Object,
+    /// When no job is inserted because the same one is there, key by key over the worker's options. Default: what the
+    /// worker says, or never.
+    pub unique: Option<CronUnique>,
     /// Zone whose clocks `expr` means. Default `Etc/UTC`.
     pub timezone: String,
     /// What becomes of times at which nobody was there to insert the job. Default `none`.
@@ -69,11 +73,12 @@ impl Default for Cron {
             expr: String::new(),
             worker: String::new(),
             args: Object::default(),
-            queue: "default".into(),
-            max_attempts: 20,
-            priority: 0,
-            tags: Vec::new(),
+            queue: None,
+            max_attempts: None,
+            priority: None,
+            tags: None,
             meta: Object::default(),
+            unique: None,
             timezone: cron::ZONE_DEFAULT.into(),
             catch_up: CatchUp::None,
             catch_up_within: DAY,
@@ -122,6 +127,7 @@ pub(super) static ENTRY: Node = Node::Table(Table {
         ("priority", Node::Leaf(Kind::Integer { min: 0, max: 9 })),
         ("tags", Node::Leaf(Kind::Texts(tag))),
         ("meta", Node::Leaf(Kind::Object(meta))),
+        ("unique", UNIQUE),
         ("timezone", Node::Leaf(Kind::Text(timezone))),
         ("catch_up", Node::Leaf(Kind::Choice(&["none", "last", "all"]))),
         (
@@ -143,11 +149,15 @@ pub(super) fn incomplete(entry: &Cron) -> Option<Flaw> {
     })
 }
 
-fn expression(text: &str) -> Result<(), Flaw> {
-    text.parse::<Expression>().map(drop).map_err(|error| Flaw::bad(error.to_string()).maybe_suggest(error.hint()))
+pub(super) fn expression(text: &str) -> Result<(), Flaw> {
+    text.parse::<Expression>().map(drop).map_err(|error| {
+        let near = text.starts_with('@').then(|| nearest(text, cron::NICKNAMES)).flatten();
+        Flaw::bad(error.to_string())
+            .maybe_suggest(near.map(|near| format!("write \"{near}\"")).or_else(|| error.hint()))
+    })
 }
 
-fn timezone(text: &str) -> Result<(), Flaw> {
+pub(super) fn timezone(text: &str) -> Result<(), Flaw> {
     cron::zone(text).map(drop).map_err(|error| {
         let near = nearest(text, cron::zone_names()).map(|near| format!("did you mean \"{near}\"?"));
         Flaw::bad(error.to_string()).maybe_suggest(error.hint()).maybe_suggest(near)

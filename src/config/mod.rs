@@ -6,6 +6,7 @@
 mod check;
 mod cloud;
 mod cron;
+mod cron_unique;
 mod document;
 mod instance_view;
 mod kind;
@@ -27,6 +28,7 @@ mod walk;
 
 pub use cloud::{Apply, Central, Cloud, Role};
 pub use cron::{CatchUp, Cron, Object};
+pub use cron_unique::{CronUnique, UNIQUE_FIELDS, UNIQUE_STATES, UNIQUE_TIMESTAMPS};
 pub use load::{ENV_PREFIX, FILE_NAME, Loaded, SHIPPED, Source, load};
 pub use model::*;
 pub use origin::Origin;

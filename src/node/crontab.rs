@@ -8,7 +8,7 @@ use crate::supervision::SupervisorSpec;
 
 /// The entries of the configuration. What may be a mistake is logged; a worker that only other nodes know is none.
 pub(super) fn crontab(config: &Config, workers: &Workers) -> Result<Arc<Crontab>, QueueError> {
-    let crontab = Crontab::new(&config.cron, config.services.leader.lease.get())?;
+    let crontab = Crontab::new(&config.cron, config.services.leader.lease.get(), workers)?;
     if !crontab.is_empty() && config.mode == Mode::Guest {
         tracing::warn!(target: "queue", "a guest never leads, so this instance inserts no job of [cron]");
     }

@@ -1,6 +1,8 @@
 //! The entries of `[cron]` as jobs, and what is to be inserted at a moment. Pure: the clock is an argument, the actor
 //! (`cron`) carries it out.
 
+mod template;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use serde_json::Map;
 use super::engine::{CronDecision, CronEntryKey};
 use super::error::QueueError;
 use super::new_job::NewJob;
+use super::worker::Workers;
 use crate::config::{CatchUp, Cron};
 use crate::cron::{Expression, Zone};
 use crate::postgres::notifier::cronitor::Entry;
@@ -50,19 +53,13 @@ pub struct CronPlan {
 }
 
 impl CronEntry {
-    /// An entry as it is configured.
+    /// An entry as it is configured. What it does not say is as its worker's options are, where the worker is known.
     ///
     /// # Errors
     /// [`QueueError::Cron`] and [`QueueError::Invalid`]; not with a configuration that was loaded.
-    pub fn new(name: &str, config: &Cron) -> Result<Self, QueueError> {
+    pub fn new(name: &str, config: &Cron, workers: &Workers) -> Result<Self, QueueError> {
         let (expression, zone) = config.times()?;
-        let mut template = NewJob::new(config.worker.as_str(), config.args.0.clone().into())
-            .queue(config.queue.as_str())
-            .max_attempts(i32::try_from(config.max_attempts).unwrap_or(i32::MAX));
-        template.priority = i32::try_from(config.priority).unwrap_or(i32::MAX);
-        template.tags.clone_from(&config.tags);
-        template.meta.clone_from(&config.meta.0);
-        let template = template
+        let template = template::template(config, workers)?
             .meta("cron", true)
             .meta("cron_expr", expression.as_str())
             .meta("cron_name", name)
@@ -127,8 +124,9 @@ impl Crontab {
     ///
     /// # Errors
     /// As [`CronEntry::new`].
-    pub fn new(config: &BTreeMap<String, Cron>, lease: Duration) -> Result<Self, QueueError> {
-        let entries = config.iter().map(|(name, entry)| CronEntry::new(name, entry)).collect::<Result<_, _>>()?;
+    pub fn new(config: &BTreeMap<String, Cron>, lease: Duration, workers: &Workers) -> Result<Self, QueueError> {
+        let entries =
+            config.iter().map(|(name, entry)| CronEntry::new(name, entry, workers)).collect::<Result<_, _>>()?;
         let on_time = CRON_ON_TIME_MIN.max(lease * ON_TIME_LEASES);
         Ok(Self { entries, on_time: TimeDelta::from_std(on_time).unwrap_or(TimeDelta::MAX) })
     }

@@ -140,7 +140,26 @@ impl NewJob {
         self
     }
 
-    /// Inserts it only if no other job is the same.
+    /// Inserts it only if no other job is the same, as the options of its worker say, or Oban's where it has none, with
+    /// what `change` makes of them: the keys that it does not name stay, as where Oban merges options.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use serde_json::json;
+    /// use singularity::queue::{NewJob, Unique};
+    ///
+    /// let job = NewJob::new("greet", json!({})).unique(Unique { keys: vec!["id".into()], ..Unique::forever() });
+    /// let job = job.unique_with(|unique| Unique { period: Some(Duration::from_secs(60)), ..unique });
+    /// let unique = job.unique.unwrap_or_default();
+    /// assert_eq!((unique.keys, unique.period), (vec!["id".to_owned()], Some(Duration::from_secs(60))));
+    /// ```
+    #[must_use]
+    pub fn unique_with(mut self, change: impl FnOnce(Unique) -> Unique) -> Self {
+        self.unique = Some(change(self.unique.unwrap_or_default()));
+        self
+    }
+
+    /// Inserts it only if no other job is the same, whatever the options of its worker say.
     #[must_use]
     pub fn unique(mut self, unique: Unique) -> Self {
         self.unique = Some(unique);

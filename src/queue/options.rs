@@ -29,7 +29,8 @@ pub struct WorkerOptions {
     pub priority: i32,
     /// Words to find its jobs by.
     pub tags: &'static [&'static str],
-    /// When two of its jobs are the same; never by default. A job that sets its own replaces this one as a whole.
+    /// When two of its jobs are the same; never by default. A job changes single keys of it with
+    /// [`NewJob::unique_with`], and the whole with [`NewJob::unique`].
     pub unique: Option<fn() -> Unique>,
     /// What a new job that is the same as another writes into that one; nothing by default.
     pub replace: Option<fn() -> Replace>,

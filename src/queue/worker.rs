@@ -124,6 +124,11 @@ pub trait Executable: Send + Sync + 'static {
         &[]
     }
 
+    /// `job`, which names this worker, with what its jobs have in common; nothing unless overridden.
+    fn template(&self, job: NewJob) -> NewJob {
+        job
+    }
+
     /// Begins to execute `attempt`.
     fn begin(&self, attempt: Attempt) -> Execution;
 }
@@ -165,6 +170,14 @@ impl Workers {
         names
     }
 
+    /// `job` with what the jobs of its worker have in common; as it is where the worker is not known here.
+    pub fn template(&self, job: NewJob) -> NewJob {
+        match self.get(&job.worker) {
+            Some(worker) => worker.template(job),
+            None => job,
+        }
+    }
+
     /// The worker of this name, or else the one with this alias.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Executable>> {
         self.known.get(name).or_else(|| self.aliases.get(name))
@@ -187,6 +200,10 @@ impl<W: Worker> Executable for Performs<W> {
 
     fn aliases(&self) -> &[&str] {
         W::ALIASES
+    }
+
+    fn template(&self, job: NewJob) -> NewJob {
+        W::OPTIONS.applied(job)
     }
 
     fn begin(&self, attempt: Attempt) -> Execution {
@@ -290,6 +307,11 @@ mod tests {
         let own = New::new_job(&json!({})).unwrap().queue("other").priority(0).tags(["c"]);
         assert_eq!((own.queue.as_str(), own.priority, own.tags), ("other", 0, vec!["c".to_owned()]));
         assert_eq!(Old::new_job(&json!({})).unwrap(), NewJob::new("old", json!({})));
+        let hour = Some(Duration::from_secs(3_600));
+        let merged = New::new_job(&json!({})).unwrap().unique_with(|unique| Unique { period: hour, ..unique });
+        assert_eq!(merged.unique, Some(Unique { period: hour, ..Unique::forever() }), "the rest is the worker's");
+        let fresh = Old::new_job(&json!({})).unwrap().unique_with(|unique| unique);
+        assert_eq!(fresh.unique, Some(Unique::default()), "or Oban's");
     }
 
     #[test]

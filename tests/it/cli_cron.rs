@@ -29,15 +29,26 @@ async fn entries_are_listed_with_their_next_time_and_their_last_job() {
         (&json!("nightly"), &json!("30 3 * * *"), &json!("Europe/Berlin"))
     );
     assert_eq!(
-        (&nightly["worker"], &nightly["queue"], &nightly["catch_up"]),
-        (&json!("cleanup"), &json!("default"), &json!("last"))
+        (&nightly["worker"], &nightly["queue"], &nightly["catch_up"], &often["queue"]),
+        (&json!("cleanup"), &Value::Null, &json!("last"), &json!("elsewhere"))
     );
     assert_eq!((&nightly["last_at"], &nightly["last_job_state"]), (&Value::Null, &Value::Null));
     let next: chrono::DateTime<chrono::Utc> = nightly["next_at"].as_str().unwrap().parse().unwrap();
     assert!(next > chrono::Utc::now() && next < chrono::Utc::now() + chrono::TimeDelta::hours(26), "{next}");
     assert_eq!(often["last_job_state"], "available");
     let people = run(&place, &["cron", "list"]).done().out;
-    for part in ["nightly", "30 3 * * *", "Europe/Berlin", " CE", "03:30:00", "cleanup", "often", "available", "last"] {
+    for part in [
+        "nightly",
+        "30 3 * * *",
+        "Europe/Berlin",
+        " CE",
+        "03:30:00",
+        "cleanup",
+        "often",
+        "available",
+        "last",
+        "its worker's",
+    ] {
         assert!(people.contains(part), "{part:?} is not in {people}");
     }
     node.signal("TERM");

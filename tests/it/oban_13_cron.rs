@@ -19,10 +19,10 @@ async fn oban_13_cron_rows_for_a_minute_boundary() {
         expr: "* * * * *".into(),
         worker: "MyApp.Minutely".into(),
         args: object(json!({"mode": "fast"})),
-        queue: "elsewhere".into(),
-        max_attempts: 3,
-        priority: 2,
-        tags: vec!["Often".into()],
+        queue: Some("elsewhere".into()),
+        max_attempts: Some(3),
+        priority: Some(2),
+        tags: Some(vec!["Often".into()]),
         meta: object(json!({"owner": "ops"})),
         timezone: "Europe/Berlin".into(),
         ..Cron::default()
@@ -75,7 +75,8 @@ async fn oban_13_cron_rows_for_a_minute_boundary() {
 #[tokio::test]
 async fn oban_13_cron_rows_follow_boundaries_as_they_pass() {
     let (db, database) = TestDb::migrated().await;
-    let entry = Cron { expr: "* * * * * *".into(), worker: "w".into(), queue: "elsewhere".into(), ..Cron::default() };
+    let entry =
+        Cron { expr: "* * * * * *".into(), worker: "w".into(), queue: Some("elsewhere".into()), ..Cron::default() };
     let node = TestNode::start(db.url(), "one", &Fixture::new(), |config| {
         config.cron.insert("secondly".into(), entry);
     })

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::flat;
 use crate::config::schema::ROOT;
 use crate::config::{
-    Complexity, Config, Cron, InstanceTable, Model, OnStuck, Period, Price, Provider, ProviderKind, Queue, QueueChange,
-    SHIPPED, SecretRef, Simulated, Source, load,
+    Complexity, Config, Cron, CronUnique, InstanceTable, Model, OnStuck, Period, PeriodOrOff, Price, Provider,
+    ProviderKind, Queue, QueueChange, SHIPPED, SecretRef, Simulated, Source, load,
 };
 
 /// A configuration in which every optional key has a value and every map the entry `NAME`.
@@ -14,7 +14,22 @@ fn complete() -> Config {
     let mut config = Config::default();
     config.embedded.bin_dir = Some("bin".into());
     config.queues.insert("NAME".into(), Queue { blocking_max: Some(1), ..Queue::default() });
-    config.cron.insert("NAME".into(), Cron::default());
+    let unique = CronUnique {
+        fields: Some(vec!["args".into()]),
+        keys: Some(vec!["id".into()]),
+        period: Some(PeriodOrOff::OFF),
+        states: Some(vec!["all".into()]),
+        timestamp: Some("inserted_at".into()),
+    };
+    let cron = Cron {
+        queue: Some("NAME".into()),
+        max_attempts: Some(1),
+        priority: Some(1),
+        tags: Some(vec!["a".into()]),
+        unique: Some(unique),
+        ..Cron::default()
+    };
+    config.cron.insert("NAME".into(), cron);
     let change = QueueChange {
         limit: Some(1),
         paused: Some(true),
@@ -49,6 +64,7 @@ fn pattern(key: &str) -> String {
     let parts: Vec<&str> = key.split('.').collect();
     match parts.as_slice() {
         ["queues" | "providers" | "models", _, rest @ ..] => format!("{}.NAME.{}", parts[0], rest.join(".")),
+        ["cron", _, "unique", key] => format!("cron.NAME.unique.{key}"),
         // Below these keys stands what a person likes.
         ["cron", _, key, ..] => format!("cron.NAME.{key}"),
         ["instances", _, "queues", _, key] => format!("instances.NAME.queues.NAME.{key}"),

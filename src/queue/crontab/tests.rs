@@ -8,7 +8,12 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{CRON_JOBS_MAX, CronPlan, Crontab};
-use crate::config::{CatchUp, Cron, Object, Period};
+use crate::config::{
+    CatchUp, Cron, CronUnique, Object, Period, PeriodOrOff, UNIQUE_FIELDS, UNIQUE_STATES, UNIQUE_TIMESTAMPS,
+};
+use crate::queue::{
+    JobContext, JobError, NewJob, Outcome, State, Unique, UniqueField, UniqueTimestamp, Worker, WorkerOptions, Workers,
+};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -21,7 +26,11 @@ fn entry(expr: &str, catch_up: CatchUp) -> Cron {
 }
 
 fn crontab(entry: Cron, lease: Duration) -> Crontab {
-    Crontab::new(&BTreeMap::from([("e".into(), entry)]), lease).unwrap()
+    known(entry, lease, &Workers::default())
+}
+
+fn known(entry: Cron, lease: Duration, workers: &Workers) -> Crontab {
+    Crontab::new(&BTreeMap::from([("e".into(), entry)]), lease, workers).unwrap()
 }
 
 fn times(plan: &CronPlan) -> Vec<String> {
@@ -87,6 +96,9 @@ fn a_longer_lease_makes_later_jobs_still_on_time() {
         let plan = crontab.plan(&[Some(at("11:00:00"))], at("12:09:59"), None);
         assert_eq!(times(&plan).len(), expected, "{lease}");
     }
+    // However short it is, a minute late is on time.
+    let crontab = crontab(entry, Duration::from_secs(1));
+    assert_eq!(times(&crontab.plan(&[Some(at("11:00:00"))], at("12:00:59.999"), None)).len(), 1);
 }
 
 #[test]
@@ -122,10 +134,10 @@ fn jobs_have_the_options_of_their_entry_and_obans_meta() {
     let object = |value: serde_json::Value| Object(value.as_object().unwrap().clone());
     let config = Cron {
         args: object(json!({"days": 30})),
-        queue: "slow".into(),
-        max_attempts: 3,
-        priority: 7,
-        tags: vec![" Nightly".into()],
+        queue: Some("slow".into()),
+        max_attempts: Some(3),
+        priority: Some(7),
+        tags: Some(vec![" Nightly".into()]),
         meta: object(json!({"owner": "ops"})),
         timezone: "Europe/Berlin".into(),
         ..entry(" @daily ", CatchUp::None)
@@ -144,6 +156,99 @@ fn jobs_have_the_options_of_their_entry_and_obans_meta() {
         "cron_at": "2026-11-26T23:00:00Z", "owner": "ops",
     });
     assert_eq!(serde_json::Value::Object(job.meta.clone()), meta);
+}
+
+struct Report;
+
+impl Worker for Report {
+    type Args = serde_json::Value;
+    const NAME: &'static str = "w";
+    const ALIASES: &'static [&'static str] = &["MyApp.Report"];
+    const OPTIONS: WorkerOptions = WorkerOptions {
+        queue: "reports",
+        max_attempts: 3,
+        priority: 4,
+        tags: &["report"],
+        unique: Some(|| Unique { keys: vec!["kind".into()], ..Unique::forever() }),
+        ..WorkerOptions::DEFAULT
+    };
+
+    async fn perform(&self, _: serde_json::Value, _: JobContext) -> Result<Outcome, JobError> {
+        Ok(Outcome::Completed)
+    }
+}
+
+/// The job of an entry, by a node that knows the worker.
+fn job(entry: Cron) -> NewJob {
+    let mut workers = Workers::default();
+    workers.register(Report);
+    let plan = known(entry, LEASE, &workers).plan(&[Some(at("11:59:00"))], at("12:00:00"), None);
+    plan.decisions[0].jobs[0].1.clone()
+}
+
+#[test]
+fn what_an_entry_does_not_say_is_as_its_workers_options_say() {
+    let plain = entry("* * * * *", CatchUp::None);
+    for worker in ["w", "MyApp.Report"] {
+        let job = job(Cron { worker: worker.into(), ..plain.clone() });
+        assert_eq!((job.worker.as_str(), job.queue.as_str()), (worker, "reports"));
+        assert_eq!((job.max_attempts, job.priority, &job.tags), (3, 4, &vec!["report".to_owned()]));
+        assert_eq!(job.unique, Some(Unique { keys: vec!["kind".into()], ..Unique::forever() }));
+    }
+    let own = Cron {
+        queue: Some("slow".into()),
+        max_attempts: Some(1),
+        priority: Some(0),
+        tags: Some(vec![]),
+        unique: Some(CronUnique { period: Some(PeriodOrOff::on(Period::from_secs(9))), ..CronUnique::default() }),
+        ..plain.clone()
+    };
+    let job_of_own = job(own);
+    assert_eq!((job_of_own.queue.as_str(), job_of_own.max_attempts, job_of_own.priority), ("slow", 1, 0));
+    assert!(job_of_own.tags.is_empty());
+    let merged = Unique { keys: vec!["kind".into()], period: Some(Duration::from_secs(9)), ..Unique::forever() };
+    assert_eq!(job_of_own.unique, Some(merged), "key by key");
+    let unknown = job(Cron { worker: "elsewhere".into(), ..plain });
+    assert_eq!((unknown.queue.as_str(), unknown.max_attempts, unknown.unique), ("default", 20, None));
+}
+
+#[test]
+fn an_entry_may_say_all_of_unique_and_every_word_that_the_configuration_takes_is_known_here() {
+    let of = |unique: CronUnique| {
+        let entry = Cron { worker: "elsewhere".into(), unique: Some(unique), ..entry("* * * * *", CatchUp::None) };
+        job(entry).unique.unwrap()
+    };
+    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
+    assert_eq!(of(CronUnique::default()), Unique::default(), "as Oban's list without a key");
+    let all = of(CronUnique {
+        fields: words(&["args", "meta"]),
+        keys: words(&["id"]),
+        period: Some(PeriodOrOff::OFF),
+        states: words(&["scheduled", "executing"]),
+        timestamp: Some("scheduled_at".into()),
+    });
+    let wanted = Unique {
+        fields: vec![UniqueField::Args, UniqueField::Meta],
+        keys: vec!["id".into()],
+        period: None,
+        states: vec![State::Scheduled, State::Executing],
+        timestamp: UniqueTimestamp::ScheduledAt,
+    };
+    assert_eq!(all, wanted);
+    for timestamp in UNIQUE_TIMESTAMPS {
+        of(CronUnique { timestamp: Some(timestamp.into()), ..CronUnique::default() });
+    }
+    let every =
+        of(CronUnique { fields: words(&UNIQUE_FIELDS), states: words(&UNIQUE_STATES), ..CronUnique::default() });
+    assert_eq!(every.fields.len(), 4);
+    assert!(State::ALL.iter().all(|state| every.states.contains(state)));
+}
+
+#[test]
+fn dashboards_are_told_of_what_elixir_reads() {
+    let told = |expr: &str| crontab(entry(expr, CatchUp::None), LEASE).told().len();
+    assert_eq!(["0 6 * * MON-FRI", "@reboot", "@daily", "0 0 29 2 *"].map(told), [1; 4]);
+    assert_eq!(["*/30 * * * * *", "0 0 6 * * MON-FRI"].map(told), [0; 2]);
 }
 
 proptest! {

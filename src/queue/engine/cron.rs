@@ -106,8 +106,8 @@ impl Engine {
     }
 
     /// Moves entries forward and inserts their jobs, in one transaction; returns how many jobs each decision got, in
-    /// order. A decision whose entry stands elsewhere by now, because somebody else decided the same, changes nothing
-    /// and gets `None`.
+    /// order; unique ones that were there already are none of them. A decision whose entry stands elsewhere by
+    /// now, because somebody else decided the same, changes nothing and gets `None`.
     ///
     /// Cancel safety: a call whose answer is lost may have been carried out; deciding anew then finds it so.
     ///
@@ -143,19 +143,27 @@ impl Engine {
         .fetch_all(&mut *tx)
         .await?;
         let mut counts = Vec::with_capacity(decisions.len());
-        let (mut jobs, mut due) = (Vec::new(), Vec::new());
+        // Of each job its time, and the number of its decision.
+        let (mut jobs, mut due, mut of) = (Vec::new(), Vec::new(), Vec::new());
         for decision in decisions {
             let is_moved = moved.contains(&decision.name);
-            counts.push(is_moved.then_some(decision.jobs.len()));
             if is_moved {
                 for (at, job) in decision.jobs {
                     due.push((decision.name.clone(), at));
+                    of.push(counts.len());
                     jobs.push(job);
                 }
             }
+            counts.push(is_moved.then_some(0));
         }
         if !jobs.is_empty() {
-            let ids: Vec<i64> = self.insert_many_on(&mut tx, jobs).await?.into_iter().map(|job| job.id).collect();
+            let inserted = self.insert_many_on(&mut tx, jobs).await?;
+            for (_, number) in inserted.iter().zip(&of).filter(|(job, _)| !job.conflict) {
+                if let Some(Some(count)) = counts.get_mut(*number) {
+                    *count += 1;
+                }
+            }
+            let ids: Vec<i64> = inserted.iter().map(|job| job.id).collect();
             let (names, times): (Vec<_>, Vec<_>) = due.into_iter().unzip();
             sqlx::query!(
                 "UPDATE cron_entries e SET due_at = n.due_at, job_id = n.job_id
