@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::cloud::{Central, Cloud};
 use super::cron::Cron;
 use super::period::{Period, PeriodOrOff};
+use super::rules::SCHEDULE_OFF;
 use super::secret::SecretRef;
+use crate::cron::{self, CronError, Expression, Zone};
 
 /// Everything one instance is told at start. Frozen after loading; shared as `Arc<Config>`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -343,8 +345,11 @@ impl Tell {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reindexer {
-    /// When the leader rebuilds. Default `off`, as in Oban.
-    pub schedule: ReindexSchedule,
+    /// When the leader rebuilds: an expression as in `[cron.NAME]`, but not `@reboot`, or `off`. Default `off`, as in
+    /// Oban.
+    pub schedule: String,
+    /// Zone whose clocks `schedule` means. Default `Etc/UTC`.
+    pub timezone: String,
     /// Indexes of `oban_jobs` that are rebuilt; those that are not there are passed over. Default the two GIN indexes,
     /// which bloat most.
     pub indexes: Vec<String>,
@@ -352,25 +357,17 @@ pub struct Reindexer {
     pub timeout: Period,
 }
 
-/// When indexes are rebuilt, by the nicknames of Oban's cron, in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum ReindexSchedule {
-    /// Never.
-    #[default]
-    #[serde(rename = "off")]
-    Off,
-    /// Each hour.
-    #[serde(rename = "@hourly")]
-    Hourly,
-    /// Each midnight.
-    #[serde(rename = "@midnight", alias = "@daily")]
-    Midnight,
-    /// Each midnight before Sunday.
-    #[serde(rename = "@weekly")]
-    Weekly,
-    /// Each midnight before the first of a month.
-    #[serde(rename = "@monthly")]
-    Monthly,
+impl Reindexer {
+    /// The expression and its zone; `None` when it is off.
+    ///
+    /// # Errors
+    /// [`CronError`], not with a configuration that was loaded.
+    pub fn times(&self) -> Result<Option<(Expression, Zone)>, CronError> {
+        if self.schedule == SCHEDULE_OFF {
+            return Ok(None);
+        }
+        Ok(Some((self.schedule.parse()?, cron::zone(&self.timezone)?)))
+    }
 }
 
 /// `[workflows]`
@@ -651,7 +648,8 @@ impl Default for Metrics {
 impl Default for Reindexer {
     fn default() -> Self {
         Self {
-            schedule: ReindexSchedule::Off,
+            schedule: SCHEDULE_OFF.into(),
+            timezone: cron::ZONE_DEFAULT.into(),
             indexes: vec!["oban_jobs_args_index".into(), "oban_jobs_meta_index".into()],
             timeout: Period::from_secs(15),
         }

@@ -5,6 +5,9 @@
 use super::kind::shown;
 use super::problem::{Fault, Flaw};
 
+/// What stands for no schedule.
+pub(super) const SCHEDULE_OFF: &str = "off";
+
 /// Longest name of a queue, provider, model or task type; Oban's limit of a queue name.
 const NAME_CHARS_MAX: usize = 127;
 
@@ -43,6 +46,18 @@ pub(super) const QUEUE_KEYS_OF_OBAN: [(&str, &str); 3] = [
     ("debounce_interval", "write dispatch_cooldown, as Oban for Elixir does"),
     ("local_limit", "write limit: the limit of a queue is that of one instance"),
 ];
+
+/// When indexes are rebuilt: "off", or an expression with times of its own.
+pub(super) fn schedule(text: &str) -> Result<(), Flaw> {
+    if text == SCHEDULE_OFF {
+        return Ok(());
+    }
+    super::cron::expression(text)?;
+    if text.trim() == "@reboot" {
+        return Err(Flaw::bad("\"@reboot\" is due at no time of the clock").suggest("write \"@midnight\""));
+    }
+    Ok(())
+}
 
 /// Any text but none.
 pub(super) fn not_empty(text: &str) -> Result<(), Flaw> {

@@ -250,10 +250,8 @@ pub(super) static ROOT: Node = table(&[
             (
                 "reindexer",
                 table(&[
-                    (
-                        "schedule",
-                        Node::Leaf(Kind::Choice(&["off", "@hourly", "@midnight", "@daily", "@weekly", "@monthly"])),
-                    ),
+                    ("schedule", text(rules::schedule)),
+                    ("timezone", text(cron::timezone)),
                     ("indexes", Node::Leaf(Kind::Texts(rules::index_name))),
                     ("timeout", period(Period::from_secs(1), DAY)),
                 ]),

@@ -17,15 +17,16 @@ use super::shutdown::HISTORY_LIMIT;
 use super::steering::Steering;
 use super::storage::{Guardian, Storage};
 use crate::cloud::sync::{LearningSync, SyncArgs, policy_of};
-use crate::config::{Config, ReindexSchedule};
+use crate::config::Config;
+use crate::cron::{Expression, Zone};
 use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registry, RegistryArgs, Settings};
 use crate::llm::Gateway;
 use crate::postgres::{CLOCK_SKEW_MAX, Database, migrate};
 use crate::queue::{
     Completer, Completions, Crews, Crontab, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs, Horizon,
     JobRuntime, Keeper, KeeperArgs, Leadership, Lifeline, LifelineArgs, Looks, MakeProducer, Metrics, MetricsArgs,
-    Peer, PeerArgs, ProducerArgs, Pruner, PrunerArgs, QueueState, Queues, Reindexer, ReindexerArgs, Stager, StagerArgs,
-    StopCause, Workers,
+    Peer, PeerArgs, ProducerArgs, Pruner, PrunerArgs, QueueError, QueueState, Queues, Reindexer, ReindexerArgs, Stager,
+    StagerArgs, StopCause, Workers,
 };
 use crate::routing::LivePolicy;
 use crate::supervision::{Intensity, Running, Strategy, SupervisorSpec, System};
@@ -145,6 +146,7 @@ impl Node {
         workers.extend(options.workflows.workers(&store));
         workers.extend(options.workers);
         let crontab = crontab(&config, &workers)?;
+        let reindex = config.services.reindexer.times().map_err(QueueError::from)?;
 
         let configured = config.queues_of(&identity.instance_id);
         let settings = Settings::new(db.clone());
@@ -183,6 +185,7 @@ impl Node {
             runtime: JobRuntime::new(options.job_runtime),
             completions: Completions::default(),
             crontab,
+            reindex,
             history: history.clone(),
             sync: SyncArgs {
                 db: db.clone(),
@@ -264,6 +267,8 @@ struct Parts {
     runtime: JobRuntime,
     completions: Completions,
     crontab: Arc<Crontab>,
+    /// When indexes are rebuilt, if ever.
+    reindex: Option<(Expression, Zone)>,
     history: History,
     sync: SyncArgs,
     system: System,
@@ -372,11 +377,12 @@ impl Parts {
             }));
         }
         let reindexer = &self.config.services.reindexer;
-        if reindexer.schedule != ReindexSchedule::Off {
+        if let Some((schedule, zone)) = self.reindex.clone() {
             services = services.child(Reindexer::child(ReindexerArgs {
                 engine: self.engine.clone(),
                 leadership: self.leadership.clone(),
-                schedule: reindexer.schedule,
+                schedule,
+                zone,
                 indexes: reindexer.indexes.clone(),
                 timeout: reindexer.timeout.get(),
             }));

@@ -7,13 +7,13 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, Days, DurationRound, Months, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::engine::Engine;
 use super::error::QueueError;
 use super::leadership::Leadership;
-use crate::config::ReindexSchedule;
+use crate::cron::{Expression, Zone};
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
 use crate::telemetry::oban::{Plugin, Reindexed, plugin_failed};
 
@@ -30,7 +30,9 @@ pub struct ReindexerArgs {
     /// It works while this instance leads.
     pub leadership: Leadership,
     /// When.
-    pub schedule: ReindexSchedule,
+    pub schedule: Expression,
+    /// The zone whose clocks that means.
+    pub zone: Zone,
     /// Indexes of `oban_jobs`; those that are not there are passed over.
     pub indexes: Vec<String>,
     /// Limit of one statement.
@@ -63,7 +65,7 @@ impl Reindexer {
         let now = self.args.engine.db().server_now().await?;
         let is_due = is_due(self.next, now, self.args.leadership.is_held());
         // A rebuild that fails is not tried before its next time: what failed once mostly fails again, at a cost.
-        self.next = next(self.args.schedule, now);
+        self.next = self.args.schedule.next(self.args.zone, now);
         if is_due {
             let begun = Instant::now();
             rebuild(&self.args.engine, &self.args.indexes, self.args.timeout).await.emit(begun.elapsed());
@@ -105,21 +107,6 @@ pub async fn rebuild(engine: &Engine, names: &[String], limit: Duration) -> Rein
     done
 }
 
-/// The first time of `schedule` after `now`.
-fn next(schedule: ReindexSchedule, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let hour = now.duration_trunc(TimeDelta::hours(1)).ok()?;
-    let midnight = now.duration_trunc(TimeDelta::days(1)).ok()?;
-    match schedule {
-        ReindexSchedule::Off => None,
-        ReindexSchedule::Hourly => hour.checked_add_signed(TimeDelta::hours(1)),
-        ReindexSchedule::Midnight => midnight.checked_add_days(Days::new(1)),
-        ReindexSchedule::Weekly => {
-            midnight.checked_add_days(Days::new(u64::from(7 - now.weekday().num_days_from_sunday())))
-        }
-        ReindexSchedule::Monthly => midnight.with_day(1)?.checked_add_months(Months::new(1)),
-    }
-}
-
 /// Whether the time that was waited for has come, and is this instance's business.
 fn is_due(awaited: Option<DateTime<Utc>>, now: DateTime<Utc>, leads: bool) -> bool {
     leads && awaited.is_some_and(|time| time <= now)
@@ -155,27 +142,12 @@ impl Actor for Reindexer {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
-    }
-
-    #[test]
-    fn times_are_those_of_obans_nicknames() {
-        // The 26th of November 2026 is a Thursday, the 29th a Sunday.
-        for (schedule, now, then) in [
-            (ReindexSchedule::Hourly, "2026-11-26T04:59:59.9Z", "2026-11-26T05:00:00Z"),
-            (ReindexSchedule::Hourly, "2026-11-26T05:00:00Z", "2026-11-26T06:00:00Z"),
-            (ReindexSchedule::Midnight, "2026-12-31T00:00:00Z", "2027-01-01T00:00:00Z"),
-            (ReindexSchedule::Weekly, "2026-11-26T12:00:00Z", "2026-11-29T00:00:00Z"),
-            (ReindexSchedule::Weekly, "2026-11-29T00:00:00Z", "2026-12-06T00:00:00Z"),
-            (ReindexSchedule::Monthly, "2026-12-31T23:59:59Z", "2027-01-01T00:00:00Z"),
-            (ReindexSchedule::Monthly, "2027-01-01T00:00:00Z", "2027-02-01T00:00:00Z"),
-        ] {
-            assert_eq!(next(schedule, at(now)), Some(at(then)), "{schedule:?} {now}");
-        }
-        assert_eq!(next(ReindexSchedule::Off, at("2026-11-26T00:00:00Z")), None);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use singularity::config::ReindexSchedule;
 use singularity::queue::{Engine, rebuild};
 use singularity::telemetry::oban::Reindexed;
 
@@ -116,13 +115,30 @@ async fn it_is_off_unless_it_is_wanted_and_says_when_it_comes_next() {
     let off = TestNode::start(db.url(), "off", &Fixture::new(), |_| {}).await;
     assert!(off.system().snapshot().find("/services/reindexer").is_none());
     let on = TestNode::start(db.url(), "on", &Fixture::new(), |config| {
-        config.services.reindexer.schedule = ReindexSchedule::Midnight;
+        config.services.reindexer.schedule = "30 2 * * SUN".into();
+        config.services.reindexer.timezone = "Europe/Berlin".into();
     })
     .await;
     let next =
         until("a time", || async { on.system().snapshot().find("/services/reindexer")?.labels.get("next").cloned() })
             .await;
-    assert!(next.ends_with("T00:00:00Z"), "{next}");
+    assert!(next.ends_with("T01:30:00Z") || next.ends_with("T00:30:00Z"), "half past two in Berlin: {next}");
     off.shutdown().await;
     on.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_leader_rebuilds_at_the_times_of_its_expression() {
+    let (db, database) = TestDb::migrated().await;
+    let engine = Engine::new(database);
+    let before = file(&engine, "oban_jobs_args_index").await;
+    let node = TestNode::start(db.url(), "one", &Fixture::new(), |config| {
+        config.services.reindexer.schedule = "* * * * * *".into();
+    })
+    .await;
+    for index in ["oban_jobs_args_index", "oban_jobs_meta_index"] {
+        let before = if index == "oban_jobs_args_index" { before } else { file(&engine, index).await };
+        until("another file", || async { (file(&engine, index).await != before).then_some(()) }).await;
+    }
+    node.shutdown().await;
 }

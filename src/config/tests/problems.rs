@@ -113,6 +113,23 @@ const BAD_FILES: &[(&str, &[&str])] = &[
             "E0103 25 cron.Big-One",
         ],
     ),
+    (
+        "[cron.a]\nexpr = \"@daily\"\nworker = \"w\"\n[cron.a.unique]\nfields = [\"args\", \"arg\"]\nkeys = [\"\"]\n\
+         period = \"0s\"\nstates = [\"success\"]\ntimestamp = \"now\"\nreplace = []",
+        &[
+            "E0103 5 cron.a.unique.fields",
+            "E0103 6 cron.a.unique.keys",
+            "E0103 7 cron.a.unique.period",
+            "E0103 8 cron.a.unique.states",
+            "E0103 9 cron.a.unique.timestamp",
+            "E0101 10 cron.a.unique.replace",
+        ],
+    ),
+    (
+        "[services.reindexer]\nschedule = \"61 * * * *\"\ntimezone = \"Berlin\"",
+        &["E0103 2 services.reindexer.schedule", "E0103 3 services.reindexer.timezone"],
+    ),
+    ("[services.reindexer]\nschedule = \"@reboot\"", &["E0103 2 services.reindexer.schedule"]),
     ("[embedded]\ndata_dir = \"\"\nlinger = \"soon\"", &["E0103 2 embedded.data_dir", "E0103 3 embedded.linger"]),
 ];
 
