@@ -80,7 +80,7 @@ async fn what_cannot_be_run_or_shown_is_refused_with_what_to_try() {
     let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, "");
     run(&place, &["workflow", "run", "letters", "[1]"]).refused(2, &["E0820", "ARGS is [1]; it must be a JSON object"]);
-    run(&place, &["workflow", "run", "letters", "--file", "none.json"]).refused(2, &["E0829", "none.json cannot be read"]);
+    run(&place, &["workflow", "run", "letters", "--file", "none.json"]).refused(2, &["E0829", "none.json cannot be"]);
     run(&place, &["workflow", "run", "llm_request", "{}"]).refused(2, &["E0602"]);
     run(&place, &["workflow", "show", "17"]).refused(3, &["E0830", "job 17 has no run of a workflow"]);
     let id = uuid::Uuid::now_v7().to_string();
