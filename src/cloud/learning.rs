@@ -1,8 +1,8 @@
 //! Learnings: what CentralCloud tells the fleet, as it stands in the log and travels through pgmq.
 //!
 //! A learning is an envelope that everybody can read and a payload of one of four types. The two are read apart, so
-//! that a type of a later version is kept and shown although nobody here can apply it. A payload is taken whole or not
-//! at all: a rule that is nearly right would send real requests, and real money, to the wrong model.
+//! that a type of a later version is kept and shown although nobody here can apply it. A payload is taken whole or
+//! not at all: a rule that is nearly right would send real requests, and real money, to the wrong model.
 
 mod cell;
 mod check;
@@ -122,11 +122,6 @@ impl Learning {
             return Err(check::bad(payload.kind(), "key", &self.key, format!("{key:?}, which its payload is about")));
         }
         Ok(payload)
-    }
-
-    /// The topic under which it is published.
-    pub fn topic(&self) -> String {
-        format!("learning.{}", self.kind)
     }
 
     /// Whether it no longer holds at `now`.

@@ -6,10 +6,10 @@
 //!
 //! UP: `aggregator.rs` sends results since its cursor, as records (`record.rs`) and as an aggregate of them
 //! (`report.rs`, with `sums.rs`). `central/` is CentralCloud: `ingest.rs` takes reports in, `retention.rs` forgets
-//! them. DOWN: `learning.rs` is what it tells, `sync.rs` follows it on every instance.
+//! them, and `learner.rs` learns. DOWN: `learning.rs` is what it tells, `sync.rs` follows it on every instance.
 
 mod aggregator;
-mod central;
+pub mod central;
 mod learning;
 mod names;
 mod record;
@@ -19,7 +19,7 @@ mod sums;
 pub mod sync;
 
 pub use aggregator::{Aggregator, AggregatorArgs, Tell};
-pub use central::{Forget, Ingest, IngestArgs, READS_MAX, Retention, RetentionArgs, Take};
+pub use central::{Forget, Ingest, IngestArgs, Learn, Learner, LearnerArgs, READS_MAX, Retention, RetentionArgs, Take};
 pub use learning::{
     Benchmark, Cell, CostOptimization, EstimatedSavings, Kind, Learning, LearningError, ModelRouting, PatternDiscovery,
     Payload, PerformanceBenchmark, Preference, RoutingRule, SCHEMA_VERSION, WeightedModel,
@@ -29,6 +29,7 @@ pub use record::{MESSAGE_VERSION, NAME_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, Recor
 pub use report::{ModelUse, Period, Report};
 pub use store::costs::{CostGroup, CostStore, GroupBy};
 pub use store::ingest::Intake;
+pub use store::learner::{LearnerStore, Looked, Seen};
 pub use store::learnings::{Application, By, Decided, LEARNINGS_LISTED_MAX, LearningStore, Listed};
 pub use store::overview::{LETTERS_MAX, Letter, Overview, QueueRow, Reporter, Totals};
 pub use store::patterns::{PATTERNS_LISTED_MAX, PatternRow, PatternStore};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::kind::Kind;
-use super::period::Period;
+use super::period::{Period, PeriodOrOff};
 use super::schema::{Node, Table};
 
 /// `[cloud]`
@@ -95,6 +95,23 @@ pub struct Central {
     pub keep_reports: Period,
     /// How long messages are kept that nobody could use; 1 hour to 1,000 days. Default 14 days.
     pub keep_letters: Period,
+    /// Time between two looks of the learner; 100 ms to 1 day. Default 5 minutes.
+    pub learn_interval: Period,
+    /// Results older than this say nothing; 1 hour to 365 days. Default 30 days.
+    pub learn_window: Period,
+    /// How much lower than the reference's the success of a model may be and count as not worse; 0.001 to 0.5. Default
+    /// 0.02, two points.
+    pub margin: f64,
+    /// Least share of each candidate and of the reference; 0.001 to 0.25. Default 0.05.
+    pub floor: f64,
+    /// Largest share of a candidate; 0.5 to 0.999. Default 0.9.
+    pub ceiling: f64,
+    /// Attempts of a new model before it takes part; 1 to 10,000. Default 30.
+    pub nursery_jobs: u32,
+    /// 95 % of a model's attempts must be faster; 1 ms to 1 day, or off. Default off.
+    pub latency_ceiling: PeriodOrOff,
+    /// Successes of a pattern before it is told; 1 to 1,000,000. Default 10.
+    pub pattern_successes: u32,
 }
 
 impl Default for Cloud {
@@ -116,6 +133,14 @@ impl Default for Central {
             keep_results: days(90),
             keep_reports: days(30),
             keep_letters: days(14),
+            learn_interval: Period::from_secs(300),
+            learn_window: days(30),
+            margin: 0.02,
+            floor: 0.05,
+            ceiling: 0.9,
+            nursery_jobs: 30,
+            latency_ceiling: PeriodOrOff::OFF,
+            pattern_successes: 10,
         }
     }
 }
@@ -147,5 +172,13 @@ pub(super) const CENTRAL: Node = Node::Table(Table {
         ("keep_results", KEEP),
         ("keep_reports", KEEP),
         ("keep_letters", KEEP),
+        ("learn_interval", Node::Leaf(Kind::Period { min: Period::from_millis(100), max: days(1) })),
+        ("learn_window", Node::Leaf(Kind::Period { min: HOUR, max: days(365) })),
+        ("margin", Node::Leaf(Kind::Number { min: 0.001, max: 0.5 })),
+        ("floor", Node::Leaf(Kind::Number { min: 0.001, max: 0.25 })),
+        ("ceiling", Node::Leaf(Kind::Number { min: 0.5, max: 0.999 })),
+        ("nursery_jobs", Node::Leaf(Kind::Integer { min: 1, max: 10_000 })),
+        ("latency_ceiling", Node::Leaf(Kind::PeriodOrOff { min: Period::from_millis(1), max: days(1) })),
+        ("pattern_successes", Node::Leaf(Kind::Integer { min: 1, max: 1_000_000 })),
     ],
 });

@@ -1,11 +1,14 @@
 //! The two branches of the tree by which the fleet learns: `cloud` on every instance, `central` where it is
 //! CentralCloud.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::cloud::central::learner::Settings;
 use crate::cloud::sync::{LearningSync, SyncArgs, SyncMsg};
 use crate::cloud::{
-    Aggregator, AggregatorArgs, Ingest, IngestArgs, Intake, Keep, Reports, Retention, RetentionArgs, RetentionStore,
+    Aggregator, AggregatorArgs, Ingest, IngestArgs, Intake, Keep, Learner, LearnerArgs, LearnerStore, Reports,
+    Retention, RetentionArgs, RetentionStore,
 };
 use crate::config::Config;
 use crate::postgres::Database;
@@ -37,5 +40,29 @@ pub(super) fn central(config: &Config, db: &Database) -> Option<SupervisorSpec> 
     };
     let retention = RetentionArgs { store: RetentionStore::new(db.clone()), keep };
     let central = SupervisorSpec::new("central", Strategy::OneForOne);
-    Some(central.child(Ingest::child(ingest)).child(Retention::child(retention)))
+    let central = central.child(Ingest::child(ingest)).child(Learner::child(learner(config, db)));
+    Some(central.child(Retention::child(retention)))
+}
+
+fn learner(config: &Config, db: &Database) -> LearnerArgs {
+    let central = &config.central;
+    let latency_ceiling = central.latency_ceiling.get();
+    let settings = Settings {
+        margin: central.margin,
+        floor: central.floor,
+        ceiling: central.ceiling,
+        nursery_jobs: central.nursery_jobs.into(),
+        window: central.learn_window.get(),
+        latency_ceiling_ms: latency_ceiling.map(|ceiling| u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX)),
+        pattern_successes: central.pattern_successes.into(),
+        ..Settings::default()
+    };
+    let store = LearnerStore::new(db.clone());
+    LearnerArgs { store, routes: Arc::new(routes(config)), settings, interval: central.learn_interval.get() }
+}
+
+/// Models of each route, the reference first.
+fn routes(config: &Config) -> BTreeMap<String, Vec<String>> {
+    let by_complexity = config.routing.models.iter();
+    by_complexity.map(|(complexity, reference)| (complexity.to_string(), vec![reference.clone()])).collect()
 }

@@ -25,6 +25,7 @@ mod cli_support;
 mod cloud_down;
 mod cloud_fleet;
 mod cloud_ingest;
+mod cloud_learner;
 mod cloud_report;
 mod cloud_retention;
 mod embedded_create;

@@ -84,7 +84,7 @@ pub struct CostOptimization {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EstimatedSavings {
-    /// Share of the cost, above 0 and at most 1.
+    /// Share of the cost, 0 to 1. A claim that is taken back prefers what it was compared with, and saves 0.
     pub fraction: f64,
     /// Nano-dollars a success.
     pub per_success_nanousd: i64,
@@ -231,9 +231,7 @@ impl CostOptimization {
             return Err(bad(kind, "instead_of", instead_of, "another model than prefer"));
         }
         let EstimatedSavings { fraction, per_success_nanousd } = self.estimated_savings;
-        if !(fraction > 0.0 && fraction <= 1.0) {
-            return Err(bad(kind, "fraction", fraction, "a number above 0 and at most 1"));
-        }
+        share(kind, "fraction", fraction)?;
         if per_success_nanousd < 0 {
             return Err(bad(kind, "per_success_nanousd", per_success_nanousd, "0 or more"));
         }

@@ -2,10 +2,12 @@
 
 pub(super) mod costs;
 pub(super) mod ingest;
+pub(super) mod learner;
 pub(super) mod learnings;
 pub(super) mod overview;
 pub(super) mod patterns;
 pub mod pgmq;
+mod publish;
 pub(super) mod report;
 pub(super) mod retention;
 pub(super) mod sync;

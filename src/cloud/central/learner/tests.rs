@@ -1,0 +1,4 @@
+//! The learner as a whole, in simulated markets.
+
+mod market;
+mod table;
