@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::answer::FinishReason;
 use super::classify::ErrorBody;
 use super::text::{storable, tidy};
-use super::usage::{Usage, estimate_tokens};
+use super::usage::{ServiceTier, Usage, estimate_tokens};
 
 /// Largest answer text. The longest output limit on the market, 128,000 tokens, is about 600 KB of text.
 pub(crate) const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -21,6 +21,8 @@ pub(crate) struct Draft {
     pub(crate) finish_reason: Option<FinishReason>,
     pub(crate) usage: Option<Usage>,
     pub(crate) raw_usage: Value,
+    /// OpenAI's word for the tier that served the call, which comes before the usage.
+    pub(crate) service_tier: Value,
     pub(crate) model: Option<String>,
     pub(crate) id: Option<String>,
     /// A part of an answer has been understood: from here on the call is billed.
@@ -78,7 +80,10 @@ impl Draft {
         match self.usage {
             Some(usage) if self.is_complete() => (usage, false),
             Some(usage) => (Usage { output: usage.output.max(estimate_tokens(output_bytes)), ..usage }, true),
-            None => (Usage::estimate(input_bytes, output_bytes), true),
+            None => {
+                let service_tier = ServiceTier::named(&self.service_tier);
+                (Usage { service_tier, ..Usage::estimate(input_bytes, output_bytes) }, true)
+            }
         }
     }
 }

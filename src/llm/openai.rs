@@ -81,9 +81,18 @@ fn reported(value: Value) -> Result<Value, Fault> {
 fn take(draft: &mut Draft, value: &Value, part: &str) -> Result<(), Fault> {
     draft.identify(value);
     draft.begun |= value.get("choices").is_some_and(Value::is_array);
-    if let Some(raw) = value.get("usage").filter(|raw| raw.is_object()) {
-        draft.usage = Usage::from_openai(raw).or(draft.usage);
-        draft.raw_usage = storable_json(raw);
+    if let Some(tier) = value.get("service_tier").filter(|tier| tier.is_string()) {
+        draft.service_tier = tier.clone();
+    }
+    if let Some(raw) = value.get("usage").and_then(Value::as_object) {
+        // Kept with the counts, because a cost cannot be calculated without it.
+        let mut raw = raw.clone();
+        if !draft.service_tier.is_null() {
+            raw.entry("service_tier").or_insert_with(|| draft.service_tier.clone());
+        }
+        let raw = Value::Object(raw);
+        draft.usage = Usage::from_openai(&raw).or(draft.usage);
+        draft.raw_usage = storable_json(&raw);
     }
     let choices = value.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     // One answer is asked for; others would be a server's mistake.

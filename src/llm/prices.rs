@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::usage::Usage;
+use super::usage::{ServiceTier, Usage};
 use crate::config::Price;
 use crate::error::Coded;
 
@@ -48,9 +48,29 @@ pub struct Rates {
 /// The price of one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelPrice {
-    rates: Rates,
-    /// Above so many input tokens the whole call has these rates.
-    tier: Option<(u64, Rates)>,
+    standard: Tariff,
+    /// Of the other service tiers, as far as they are listed.
+    others: Others,
+    /// Above so many input tokens the whole call has the rates `above` of its tariff.
+    boundary: Option<u64>,
+    /// The price of the configuration: what its author pays, by whichever tier.
+    is_configured: bool,
+}
+
+/// The rates of one service tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tariff {
+    base: Rates,
+    /// Of calls above the model's boundary; `None` where none are listed.
+    above: Option<Rates>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Others {
+    batch: Option<Tariff>,
+    flex: Option<Tariff>,
+    priority: Option<Tariff>,
+    ultrafast: Option<Tariff>,
 }
 
 /// Prices by the providers' model names.
@@ -107,6 +127,24 @@ struct RawModel {
     cache_write: Option<String>,
     cache_write_1h: Option<String>,
     tier: Option<RawTier>,
+    batch: Option<RawRates>,
+    batch_tier: Option<RawRates>,
+    flex: Option<RawRates>,
+    flex_tier: Option<RawRates>,
+    priority: Option<RawRates>,
+    priority_tier: Option<RawRates>,
+    ultrafast: Option<RawRates>,
+    ultrafast_tier: Option<RawRates>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRates {
+    input: String,
+    output: String,
+    cache_read: Option<String>,
+    cache_write: Option<String>,
+    cache_write_1h: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +156,68 @@ struct RawTier {
     cache_read: Option<String>,
     cache_write: Option<String>,
     cache_write_1h: Option<String>,
+}
+
+impl RawModel {
+    fn price(self, name: &str) -> Result<ModelPrice, PriceError> {
+        let base = RawRates {
+            input: self.input,
+            output: self.output,
+            cache_read: self.cache_read,
+            cache_write: self.cache_write,
+            cache_write_1h: self.cache_write_1h,
+        };
+        let boundary = self.tier.as_ref().map(|tier| tier.above_input_tokens);
+        let above = self.tier.map(|tier| RawRates {
+            input: tier.input,
+            output: tier.output,
+            cache_read: tier.cache_read,
+            cache_write: tier.cache_write,
+            cache_write_1h: tier.cache_write_1h,
+        });
+        let tariff = |key: &str, base: Option<RawRates>, above: Option<RawRates>| {
+            let read = |suffix: &str, raw: Option<RawRates>| {
+                raw.map(|raw| raw.rates(&format!("{name}{key}{suffix}"))).transpose()
+            };
+            let above = read(if key.is_empty() { ".tier" } else { "_tier" }, above)?;
+            match read("", base)? {
+                None if above.is_some() => Err(PriceError::Table(format!("{name}{key}_tier stands without {key}"))),
+                _ if above.is_some() && boundary.is_none() => Err(PriceError::Table(format!(
+                    "{name}{key}_tier stands without tier, which says above how many tokens"
+                ))),
+                base => Ok(base.map(|base| Tariff { base, above })),
+            }
+        };
+        let standard = tariff("", Some(base), above)?;
+        Ok(ModelPrice {
+            standard: standard.ok_or_else(|| PriceError::Table(format!("{name} has no price")))?,
+            others: Others {
+                batch: tariff(".batch", self.batch, self.batch_tier)?,
+                flex: tariff(".flex", self.flex, self.flex_tier)?,
+                priority: tariff(".priority", self.priority, self.priority_tier)?,
+                ultrafast: tariff(".ultrafast", self.ultrafast, self.ultrafast_tier)?,
+            },
+            boundary,
+            is_configured: false,
+        })
+    }
+}
+
+impl RawRates {
+    fn rates(&self, name: &str) -> Result<Rates, PriceError> {
+        let amount = |key: &str, text: &str| picousd(&format!("{name}.{key}"), text);
+        let or =
+            |key: &str, text: &Option<String>, default: i64| text.as_deref().map_or(Ok(default), |t| amount(key, t));
+        let input = amount("input", &self.input)?;
+        let cache_write_5m = or("cache_write", &self.cache_write, input)?;
+        Ok(Rates {
+            input,
+            output: amount("output", &self.output)?,
+            cache_read: or("cache_read", &self.cache_read, input)?,
+            cache_write_5m,
+            cache_write_1h: or("cache_write_1h", &self.cache_write_1h, cache_write_5m)?,
+        })
+    }
 }
 
 impl Rates {
@@ -136,22 +236,29 @@ impl Rates {
 }
 
 impl ModelPrice {
-    /// What a call with this usage costs, in nano-dollars; `None` when it does not fit into 64 bits.
+    /// What a call with this usage costs, in nano-dollars; `None` when no price is known for its service tier, or it
+    /// does not fit into 64 bits.
     pub fn cost_nanousd(&self, usage: &Usage) -> Option<i64> {
-        let rates = match &self.tier {
-            Some((above, rates)) if usage.input_total() > *above => rates,
-            _ => &self.rates,
+        let tariff = match usage.service_tier {
+            _ if self.is_configured => self.standard,
+            ServiceTier::Standard => self.standard,
+            ServiceTier::Batch => self.others.batch?,
+            ServiceTier::Flex => self.others.flex?,
+            ServiceTier::Priority => self.others.priority?,
+            ServiceTier::Ultrafast => self.others.ultrafast?,
+            ServiceTier::Unpriced => return None,
         };
-        rates.cost_nanousd(usage)
+        let is_above = self.boundary.is_some_and(|boundary| usage.input_total() > boundary);
+        if is_above { tariff.above? } else { tariff.base }.cost_nanousd(usage)
     }
 
-    /// Rates of a small call.
+    /// Rates of a small call of the standard tier.
     pub const fn rates(&self) -> Rates {
-        self.rates
+        self.standard.base
     }
 
-    /// The price of `[models.NAME.price]`. An hour in the cache costs twice the input price, as at the only provider
-    /// that offers it.
+    /// The price of `[models.NAME.price]`, which holds for every service tier. An hour in the cache costs twice the
+    /// input price, as at the only provider that offers it.
     ///
     /// # Errors
     /// `E0521` when an amount is negative, not finite, too large or finer than a pico-dollar a token.
@@ -167,7 +274,8 @@ impl ModelPrice {
             cache_write_5m: optional("cache_write", price.cache_write)?,
             cache_write_1h: input * 2,
         };
-        Ok(Self { rates, tier: None })
+        let standard = Tariff { base: rates, above: None };
+        Ok(Self { standard, others: Others::default(), boundary: None, is_configured: true })
     }
 }
 
@@ -188,17 +296,8 @@ impl PriceTable {
         let raw: RawTable = toml::from_str(text).map_err(|error| PriceError::Table(error.to_string()))?;
         let mut models = BTreeMap::new();
         for (name, model) in raw.models {
-            let optional = [&model.cache_read, &model.cache_write, &model.cache_write_1h];
-            let base = rates(&name, &model.input, &model.output, optional)?;
-            let tier = match &model.tier {
-                None => None,
-                Some(tier) => {
-                    let optional = [&tier.cache_read, &tier.cache_write, &tier.cache_write_1h];
-                    let rates = rates(&format!("{name}.tier"), &tier.input, &tier.output, optional)?;
-                    Some((tier.above_input_tokens, rates))
-                }
-            };
-            models.insert(name, ModelPrice { rates: base, tier });
+            let price = model.price(&name)?;
+            models.insert(name, price);
         }
         Ok(Self { version: raw.version, models })
     }
@@ -219,20 +318,6 @@ impl PriceTable {
     }
 }
 
-fn rates(name: &str, input: &str, output: &str, optional: [&Option<String>; 3]) -> Result<Rates, PriceError> {
-    let amount = |key: &str, text: &str| picousd(&format!("{name}.{key}"), text);
-    let or = |key: &str, text: &Option<String>, default: i64| text.as_deref().map_or(Ok(default), |t| amount(key, t));
-    let input = amount("input", input)?;
-    let cache_write_5m = or("cache_write", optional[1], input)?;
-    Ok(Rates {
-        input,
-        output: amount("output", output)?,
-        cache_read: or("cache_read", optional[0], input)?,
-        cache_write_5m,
-        cache_write_1h: or("cache_write_1h", optional[2], cache_write_5m)?,
-    })
-}
-
 /// Dollars per million tokens as decimal text → pico-dollars a token, exactly.
 fn picousd(key: &str, text: &str) -> Result<i64, PriceError> {
     let problem = || PriceError::Amount { key: key.to_owned(), value: text.chars().take(40).collect() };
@@ -246,5 +331,7 @@ fn picousd(key: &str, text: &str) -> Result<i64, PriceError> {
     digits.parse().ok().filter(|picousd| *picousd <= PICOUSD_MAX).ok_or_else(problem)
 }
 
+#[cfg(test)]
+mod cases;
 #[cfg(test)]
 mod tests;

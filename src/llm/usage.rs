@@ -11,6 +11,48 @@ pub const TOKENS_MAX: u64 = 1_000_000_000;
 /// Bytes a token, where a provider's count is missing.
 const BYTES_PER_TOKEN: usize = 4;
 
+/// Which of a provider's price lists a call is billed by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceTier {
+    /// The usual one, and every one that is not told.
+    #[default]
+    Standard,
+    /// Answered within a day.
+    Batch,
+    /// OpenAI: slower, and refused under load.
+    Flex,
+    /// Before others.
+    Priority,
+    /// OpenAI: faster hardware.
+    Ultrafast,
+    /// Something is billed of which no price is known here: another tier, or more than tokens.
+    Unpriced,
+}
+
+impl ServiceTier {
+    /// By the providers' words.
+    pub(crate) fn named(word: &Value) -> Self {
+        match word {
+            Value::Null => Self::Standard,
+            Value::String(word) => match word.as_str() {
+                "" | "auto" | "default" | "standard" | "standard_only" => Self::Standard,
+                "batch" => Self::Batch,
+                "flex" => Self::Flex,
+                "priority" => Self::Priority,
+                "ultrafast" => Self::Ultrafast,
+                _ => Self::Unpriced,
+            },
+            _ => Self::Unpriced,
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+    fn is_standard(&self) -> bool {
+        *self == Self::Standard
+    }
+}
+
 /// Tokens of one call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -27,6 +69,9 @@ pub struct Usage {
     pub output: u64,
     /// The part of `output` that was reasoning, as far as it was told.
     pub output_reasoning: u64,
+    /// What the call is billed as.
+    #[serde(skip_serializing_if = "ServiceTier::is_standard")]
+    pub service_tier: ServiceTier,
 }
 
 impl Usage {
@@ -53,11 +98,13 @@ impl Usage {
             input_cache_write_1h: 0,
             output: estimate_tokens(output_bytes),
             output_reasoning: 0,
+            service_tier: ServiceTier::Standard,
         }
     }
 
     /// Reads OpenAI's usage object: chat completions (`prompt_tokens`) or responses (`input_tokens`), where cached and
-    /// cache-writing tokens are included in the input. `None` when it is no such object or a count is not believable.
+    /// cache-writing tokens are included in the input. The tier is `service_tier`, which OpenAI reports beside the usage
+    /// and the reader of its answers puts into it. `None` when it is no such object or a count is not believable.
     pub fn from_openai(raw: &Value) -> Option<Self> {
         let input = count(raw, &["prompt_tokens", "input_tokens"])??;
         let completion = count(raw, &["completion_tokens", "output_tokens"])?.unwrap_or(0);
@@ -77,6 +124,7 @@ impl Usage {
             input_cache_write_1h: 0,
             output,
             output_reasoning: reasoning.min(output),
+            service_tier: ServiceTier::named(first(raw, &["service_tier"])),
         })
     }
 
@@ -98,8 +146,20 @@ impl Usage {
             input_cache_write_1h: for_hour,
             output,
             output_reasoning: reasoning.min(output),
+            service_tier: anthropic_tier(raw),
         })
     }
+}
+
+/// Faster output, inference in one country and searches of the web are billed by other rates than tokens.
+fn anthropic_tier(raw: &Value) -> ServiceTier {
+    let searches = first(first(raw, &["server_tool_use"]), &["web_search_requests"]);
+    let speed = first(raw, &["speed"]).as_str().unwrap_or("standard");
+    let geo = first(raw, &["inference_geo"]).as_str().unwrap_or_default();
+    if searches.as_u64().unwrap_or(0) > 0 || speed != "standard" || geo.eq_ignore_ascii_case("us") {
+        return ServiceTier::Unpriced;
+    }
+    ServiceTier::named(first(raw, &["service_tier"]))
 }
 
 /// Tokens of so many bytes, rounded up.
@@ -138,6 +198,7 @@ mod tests {
             input_cache_write_1h: 0,
             output: 50,
             output_reasoning: 30,
+            service_tier: ServiceTier::Standard,
         };
         assert_eq!(usage, Some(expected));
         assert_eq!((expected.input_total(), expected.total()), (1000, 1050));

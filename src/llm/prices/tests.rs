@@ -10,7 +10,7 @@ fn usage(fresh: u64, read: u64, write_5m: u64, write_1h: u64, output: u64) -> Us
         input_cache_write_5m: write_5m,
         input_cache_write_1h: write_1h,
         output,
-        output_reasoning: 0,
+        ..Usage::default()
     }
 }
 
@@ -44,9 +44,9 @@ fn an_hour_in_anthropics_cache_costs_twice_the_input() {
     let claude = table.models.iter().filter(|(name, _)| name.starts_with("claude-"));
     assert_eq!(claude.clone().count(), 14);
     for (name, price) in claude {
-        assert_eq!(price.rates.cache_write_1h, price.rates.input * 2, "{name}");
-        assert_eq!(price.rates.cache_write_5m * 4, price.rates.input * 5, "{name}");
-        assert_eq!(price.rates.output, price.rates.input * 5, "{name}");
+        assert_eq!(price.rates().cache_write_1h, price.rates().input * 2, "{name}");
+        assert_eq!(price.rates().cache_write_5m * 4, price.rates().input * 5, "{name}");
+        assert_eq!(price.rates().output, price.rates().input * 5, "{name}");
     }
 }
 
