@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use super::command;
 use super::cron;
 use super::layer::{Layer, is_at_or_below};
-use super::model::{Config, ProviderKind};
+use super::model::{Config, Provider, ProviderKind};
 use super::origin::Origin;
 use super::period::Period;
 use super::problem::{Fault, Flaw, Place, Problems};
@@ -132,16 +133,43 @@ impl Check<'_> {
 
     fn providers(&mut self, config: &Config) {
         for (name, provider) in &config.providers {
-            let needs_url = provider.kind != ProviderKind::Simulated;
-            if needs_url && provider.base_url.is_none() {
-                let example = match provider.kind {
-                    ProviderKind::Anthropic => "https://api.anthropic.com",
-                    ProviderKind::Openai | ProviderKind::Simulated => "https://api.openai.com/v1",
-                };
+            let key = format!("providers.{name}");
+            self.program(&key, provider);
+            let example = match provider.kind {
+                ProviderKind::Anthropic => "https://api.anthropic.com",
+                ProviderKind::Openai => "https://api.openai.com/v1",
+                ProviderKind::Command | ProviderKind::Simulated => continue,
+            };
+            if provider.base_url.is_none() {
                 let flaw = Flaw::bad("base_url is missing: this kind of provider is reached over the network")
                     .suggest(format!("add base_url = \"{example}\" or the address of your server"));
-                self.report(&format!("providers.{name}"), flaw);
+                self.report(&key, flaw);
             }
+        }
+    }
+
+    fn program(&mut self, key: &str, provider: &Provider) {
+        match (&provider.command, provider.kind) {
+            (Some(program), ProviderKind::Command) => {
+                if let Some(flaw) = command::incomplete(program) {
+                    self.report(&format!("{key}.command"), flaw);
+                }
+                if provider.base_url.is_some() {
+                    let flaw = Flaw::bad("a program has no address").suggest("remove base_url");
+                    self.report(&format!("{key}.base_url"), flaw);
+                }
+            }
+            (None, ProviderKind::Command) => {
+                let flaw = Flaw::bad("the program is missing: this kind of provider runs one")
+                    .suggest(format!("add [{key}.command] with program and args"));
+                self.report(key, flaw);
+            }
+            (Some(_), _) => {
+                let flaw = Flaw::bad("the provider is not of the kind \"command\", so no program is run")
+                    .suggest("remove the table, or write kind = \"command\"");
+                self.report(&format!("{key}.command"), flaw);
+            }
+            (None, _) => {}
         }
     }
 

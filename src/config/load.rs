@@ -94,6 +94,8 @@ pub fn load(source: &Source) -> Result<Loaded, ConfigErrors> {
     let base_dir = if base_dir.as_os_str().is_empty() { PathBuf::from(".") } else { base_dir.to_owned() };
     let keys = config.providers.values_mut().filter_map(|provider| provider.api_key.as_mut());
     keys.chain([&mut config.database.url]).for_each(|secret| secret.anchor(&base_dir));
+    let commands = config.providers.values_mut().filter_map(|provider| provider.command.as_mut());
+    commands.for_each(|command| command.anchor(&base_dir));
     Ok(Loaded { config, path, base_dir, origins })
 }
 

@@ -5,6 +5,7 @@
 
 mod check;
 mod cloud;
+mod command;
 mod cron;
 mod cron_unique;
 mod document;
@@ -27,6 +28,7 @@ mod tests;
 mod walk;
 
 pub use cloud::{Apply, Central, Cloud, Role};
+pub use command::{Command, CommandOutput, ExitMeaning};
 pub use cron::{CatchUp, Cron, Object};
 pub use cron_unique::{CronUnique, UNIQUE_FIELDS, UNIQUE_STATES, UNIQUE_TIMESTAMPS};
 pub use load::{ENV_PREFIX, FILE_NAME, Loaded, SHIPPED, Source, load};

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::cloud::{Central, Cloud};
+use super::command::Command;
 use super::cron::Cron;
 use super::period::{Period, PeriodOrOff};
 use super::rules::SCHEDULE_OFF;
@@ -437,12 +438,14 @@ impl fmt::Display for Complexity {
 pub struct Provider {
     /// Which wire format it speaks.
     pub kind: ProviderKind,
-    /// Root of the API, for example `https://api.openai.com/v1`. Unused by `simulated`.
+    /// Root of the API, for example `https://api.openai.com/v1`. Unused by `simulated` and `command`.
     pub base_url: Option<String>,
     /// Key by reference; a server on loopback may need none.
     pub api_key: Option<SecretRef>,
-    /// Time limits of a call; each 1 ms to 1 day.
+    /// Time limits of a call; each 1 ms to 1 day. Of a program, `total` alone holds.
     pub timeouts: Timeouts,
+    /// The program of a provider of the kind `command`.
+    pub command: Option<Command>,
 }
 
 /// Wire format of a provider.
@@ -453,6 +456,8 @@ pub enum ProviderKind {
     Openai,
     /// `POST /v1/messages` as Anthropic.
     Anthropic,
+    /// A local program: prompt on its standard input, answer on its standard output.
+    Command,
     /// No network: answers are made up, deterministic by seed, and marked simulated.
     #[default]
     Simulated,

@@ -4,6 +4,7 @@
 //! two key by key. With it, a file, environment variables and overrides go through the same checks.
 
 use super::cloud;
+use super::command;
 use super::cron;
 use super::kind::{Kind, Rule};
 use super::period::Period;
@@ -131,7 +132,7 @@ const WORKFLOW: Node = table(&[
 ]);
 
 const PROVIDER: Node = table(&[
-    ("kind", Node::Leaf(Kind::Choice(&["openai", "anthropic", "simulated"]))),
+    ("kind", Node::Leaf(Kind::Choice(&["openai", "anthropic", "command", "simulated"]))),
     ("base_url", text(rules::base_url)),
     ("api_key", SECRET),
     (
@@ -143,6 +144,7 @@ const PROVIDER: Node = table(&[
             ("total", period(Period::from_millis(1), DAY)),
         ]),
     ),
+    ("command", command::TABLE),
 ]);
 
 const MODEL: Node = table(&[

@@ -23,7 +23,7 @@ use super::reply::{Failure, Reply};
 use super::request::ChatRequest;
 use super::setup::{self, Backend, GatewayProblem, ModelSetup, nearest};
 use super::usage::Usage;
-use super::{http, simulated};
+use super::{command, http, simulated};
 use crate::config::Config;
 use crate::error::Coded as _;
 
@@ -52,7 +52,7 @@ pub struct ModelInfo {
 pub struct ProviderStatus {
     /// Our name.
     pub name: String,
-    /// The address that is called; `None` for a simulated provider.
+    /// The address that is called; `None` for a program and for a simulated provider.
     pub url: Option<String>,
     /// Its answers are made up.
     pub simulated: bool,
@@ -175,6 +175,7 @@ impl Gateway {
         let status = |(name, provider): (&String, &ProviderEntry)| {
             let (url, key, simulated) = match &provider.backend {
                 Backend::Http(http) => (Some(http.url().to_owned()), http.key_state(), false),
+                Backend::Command(_) => (None, KeyState::NotNeeded, false),
                 Backend::Simulated => (None, KeyState::NotNeeded, true),
             };
             let models = self.models.values().filter(|model| model.info.provider == *name);
@@ -230,6 +231,7 @@ impl Gateway {
         let max_tokens = request.max_tokens.unwrap_or(entry.info.max_tokens);
         let outcome = match &provider.backend {
             Backend::Http(endpoint) => http::call(endpoint, &entry.info.upstream, request, max_tokens).await,
+            Backend::Command(program) => command::call(program, &entry.info.upstream, request, max_tokens).await,
             Backend::Simulated => {
                 simulated::call(&entry.setup.simulated, &entry.info.upstream, request, max_tokens, attempt).await
             }

@@ -1,7 +1,7 @@
 //! Models behind one door: providers, usage, prices, error classes, circuit breakers.
 //!
 //! Knows nothing of queues, PostgreSQL or workflows. Formats, classification, prices, breaker and the event decoder are
-//! pure; effects are in `http` and `simulated` alone.
+//! pure; effects are in `http`, `command` and `simulated` alone.
 //!
 //! Invariants: money is integer nano-dollars and unknown is `None`, never 0; every limit has a name; no key appears in
 //! any error, log or debug output; everything from a simulated provider says so.
@@ -10,6 +10,7 @@ mod answer;
 mod anthropic;
 mod breaker;
 mod classify;
+mod command;
 mod draft;
 mod endpoint;
 mod error;
@@ -28,6 +29,7 @@ mod usage;
 
 pub use answer::{Answer, FinishReason};
 pub use breaker::{Breaker, BreakerView, Outcome, Permit, Rejection};
+pub use command::find_program;
 pub use endpoint::KeyState;
 pub use error::{Advice, ErrorClass, LlmError, Partial, SNOOZE_MAX, SNOOZE_MIN};
 pub use gateway::{Gateway, ModelInfo, ProviderStatus};
@@ -37,4 +39,4 @@ pub use request::{
     Role,
 };
 pub use setup::GatewayProblem;
-pub use usage::{TOKENS_MAX, Usage, estimate_tokens};
+pub use usage::{ServiceTier, TOKENS_MAX, Usage, estimate_tokens};

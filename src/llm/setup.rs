@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::command::Program;
 use super::endpoint::Endpoint;
 use super::prices::{ModelPrice, PriceError, PriceTable};
 use super::simulated;
 use super::stream::Wire;
-use crate::config::{Config, Model, Provider, ProviderKind, Simulated, Timeouts};
+use crate::config::{Config, Model, Provider, ProviderKind, SecretRef, Simulated, Timeouts};
 use crate::error::Coded;
 
 /// Output limit where neither request nor model names one.
@@ -39,6 +40,12 @@ pub enum GatewayProblem {
         /// What is wrong with it.
         problem: String,
     },
+    /// A provider of the kind `command` without one.
+    #[error("providers.{provider}.command: program is missing")]
+    NoProgram {
+        /// The provider.
+        provider: String,
+    },
     /// A number out of range.
     #[error("{key} is {value}; allowed is {allowed}")]
     Range {
@@ -69,6 +76,7 @@ impl Coded for GatewayProblem {
             Self::NoName { .. } => "E0531",
             Self::Address { .. } => "E0532",
             Self::Range { .. } => "E0533",
+            Self::NoProgram { .. } => "E0534",
             Self::Price { problem, .. } | Self::Prices(problem) => problem.code(),
         }
     }
@@ -103,6 +111,7 @@ pub(crate) fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> 
 #[derive(Debug)]
 pub(crate) enum Backend {
     Http(Box<Endpoint>),
+    Command(Box<Program>),
     Simulated,
 }
 
@@ -132,11 +141,9 @@ pub(crate) fn read(config: &Config) -> Result<Setup, Vec<GatewayProblem>> {
     let prices = PriceTable::embedded().map_err(|problem| vec![GatewayProblem::Prices(problem)])?;
     let mut backends = BTreeMap::new();
     for (name, provider) in &config.providers {
-        match backend(name, provider, &mut problems) {
+        match backend(name, provider, config, &mut problems) {
             Ok(backend) => drop(backends.insert(name.clone(), backend)),
-            Err(problem) => {
-                problems.push(GatewayProblem::Address { provider: name.clone(), problem });
-            }
+            Err(problem) => problems.push(problem),
         }
     }
     let mut models = BTreeMap::new();
@@ -157,11 +164,22 @@ pub(crate) fn read(config: &Config) -> Result<Setup, Vec<GatewayProblem>> {
     }
 }
 
-fn backend(name: &str, provider: &Provider, problems: &mut Vec<GatewayProblem>) -> Result<Backend, String> {
+fn backend(
+    name: &str,
+    provider: &Provider,
+    config: &Config,
+    problems: &mut Vec<GatewayProblem>,
+) -> Result<Backend, GatewayProblem> {
     let wire = match provider.kind {
         ProviderKind::Openai => Wire::Openai,
         ProviderKind::Anthropic => Wire::Anthropic,
         ProviderKind::Simulated => return Ok(Backend::Simulated),
+        ProviderKind::Command => {
+            let spec = provider.command.clone().filter(|spec| !spec.program.is_empty());
+            let spec = spec.ok_or_else(|| GatewayProblem::NoProgram { provider: name.to_owned() })?;
+            let hidden = secrets_of_others(name, config);
+            return Ok(Backend::Command(Box::new(Program { spec, total: provider.timeouts.total, hidden })));
+        }
     };
     let Timeouts { connect, first_byte, idle, total } = &provider.timeouts;
     for (key, limit) in [("connect", connect), ("first_byte", first_byte), ("idle", idle), ("total", total)] {
@@ -176,6 +194,21 @@ fn backend(name: &str, provider: &Provider, problems: &mut Vec<GatewayProblem>) 
     let base_url = provider.base_url.as_deref();
     Endpoint::new(wire, base_url, provider.api_key.as_ref(), &provider.timeouts)
         .map(|http| Backend::Http(Box::new(http)))
+        .map_err(|problem| GatewayProblem::Address { provider: name.to_owned(), problem })
+}
+
+/// Environment variables with secrets that are not this provider's.
+fn secrets_of_others(name: &str, config: &Config) -> Vec<String> {
+    let keys =
+        config.providers.iter().filter(|(other, _)| *other != name).filter_map(|(_, other)| other.api_key.as_ref());
+    let own = config.providers.get(name).and_then(|provider| provider.api_key.as_ref());
+    keys.chain([&config.database.url])
+        .filter(|reference| Some(*reference) != own)
+        .filter_map(|reference| match reference {
+            SecretRef::Env(variable) => Some(variable.clone()),
+            SecretRef::File(_) => None,
+        })
+        .collect()
 }
 
 fn setup(name: &str, model: &Model, prices: &PriceTable, problems: &mut Vec<GatewayProblem>) -> ModelSetup {

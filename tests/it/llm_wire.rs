@@ -19,7 +19,8 @@ pub fn config(wire: Wire, base_url: &str, key: Option<SecretRef>) -> Config {
         Wire::Openai => ProviderKind::Openai,
         Wire::Anthropic => ProviderKind::Anthropic,
     };
-    let provider = Provider { kind, base_url: Some(base_url.to_owned()), api_key: key, timeouts };
+    let provider =
+        Provider { kind, base_url: Some(base_url.to_owned()), api_key: key, timeouts, ..Provider::default() };
     // 0.10 and 0.50 dollars per million tokens.
     let model = Model { provider: "p".into(), name: "claude-haiku-5-5".into(), ..Model::default() };
     Config {

@@ -36,6 +36,7 @@ mod embedded_users;
 mod instance_history;
 mod instance_presence;
 mod llm_breaker;
+mod llm_command;
 mod llm_outcomes;
 mod llm_setup;
 mod llm_wire;

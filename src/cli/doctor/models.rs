@@ -1,12 +1,12 @@
-//! Keys of providers and prices of models: what requests will miss.
+//! Keys and programs of providers, and prices of models: what requests will miss.
 
 use std::collections::BTreeSet;
 
 use super::Check;
 use crate::config::{Config, SecretRef};
-use crate::llm::Gateway;
+use crate::llm::{Gateway, find_program};
 
-/// One finding a provider that has a key, and one about the prices.
+/// One finding a provider that has a key, one a program that requests are routed to, and one about the prices.
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     let routed: BTreeSet<&str> = config.routing.models.values().map(String::as_str).collect();
     let mut checks: Vec<Check> = config
@@ -17,6 +17,11 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
             Some(key(name, provider.api_key.as_ref()?, &models))
         })
         .collect();
+    checks.extend(config.providers.iter().filter_map(|(name, provider)| {
+        let models = routed_models(config, &routed, name);
+        // What nobody is routed to need not be installed.
+        Some(program(name, &provider.command.as_ref()?.program, &models)).filter(|_| !models.is_empty())
+    }));
     checks.push(prices(config, &routed));
     checks
 }
@@ -48,6 +53,18 @@ fn key(provider: &str, reference: &SecretRef, models: &[&str]) -> Check {
     Check::fail("provider_key", routed, format!("{fix}, or route to other models under [routing.models]"))
 }
 
+fn program(provider: &str, program: &str, models: &[&str]) -> Check {
+    match find_program(program) {
+        Some(path) => Check::ok("provider_program", format!("{provider}: {}", path.display())),
+        None => {
+            let text = format!("{provider}: there is no program {program:?} that this user may run");
+            let text = format!("{text}, and requests are routed to {}", models.join(", "));
+            let fix = "install it, write its path, or route to other models under [routing.models]";
+            Check::fail("provider_program", text, fix)
+        }
+    }
+}
+
 fn prices(config: &Config, routed: &BTreeSet<&str>) -> Check {
     let gateway = match Gateway::new(config) {
         Ok(gateway) => gateway,
@@ -76,7 +93,7 @@ fn prices(config: &Config, routed: &BTreeSet<&str>) -> Check {
 mod tests {
     use super::super::Status;
     use super::*;
-    use crate::config::{Complexity, Model, Provider, ProviderKind};
+    use crate::config::{Command, Complexity, Model, Provider, ProviderKind};
 
     fn config(key: &str) -> Config {
         let mut config = Config::default();
@@ -99,6 +116,19 @@ mod tests {
         let check = &checks(&config)[0];
         assert_eq!(check.status, Status::Fail);
         assert!(check.message.contains("routed to m") && check.fix.as_ref().unwrap().contains("export"), "{check:?}");
+    }
+
+    #[test]
+    fn a_missing_program_fails_only_where_requests_are_routed() {
+        let mut config = config("PATH");
+        let command = Command { program: "singularity-no-such-program".into(), ..Command::default() };
+        let provider = Provider { kind: ProviderKind::Command, command: Some(command), ..Provider::default() };
+        config.providers.insert("acme".into(), provider);
+        assert!(checks(&config).iter().all(|check| check.check != "provider_program"));
+        config.routing.models.insert(Complexity::Simple, "m".into());
+        assert_eq!(checks(&config)[0].status, Status::Fail);
+        config.providers.get_mut("acme").unwrap().command.as_mut().unwrap().program = "sh".into();
+        assert_eq!((checks(&config)[0].status, checks(&config)[0].check), (Status::Ok, "provider_program"));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::flat;
 use crate::config::schema::ROOT;
 use crate::config::{
-    Complexity, Config, Cron, CronUnique, InstanceTable, Model, OnStuck, Period, PeriodOrOff, Price, Provider,
+    Command, Complexity, Config, Cron, CronUnique, ExitMeaning, InstanceTable, Model, OnStuck, Period, PeriodOrOff, Price,
+    Provider,
     ProviderKind, Queue, QueueChange, SHIPPED, SecretRef, Simulated, Source, load,
 };
 
@@ -45,8 +46,18 @@ fn complete() -> Config {
     for complexity in [Complexity::Simple, Complexity::Medium, Complexity::Complex] {
         config.routing.models.insert(complexity, "NAME".into());
     }
-    let provider =
-        Provider { base_url: Some("http://x".into()), api_key: Some(SecretRef::env("KEY")), ..Provider::default() };
+    let command = Command {
+        text_at: Some("/text".into()),
+        usage_at: Some("/usage".into()),
+        exit_codes: [("NAME".to_owned(), ExitMeaning::Transient)].into(),
+        ..Command::default()
+    };
+    let provider = Provider {
+        base_url: Some("http://x".into()),
+        api_key: Some(SecretRef::env("KEY")),
+        command: Some(command),
+        ..Provider::default()
+    };
     config.providers.insert("NAME".into(), provider);
     let price = Price { input: 1.0, output: 2.0, cache_read: Some(0.5), cache_write: Some(1.5) };
     let model =
@@ -63,6 +74,7 @@ fn schema_keys() -> BTreeSet<String> {
 fn pattern(key: &str) -> String {
     let parts: Vec<&str> = key.split('.').collect();
     match parts.as_slice() {
+        ["providers", _, "command", "exit_codes", _] => "providers.NAME.command.exit_codes.NAME".into(),
         ["queues" | "providers" | "models", _, rest @ ..] => format!("{}.NAME.{}", parts[0], rest.join(".")),
         ["cron", _, "unique", key] => format!("cron.NAME.unique.{key}"),
         // Below these keys stands what a person likes.
@@ -103,7 +115,7 @@ fn the_shipped_file_has_every_key_and_a_comment_for_it() {
         }
     }
     for path in schema_keys() {
-        let key = path.rsplit('.').next().unwrap().to_owned();
+        let key = path.trim_end_matches(".NAME").rsplit('.').next().unwrap().to_owned();
         // The three complexities and the task types are explained together.
         let together = path.starts_with("routing.models") || path.starts_with("routing.task_types");
         assert!(together || explained.contains(&key), "{path} has no comment line above it");
