@@ -10,9 +10,14 @@ ALTER TABLE job_results
   ADD COLUMN propensity double precision CHECK (propensity > 0 AND propensity <= 1),
   -- What the attempt says about its model: infrastructure, invalid and cached say nothing.
   ADD COLUMN outcome text CHECK (outcome IN ('success', 'failure', 'refused', 'infrastructure', 'invalid', 'cached')),
+  -- Number of the call within its attempt: one that failed and was followed by a call of another model is a row of its own.
+  ADD COLUMN hop integer NOT NULL DEFAULT 0,
   -- The transaction that wrote the row. Rows become visible in another order than that of their ids, so a reader who only
   -- remembered an id would miss some; it reads up to the oldest transaction that is still under way instead.
   ADD COLUMN recorded_xid xid8 NOT NULL DEFAULT pg_current_xact_id();
+
+DROP INDEX job_results_failure_index;
+CREATE UNIQUE INDEX job_results_failure_index ON job_results (job_id, attempt, hop) WHERE NOT success;
 
 CREATE INDEX job_results_report_index ON job_results (instance_id, recorded_xid, id);
 
@@ -32,6 +37,7 @@ CREATE TABLE report_cursors (
 CREATE TABLE central_results (
   job_id bigint NOT NULL,
   attempt integer NOT NULL,
+  hop integer NOT NULL DEFAULT 0,
   success boolean NOT NULL,
   instance_id text NOT NULL,
   job_type text NOT NULL,
@@ -49,7 +55,7 @@ CREATE TABLE central_results (
   time_to_first_token_ms bigint,
   completed_at timestamptz NOT NULL,
   received_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (job_id, attempt, success)
+  PRIMARY KEY (job_id, attempt, hop, success)
 );
 
 -- A job succeeds once.

@@ -52,6 +52,9 @@ pub(super) enum Command {
     /// Periodic jobs
     #[command(subcommand)]
     Cron(super::cron::CronCommand),
+    /// What calls of models may still cost
+    #[command(subcommand)]
+    Budget(super::budget::BudgetCommand),
     /// Instances
     #[command(subcommand)]
     Instance(super::instance::InstanceCommand),

@@ -50,6 +50,8 @@ pub(super) const NO_QUEUE: &str = "E0835";
 pub(super) const NOT_CONFIRMED: &str = "E0836";
 /// There is no kept setting to forget.
 pub(super) const NOTHING_KEPT: &str = "E0838";
+/// There is no such budget.
+pub(super) const NO_BUDGET: &str = "E0880";
 /// Which jobs to change is not said.
 pub(super) const NO_CHOICE: &str = "E0840";
 /// All jobs that fit would be deleted.

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod budget;
 mod cloud;
 mod codes;
 mod config;
@@ -90,6 +91,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             Command::Job(command) => Box::pin(job::run(command, &context)).await,
             Command::Workflow(command) => Box::pin(workflow::run(command, &context)).await,
             Command::Queue(command) => queue::run(command, &context).await,
+            Command::Budget(command) => budget::run(command, &context).await,
             Command::Cron(command) => cron::run(command, &context).await,
             Command::Instance(command) => instance::run(command, &context).await,
             Command::Cloud(command) => cloud::run(command, &context).await,

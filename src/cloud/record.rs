@@ -86,6 +86,9 @@ pub struct Record {
     pub job_id: i64,
     /// Its attempt, from 1.
     pub attempt: i32,
+    /// Number of the call within the attempt, from 0, where that called several models.
+    #[serde(default)]
+    pub hop: i32,
     /// Whether it succeeded.
     pub success: bool,
     /// Worker of the job.
@@ -139,6 +142,7 @@ impl Record {
     fn check(&self) -> Result<(), String> {
         in_range("job_id", Some(self.job_id), 1, i64::MAX)?;
         in_range("attempt", Some(self.attempt.into()), 1, i32::MAX.into())?;
+        in_range("hop", Some(self.hop.into()), 0, i32::MAX.into())?;
         in_range("policy_version", self.policy_version, 1, i64::MAX)?;
         in_range("cost_nanousd", self.cost_nanousd, 0, COST_NANOUSD_MAX)?;
         in_range("tokens_input", self.tokens_input, 0, TOKENS_MAX)?;

@@ -2,11 +2,12 @@
 //!
 //! They run on what all layers make together. What follows from a mistake that is already reported is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::command;
 use super::cron;
 use super::layer::{Layer, is_at_or_below};
+use super::limits;
 use super::model::{Config, Provider, ProviderKind};
 use super::origin::Origin;
 use super::period::Period;
@@ -50,6 +51,7 @@ pub(super) fn references(config: &Config, places: &BTreeMap<String, Place>, prob
     check.providers(config);
     check.models(config);
     check.routing(config);
+    check.budgets(config);
 }
 
 struct Check<'a> {
@@ -206,12 +208,64 @@ impl Check<'_> {
 
     fn routing(&mut self, config: &Config) {
         for (complexity, model) in &config.routing.models {
-            if config.models.contains_key(model) || self.problems.refuse_a_name_in("models") {
-                continue;
+            self.model_exists(config, &format!("routing.models.{complexity}"), model);
+        }
+        for (complexity, models) in &config.routing.candidates {
+            let key = format!("routing.candidates.{complexity}");
+            self.models_of_a_route(config, &key, config.routing.models.get(complexity), models);
+        }
+        for (name, route) in &config.routing.routes {
+            let key = format!("routing.routes.{name}");
+            if route.models.is_empty() {
+                let flaw = Flaw::bad("the route has no model").suggest("add models = [\"NAME\"], the reference first");
+                self.report(&key, flaw);
             }
-            let flaw = unknown(format!("there is no model \"{model}\""), model, config.models.keys())
-                .or_suggest(format!("add [models.{model}]"));
-            self.report(&format!("routing.models.{complexity}"), flaw);
+            self.models_of_a_route(config, &format!("{key}.models"), None, &route.models);
+        }
+    }
+
+    /// A `reference` that stands elsewhere is looked at there.
+    fn models_of_a_route(&mut self, config: &Config, key: &str, reference: Option<&String>, models: &[String]) {
+        let mut seen: BTreeSet<&String> = reference.into_iter().collect();
+        for model in models {
+            self.model_exists(config, key, model);
+            if !seen.insert(model) {
+                self.report(key, Flaw::bad(format!("model \"{model}\" stands twice")).suggest("name it once"));
+            }
+        }
+    }
+
+    fn model_exists(&mut self, config: &Config, key: &str, model: &String) {
+        if config.models.contains_key(model) || self.problems.refuse_a_name_in("models") {
+            return;
+        }
+        let flaw = unknown(format!("there is no model \"{model}\""), model, config.models.keys())
+            .or_suggest(format!("add [models.{model}]"));
+        self.report(key, flaw);
+    }
+
+    fn budgets(&mut self, config: &Config) {
+        for (name, budget) in &config.budgets {
+            let key = format!("budgets.{name}");
+            if let Some(flaw) = limits::incomplete(budget) {
+                self.report(&key, flaw);
+            }
+            if let Some(route) = &budget.route
+                && !["simple", "medium", "complex"].contains(&route.as_str())
+                && !config.routing.routes.contains_key(route)
+            {
+                let flaw = unknown(format!("there is no route \"{route}\""), route, config.routing.routes.keys())
+                    .or_suggest(format!("write simple, medium or complex, or add [routing.routes.{route}]"));
+                self.report(&format!("{key}.route"), flaw);
+            }
+            if let Some(provider) = &budget.provider
+                && !config.providers.contains_key(provider)
+                && !self.problems.refuse_a_name_in("providers")
+            {
+                let flaw = unknown(format!("there is no provider \"{provider}\""), provider, config.providers.keys())
+                    .or_suggest(format!("add [providers.{provider}]"));
+                self.report(&format!("{key}.provider"), flaw);
+            }
         }
     }
 }

@@ -81,6 +81,18 @@ pub(super) fn name(text: &str) -> Result<(), Flaw> {
     Err(flaw.maybe_suggest(repairable.then(|| format!("write {}", shown(&repaired)))))
 }
 
+/// Name of a route, which is none of the complexities: they are routes already.
+pub(super) fn route(text: &str) -> Result<(), Flaw> {
+    name(text)?;
+    if ["simple", "medium", "complex"].contains(&text) {
+        let message = format!("\"{text}\" is a complexity, and each of these is a route already");
+        return Err(Flaw::bad(message).suggest(format!(
+            "set its reference in [routing.models] and further models in [routing.candidates], or choose another name than {text}"
+        )));
+    }
+    Ok(())
+}
+
 /// Id of an instance: visible ASCII characters without a space.
 pub(super) fn instance_id(text: &str) -> Result<(), Flaw> {
     if (1..=INSTANCE_ID_CHARS_MAX).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic()) {

@@ -7,6 +7,7 @@ use super::cloud;
 use super::command;
 use super::cron;
 use super::kind::{Kind, Rule};
+use super::limits;
 use super::period::Period;
 use super::rules;
 
@@ -95,6 +96,7 @@ const fn text(rule: Rule) -> Node {
 }
 
 const COMPLEXITIES: Kind = Kind::Choice(&["simple", "medium", "complex"]);
+const NAMES: Node = Node::Leaf(Kind::Texts(rules::name));
 const SECRET: Node = Node::Leaf(Kind::Secret);
 const ZERO: Period = Period::from_secs(0);
 const MINUTE: Period = Period::from_secs(60);
@@ -106,6 +108,9 @@ const AGE_MAX: Period = Period::from_secs(1_000 * 86_400);
 const POLL_MIN: Period = Period::from_millis(10);
 /// Shortest limit of a statement or an attempt, and shortest heartbeat: below it, ordinary delays count as failures.
 const LIMIT_MIN: Period = Period::from_millis(100);
+
+/// Longest life of an answer in the cache.
+const CACHE_MAX: Period = Period::from_secs(366 * 86_400);
 
 /// An instance stops its jobs between the end of its lease and the moment in which others take them over; 10 s leave 3
 /// s for that.
@@ -129,6 +134,7 @@ const WORKFLOW: Node = table(&[
     ("queue", text(rules::name)),
     ("max_attempts", integer(1, 32_767)),
     ("timeout", period(LIMIT_MIN, Period::from_secs(7 * 86_400))),
+    ("cache", Node::Leaf(Kind::PeriodOrOff { min: Period::from_secs(1), max: CACHE_MAX })),
 ]);
 
 const PROVIDER: Node = table(&[
@@ -145,12 +151,14 @@ const PROVIDER: Node = table(&[
         ]),
     ),
     ("command", command::TABLE),
+    ("limits", limits::LIMITS),
 ]);
 
 const MODEL: Node = table(&[
     ("provider", text(rules::name)),
     ("name", text(rules::not_empty)),
     ("max_tokens", integer(1, 10_000_000)),
+    ("limits", limits::LIMITS),
     (
         "price",
         Node::Table(Table {
@@ -278,10 +286,16 @@ pub(super) static ROOT: Node = table(&[
                 "models",
                 table(&[("simple", text(rules::name)), ("medium", text(rules::name)), ("complex", text(rules::name))]),
             ),
+            ("candidates", table(&[("simple", NAMES), ("medium", NAMES), ("complex", NAMES)])),
+            (
+                "routes",
+                Node::Named { entry: &table(&[("models", NAMES)]), layering: Layering::Merge, name: rules::route },
+            ),
         ]),
     ),
     ("providers", Node::Named { entry: &PROVIDER, layering: Layering::WholeWith("kind"), name: rules::name }),
     ("models", Node::Named { entry: &MODEL, layering: Layering::WholeWith("provider"), name: rules::name }),
+    ("budgets", Node::Named { entry: &limits::BUDGET, layering: Layering::Merge, name: rules::name }),
     (
         "log",
         table(&[("format", Node::Leaf(Kind::Choice(&["auto", "text", "json"]))), ("filter", text(rules::log_filter))]),

@@ -75,6 +75,9 @@ pub struct Answer {
     pub duration_ms: u64,
     /// Made up by a simulated provider; must be shown wherever the answer is.
     pub simulated: bool,
+    /// It was kept from an earlier call with the same request, and nobody was asked.
+    #[serde(default)]
+    pub cached: bool,
     /// What it cost.
     pub cost: Cost,
 }
@@ -99,6 +102,7 @@ mod tests {
                 time_to_first_token_ms: 12,
                 duration_ms: 345,
                 simulated: false,
+                cached: false,
                 cost: Cost { nanousd: Some(46_000), prices_version: "2026-11-23".into() },
             };
             let stored = serde_json::to_string(&answer).unwrap();

@@ -18,11 +18,13 @@ use super::answer::Answer;
 use super::breaker::{Breaker, BreakerView, Outcome, Permit, Rejection};
 use super::endpoint::KeyState;
 use super::error::{ErrorClass, LlmError, Partial};
+use super::governor::Governor;
+use super::pace::Turn;
 use super::prices::{CONFIGURED_VERSION, Cost};
 use super::reply::{Failure, Reply};
 use super::request::ChatRequest;
 use super::setup::{self, Backend, GatewayProblem, ModelSetup, nearest};
-use super::usage::Usage;
+use super::usage::{Usage, estimate_tokens};
 use super::{command, http, simulated};
 use crate::config::Config;
 use crate::error::Coded as _;
@@ -68,6 +70,7 @@ pub struct ProviderStatus {
 struct ProviderEntry {
     backend: Backend,
     breaker: Mutex<Breaker>,
+    governor: Mutex<Governor>,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,7 @@ struct ModelEntry {
     info: ModelInfo,
     setup: ModelSetup,
     breaker: Mutex<Breaker>,
+    governor: Mutex<Governor>,
 }
 
 /// All configured models.
@@ -137,11 +141,16 @@ impl Gateway {
                 simulated: matches!(setup.backends.get(&model.provider), Some(Backend::Simulated)),
                 priced: model.price.is_some(),
             };
-            models.insert(name, ModelEntry { info, setup: model, breaker: Mutex::default() });
+            let governor = Mutex::new(Governor::new(&model.limits));
+            models.insert(name, ModelEntry { info, setup: model, breaker: Mutex::default(), governor });
         }
-        let entry = |backend| ProviderEntry { backend, breaker: Mutex::default() };
+        let entry = |(name, backend): (String, Backend)| {
+            let limits = config.providers.get(&name).map(|provider| provider.limits).unwrap_or_default();
+            let governor = Mutex::new(Governor::new(&limits));
+            (name, ProviderEntry { backend, breaker: Mutex::default(), governor })
+        };
         Ok(Self {
-            providers: setup.backends.into_iter().map(|(name, backend)| (name, entry(backend))).collect(),
+            providers: setup.backends.into_iter().map(entry).collect(),
             models,
             prices_version: setup.prices_version,
             started: Instant::now(),
@@ -204,7 +213,10 @@ impl Gateway {
         is_open(&entry.breaker) || self.providers.get(&entry.info.provider).is_none_or(|own| is_open(&own.breaker))
     }
 
-    /// Asks a model. A connection that fails before anything of an answer came is tried once more in place; everything
+    /// Asks a model, at the pace of the configured limits: a call that would be too early by a moment waits here, by
+    /// more than [`super::PACE_PATIENCE`] is throttled without being sent.
+    ///
+    /// A connection that fails before anything of an answer came is tried once more in place; everything
     /// else is the job's to repeat, see [`LlmError::advice`].
     ///
     /// `attempt` numbers the calls for one request, from 1. It must differ from call to call, snoozed ones included,
@@ -225,10 +237,19 @@ impl Gateway {
             };
             return Err(self.error(entry, unsent(ErrorClass::Permanent, message)));
         }
+        let max_tokens = request.max_tokens.unwrap_or(entry.info.max_tokens);
+        let guess = estimate_tokens(request.message_bytes()).saturating_add(u64::from(max_tokens));
+        let turn =
+            Turn::take([&provider.governor, &entry.governor], guess, self.started.elapsed()).map_err(|slow| {
+                let scope = ["providers", "models"][slow.governor.min(1)];
+                let name = [&entry.info.provider, &entry.info.name][slow.governor.min(1)];
+                let message = format!("not called, because {scope}.{name}.limits.{} is reached", slow.limit);
+                self.error(entry, Failure { retry_after: Some(slow.wait), ..unsent(ErrorClass::Throttled, message) })
+            })?;
+        turn.wait().await;
         let now = self.started.elapsed();
         let account_leave = self.admit(entry, ("provider", &entry.info.provider), &provider.breaker, now)?;
         let model_leave = self.admit(entry, ("model", &entry.info.name), &entry.breaker, now)?;
-        let max_tokens = request.max_tokens.unwrap_or(entry.info.max_tokens);
         let outcome = match &provider.backend {
             Backend::Http(endpoint) => http::call(endpoint, &entry.info.upstream, request, max_tokens).await,
             Backend::Command(program) => command::call(program, &entry.info.upstream, request, max_tokens).await,
@@ -239,17 +260,31 @@ impl Gateway {
         let now = self.started.elapsed();
         match outcome {
             Ok(reply) => {
+                turn.end(reply.usage.total(), true);
                 account_leave.record(now, Outcome::Healthy);
                 model_leave.record(now, Outcome::Healthy);
                 Ok(self.answer(entry, reply))
             }
             Err(failure) => {
+                if let (ErrorClass::Throttled, Some(wait)) = (failure.class, failure.retry_after) {
+                    turn.slow_down(wait, now);
+                }
+                turn.end(failure.spent.as_ref().map_or(0, |spent| spent.usage.total()), failure.sent);
                 record(now, account_leave, model_leave, &failure);
                 let error = self.error(entry, failure);
                 tracing::debug!(model, provider = %error.provider, class = %error.class, status = error.status, "call failed");
                 Err(error)
             }
         }
+    }
+
+    /// What a call may cost at most by what is known before it: the texts at four bytes a token, and the output limit.
+    /// `None` where no price is known.
+    pub fn estimate_nanousd(&self, model: &str, request: &ChatRequest) -> Option<i64> {
+        let entry = self.models.get(model)?;
+        let max_tokens = request.max_tokens.unwrap_or(entry.info.max_tokens);
+        let usage = Usage { output: u64::from(max_tokens), ..Usage::estimate(request.message_bytes(), 0) };
+        entry.setup.price?.cost_nanousd(&usage)
     }
 
     fn admit<'a>(
@@ -283,6 +318,7 @@ impl Gateway {
             time_to_first_token_ms: reply.time_to_first_token_ms,
             duration_ms: reply.duration_ms,
             simulated: entry.info.simulated,
+            cached: false,
         }
     }
 

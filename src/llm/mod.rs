@@ -15,8 +15,10 @@ mod draft;
 mod endpoint;
 mod error;
 mod gateway;
+mod governor;
 mod http;
 mod openai;
+mod pace;
 mod prices;
 mod reply;
 mod request;
@@ -33,6 +35,7 @@ pub use command::find_program;
 pub use endpoint::KeyState;
 pub use error::{Advice, ErrorClass, LlmError, Partial, SNOOZE_MAX, SNOOZE_MIN};
 pub use gateway::{Gateway, ModelInfo, ProviderStatus};
+pub use pace::PACE_PATIENCE;
 pub use prices::{CONFIGURED_VERSION, Cost, ModelPrice, PriceError, PriceTable, Rates};
 pub use request::{
     ChatRequest, IDEMPOTENCY_KEY_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGES_MAX, Message, OUTPUT_TOKENS_MAX, RequestError,

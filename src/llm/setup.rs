@@ -7,7 +7,7 @@ use super::endpoint::Endpoint;
 use super::prices::{ModelPrice, PriceError, PriceTable};
 use super::simulated;
 use super::stream::Wire;
-use crate::config::{Config, Model, Provider, ProviderKind, SecretRef, Simulated, Timeouts};
+use crate::config::{Config, Limits, Model, Provider, ProviderKind, SecretRef, Simulated, Timeouts};
 use crate::error::Coded;
 
 /// Output limit where neither request nor model names one.
@@ -125,6 +125,7 @@ pub(crate) struct ModelSetup {
     /// The price is the configuration's own.
     pub(crate) price_is_configured: bool,
     pub(crate) simulated: Simulated,
+    pub(crate) limits: Limits,
 }
 
 /// Everything that the gateway is built from.
@@ -240,6 +241,7 @@ fn setup(name: &str, model: &Model, prices: &PriceTable, problems: &mut Vec<Gate
         price,
         price_is_configured: model.price.is_some(),
         simulated: model.simulated.clone().unwrap_or_default(),
+        limits: model.limits,
     }
 }
 

@@ -103,8 +103,8 @@ impl Usage {
     }
 
     /// Reads OpenAI's usage object: chat completions (`prompt_tokens`) or responses (`input_tokens`), where cached and
-    /// cache-writing tokens are included in the input. The tier is `service_tier`, which OpenAI reports beside the usage
-    /// and the reader of its answers puts into it. `None` when it is no such object or a count is not believable.
+    /// cache-writing tokens are included in the input. The tier is `service_tier`, which OpenAI reports beside the
+    /// usage and the reader of its answers puts into it. `None` when it is no such object or a count is not believable.
     pub fn from_openai(raw: &Value) -> Option<Self> {
         let input = count(raw, &["prompt_tokens", "input_tokens"])??;
         let completion = count(raw, &["completion_tokens", "output_tokens"])?.unwrap_or(0);

@@ -141,7 +141,7 @@ impl Node {
 
         let mut workers = Workers::default();
         let store = Store::new(db.clone());
-        let definition = llm_request(Arc::clone(&config), Arc::clone(&gateway), live.clone());
+        let definition = llm_request(Arc::clone(&config), Arc::clone(&gateway), live.clone(), db.clone());
         workers.register_executable(WorkflowWorker::new(definition, store.clone()));
         workers.extend(options.workflows.workers(&store));
         workers.extend(options.workers);

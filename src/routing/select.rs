@@ -180,7 +180,7 @@ pub(super) fn of_route(route: Route<'_>, situation: &Situation<'_>) -> Result<Ch
 }
 
 /// Models that may serve a route beside the one that was drawn, the best first: the one that is proven to cost less,
-/// the reference, then those of the rule by weight.
+/// the reference, those of the rule by weight, then those of the configuration.
 fn alternatives<'a>(route: Route<'a>, situation: &Situation<'a>) -> Vec<&'a str> {
     let cell = Policy::cell(situation.job_type, route.name);
     let mut weighted: Vec<_> =
@@ -189,7 +189,9 @@ fn alternatives<'a>(route: Route<'a>, situation: &Situation<'a>) -> Vec<&'a str>
     weighted.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     let of_rule = weighted.into_iter().map(|weight| weight.model.as_str());
     let mut names: Vec<&str> = Vec::new();
-    for name in situation.policy.preferred(&cell).into_iter().chain([route.reference]).chain(of_rule) {
+    let configured = route.candidates.iter().map(String::as_str);
+    for name in situation.policy.preferred(&cell).into_iter().chain([route.reference]).chain(of_rule).chain(configured)
+    {
         if !names.contains(&name) && barred(name, situation).is_none() {
             names.push(name);
         }

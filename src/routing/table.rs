@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::policy::{Policy, Weight};
 use super::select::{Barred, Share, Situation, of_route, shares};
 use super::wish::{Reason, Route};
-use crate::config::{Complexity, Config};
+use crate::config::Config;
 
 /// One model of one cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct Line {
 /// The table of jobs of type `job_type`, and of every cell that has a rule.
 pub fn table(config: &Config, policy: &Policy, job_type: &str, is_held_back: &dyn Fn(&str) -> bool) -> Vec<Line> {
     let mut cells: Vec<(String, String)> =
-        routes(config).map(|(route, _)| (job_type.to_owned(), route.to_owned())).collect();
+        routes(config).map(|route| (job_type.to_owned(), route.name.to_owned())).collect();
     for cell in policy.rules().keys() {
         let Some((job_type, route)) = cell.split_once('/') else { continue };
         let cell = (job_type.to_owned(), route.to_owned());
@@ -44,13 +44,21 @@ pub fn table(config: &Config, policy: &Policy, job_type: &str, is_held_back: &dy
     cells.iter().flat_map(|(job_type, route)| of_cell(config, policy, job_type, route, is_held_back)).collect()
 }
 
-/// Routes of the configuration with their references.
-fn routes(config: &Config) -> impl Iterator<Item = (&str, &str)> {
-    config
-        .routing
-        .models
-        .iter()
-        .map(|(complexity, model): (&Complexity, &String)| (complexity.as_str(), model.as_str()))
+/// Routes of the configuration: the complexities, then the others.
+fn routes(config: &Config) -> impl Iterator<Item = Route<'_>> {
+    let routing = &config.routing;
+    let of_complexities = routing.models.iter().map(|(complexity, model)| Route {
+        name: complexity.as_str(),
+        complexity: Some(*complexity),
+        reason: Reason::ExplicitComplexity,
+        reference: model,
+        candidates: routing.candidates.get(complexity).map(Vec::as_slice).unwrap_or_default(),
+    });
+    let others = routing.routes.iter().filter_map(|(name, route)| {
+        let (reference, candidates) = route.models.split_first()?;
+        Some(Route { name, complexity: None, reason: Reason::ExplicitRoute, reference, candidates })
+    });
+    of_complexities.chain(others)
 }
 
 fn of_cell(
@@ -61,18 +69,17 @@ fn of_cell(
     is_held_back: &dyn Fn(&str) -> bool,
 ) -> Vec<Line> {
     let cell = Policy::cell(job_type, route);
-    let configured = routes(config).find(|(name, _)| *name == route).map(|(_, model)| model);
+    let found = routes(config).find(|configured| configured.name == route);
+    let configured = found.map(|route| route.reference);
     let rule = policy.rule(&cell);
     let pin = policy.orders.pins.get(route).map(String::as_str);
     let reference = rule.map(|rule| rule.reference.as_str()).or(configured);
     let situation = Situation { config, policy, job_type, draw: 0.0, is_held_back };
-    let chosen = configured.and_then(|reference| {
-        let reason = Reason::ExplicitComplexity;
-        of_route(Route { name: route, complexity: None, reason, reference }, &situation).ok()
-    });
+    let chosen = found.and_then(|route| of_route(route, &situation).ok());
     let mut weights: Vec<Weight> = rule.map(|rule| rule.weights.clone()).unwrap_or_default();
     let others = [pin, configured, chosen.as_ref().map(|choice| choice.model.as_str())];
-    for model in others.into_iter().flatten() {
+    let candidates = found.map(|route| route.candidates).unwrap_or_default().iter().map(String::as_str);
+    for model in others.into_iter().flatten().chain(candidates) {
         if !weights.iter().any(|weight| weight.model == model) {
             weights.push(Weight { model: model.to_owned(), weight: 0.0 });
         }
@@ -98,7 +105,7 @@ fn of_cell(
 mod tests {
     use super::super::policy::Rule;
     use super::*;
-    use crate::config::Model;
+    use crate::config::{Complexity, Model};
 
     fn config() -> Config {
         let mut config = Config::default();

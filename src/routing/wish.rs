@@ -1,18 +1,23 @@
 //! What a request asks for: a model by its name, or a route.
 //!
-//! An explicit model wins; else the request's complexity, else that of its task type, else the default complexity is
-//! the route.
+//! An explicit model wins; else a route that the request names; else the request's complexity, else that of its task
+//! type, else the default complexity is the route.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Complexity, Config};
 use crate::error::Coded;
 
+/// The routes that are always there.
+const COMPLEXITIES: [Complexity; 3] = [Complexity::Simple, Complexity::Medium, Complexity::Complex];
+
 /// What a request says about the model it wants.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wish<'a> {
     /// A model by name; `auto` is no wish.
     pub model: Option<&'a str>,
+    /// A route by name: one of `[routing.routes]`, or a complexity.
+    pub route: Option<&'a str>,
     /// How demanding the request is.
     pub complexity: Option<Complexity>,
     /// What kind of task it is.
@@ -25,6 +30,8 @@ pub struct Wish<'a> {
 pub enum Reason {
     /// The request named the model.
     ExplicitModel,
+    /// The request named the route.
+    ExplicitRoute,
     /// The request named its complexity.
     ExplicitComplexity,
     /// The task type has a complexity.
@@ -53,6 +60,8 @@ pub struct Route<'a> {
     pub reason: Reason,
     /// The model that serves it while nothing was learned.
     pub reference: &'a str,
+    /// Further models that may serve it, in the order in which they are fallbacks.
+    pub candidates: &'a [String],
 }
 
 /// Why no model could be chosen.
@@ -61,6 +70,14 @@ pub enum RoutingError {
     /// The request names a model that is not configured.
     #[error("model {name:?} is not configured; configured are {known}")]
     UnknownModel {
+        /// What was asked for.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// The request names a route that is not configured.
+    #[error("route {name:?} is not configured; configured are {known}")]
+    UnknownRoute {
         /// What was asked for.
         name: String,
         /// All names.
@@ -80,6 +97,7 @@ impl Coded for RoutingError {
             Self::UnknownModel { .. } => "E0610",
             Self::NoModel(_) => "E0611",
             Self::AllOff(_) => "E0612",
+            Self::UnknownRoute { .. } => "E0613",
         }
     }
 
@@ -87,6 +105,9 @@ impl Coded for RoutingError {
         Some(match self {
             Self::UnknownModel { .. } => {
                 "name one of these, leave the model out, or add it to [models] in actors.toml".into()
+            }
+            Self::UnknownRoute { .. } => {
+                "name one of these, state a complexity instead, or add it to [routing.routes] in actors.toml".into()
             }
             Self::NoModel(_) => "add it to [routing.models] in actors.toml".into(),
             Self::AllOff(_) => "see `singularity routing show`; `routing on MODEL` switches one on again".into(),
@@ -97,7 +118,7 @@ impl Coded for RoutingError {
 /// What a wish comes to.
 ///
 /// # Errors
-/// [`RoutingError::UnknownModel`], [`RoutingError::NoModel`].
+/// [`RoutingError::UnknownModel`], [`RoutingError::UnknownRoute`], [`RoutingError::NoModel`].
 pub fn asked<'a>(wish: Wish<'a>, config: &'a Config) -> Result<Asked<'a>, RoutingError> {
     if let Some(name) = wish.model.filter(|name| *name != "auto") {
         if !config.models.contains_key(name) {
@@ -106,12 +127,34 @@ pub fn asked<'a>(wish: Wish<'a>, config: &'a Config) -> Result<Asked<'a>, Routin
         }
         return Ok(Asked::Model(name));
     }
+    if let Some(name) = wish.route {
+        if let Some((name, route)) = config.routing.routes.get_key_value(name)
+            && let Some((reference, candidates)) = route.models.split_first()
+        {
+            let reason = Reason::ExplicitRoute;
+            return Ok(Asked::Route(Route { name, complexity: None, reason, reference, candidates }));
+        }
+        return match COMPLEXITIES.into_iter().find(|complexity| complexity.as_str() == name) {
+            Some(complexity) => of_complexity(complexity, Reason::ExplicitRoute, config),
+            None => {
+                let routes = config.routing.routes.keys().map(String::as_str);
+                let known = COMPLEXITIES.iter().map(|complexity| complexity.as_str()).chain(routes);
+                let known = known.collect::<Vec<_>>().join(", ");
+                Err(RoutingError::UnknownRoute { name: name.to_owned(), known })
+            }
+        };
+    }
     let by_task = || wish.task_type.and_then(|task_type| config.routing.task_types.get(task_type).copied());
     let (complexity, reason) = match (wish.complexity, by_task()) {
         (Some(complexity), _) => (complexity, Reason::ExplicitComplexity),
         (None, Some(complexity)) => (complexity, Reason::TaskType),
         (None, None) => (config.routing.default_complexity, Reason::DefaultComplexity),
     };
+    of_complexity(complexity, reason, config)
+}
+
+fn of_complexity(complexity: Complexity, reason: Reason, config: &Config) -> Result<Asked<'_>, RoutingError> {
     let reference = config.routing.models.get(&complexity).ok_or(RoutingError::NoModel(complexity))?;
-    Ok(Asked::Route(Route { name: complexity.as_str(), complexity: Some(complexity), reason, reference }))
+    let candidates = config.routing.candidates.get(&complexity).map(Vec::as_slice).unwrap_or_default();
+    Ok(Asked::Route(Route { name: complexity.as_str(), complexity: Some(complexity), reason, reference, candidates }))
 }

@@ -8,23 +8,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::definition::{Definition, Step, StepContext, StepError, StepOutput};
+use super::models::{Asking, Models, Unanswered, answered, failed_call};
 use super::request::LlmRequest;
-use super::result::JobResult;
+use super::result::{Attempted, JobResult};
 use crate::config::Config;
 use crate::error::Coded;
 use crate::llm::{Advice, Answer, Gateway, LlmError};
+use crate::postgres::{Database, DbError};
 use crate::queue::Outcome;
 use crate::routing::{Choice, LivePolicy, RoutingError, Situation, Wish, draw, select};
 
 /// Name in the `worker` column.
 pub const LLM_REQUEST: &str = "llm_request";
+/// Name of the workflow.
+const NAME: &str = "LlmRequest";
 /// Characters of a prompt or answer that summaries keep.
 const SUMMARY_CHARS_MAX: usize = 200;
 /// When a job looks again whose models are all switched off: nothing else will tell it.
 const SWITCHED_OFF_WAIT: Duration = Duration::from_secs(30);
+
+/// The checkpoint of a call: the answer, and which call of the attempt it was.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Called {
+    #[serde(flatten)]
+    answer: Answer,
+    #[serde(default)]
+    hop: i32,
+}
 
 /// What models are chosen by.
 #[derive(Clone)]
@@ -32,6 +45,7 @@ struct Routing {
     config: Arc<Config>,
     gateway: Arc<Gateway>,
     policy: LivePolicy,
+    models: Models,
 }
 
 impl Routing {
@@ -39,6 +53,7 @@ impl Routing {
     fn choose(&self, context: &StepContext, request: &LlmRequest) -> Result<Choice, StepError> {
         let wish = Wish {
             model: request.model.as_deref(),
+            route: request.route.as_deref(),
             complexity: request.complexity,
             task_type: request.task_type.as_deref(),
         };
@@ -57,13 +72,14 @@ impl Routing {
 }
 
 /// The definition, bound to configuration, providers and the policy of the moment.
-pub fn llm_request(config: Arc<Config>, gateway: Arc<Gateway>, policy: LivePolicy) -> Definition {
+pub fn llm_request(config: Arc<Config>, gateway: Arc<Gateway>, policy: LivePolicy, db: Database) -> Definition {
     let timeout = config.workflows.llm_request.timeout.get();
-    let routing = Routing { config, gateway, policy };
+    let models = Models::new(Arc::clone(&config), Arc::clone(&gateway), db);
+    let routing = Routing { config, gateway, policy, models };
     let called = routing.clone();
     Definition {
         worker: LLM_REQUEST,
-        name: "LlmRequest",
+        name: NAME,
         version: 1,
         timeout,
         steps: vec![
@@ -99,23 +115,35 @@ async fn call_llm(context: &StepContext, routing: &Routing) -> Result<StepOutput
     if routing.policy.current().is_off(&choice.model) {
         choice = routing.choose(context, &request)?;
     }
-    let chat = request.chat(context.idempotency_key.clone());
-    // Snoozes give the attempt back, so the number of failures and snoozes tells one call from the next.
-    let calls = context.job.meta.get("snoozed").and_then(Value::as_u64).unwrap_or(0);
-    let call = u32::try_from(calls).unwrap_or(u32::MAX).saturating_add(context.job.attempt.unsigned_abs());
-    match routing.gateway.chat(&choice.model, &chat, call).await {
-        Ok(answer) => {
-            let output = to_output(&answer)?;
-            Ok(StepOutput { cost_nanousd: answer.cost.nanousd, ..output })
+    let asking = Asking {
+        job: &context.job,
+        cancelled: &context.cancelled,
+        job_type: LLM_REQUEST,
+        workflow_type: NAME,
+        choice: &choice,
+        chat: &request.chat(context.idempotency_key.clone()),
+        cache: routing.config.workflows.llm_request.cache.get(),
+    };
+    match routing.models.ask(&asking).await {
+        Ok((answer, hop)) => {
+            let cost_nanousd = answer.cost.nanousd;
+            Ok(StepOutput { cost_nanousd, ..to_output(&Called { answer, hop })? })
         }
-        Err(error) => Err(call_failed(&error, &request, &choice)),
+        Err(Unanswered::Failed { error, hop, advice }) => Err(call_failed(&error, hop, advice, &request, &choice)),
+        // No failure: nothing was answered, and what was spent is recorded.
+        Err(Unanswered::Waits(wait)) => Err(StepError { outcome: Outcome::Snoozed(wait), result: None }),
+        Err(Unanswered::Db(DbError::Stopped { .. })) => Err(StepError { outcome: Outcome::HandedBack, result: None }),
+        Err(Unanswered::Db(error)) => {
+            let outcome = Outcome::Failed { error: format!("** (Database) {error}"), retry_in: None };
+            Err(StepError { outcome, result: None })
+        }
     }
 }
 
 fn publish_result(context: &StepContext) -> Result<StepOutput, StepError> {
     let request: LlmRequest = output(context, 0)?;
     let choice: Choice = output(context, 1)?;
-    let answer: Answer = output(context, 2)?;
+    let Called { answer, hop } = output(context, 2)?;
     let result = JobResult {
         request_id: request.id.clone(),
         success: true,
@@ -144,40 +172,32 @@ fn publish_result(context: &StepContext) -> Result<StepOutput, StepError> {
             "model_reported": answer.model_reported,
             "provider_request_id": answer.provider_request_id,
             "simulated": answer.simulated,
+            "cached": answer.cached,
         })),
         error_reason: None,
+        outcome: Some(answered(&answer)),
+        hop,
     };
     Ok(StepOutput { value: json!({ "published": true }), result: Some(Box::new(result)), ..StepOutput::default() })
 }
 
-/// What a failed call does to the job, by its class: a busy or throttled provider snoozes it, trouble that may pass is
-/// retried with the queue's backoff, everything else is given up with its reason.
-fn call_failed(error: &LlmError, request: &LlmRequest, choice: &Choice) -> StepError {
+/// What failed calls do to the job: trouble that may pass is retried with the queue's backoff, everything else is given
+/// up with its reason. (What waiting cures is a wait already.)
+fn call_failed(error: &LlmError, hop: i32, advice: Advice, request: &LlmRequest, choice: &Choice) -> StepError {
     let text = banner(error);
-    let outcome = match error.advice(rand::random()) {
-        Advice::Retry => Outcome::Failed { error: text.clone(), retry_in: None },
-        // No failure: nothing was answered and nothing was spent.
-        Advice::Snooze(delay) => return StepError { outcome: Outcome::Snoozed(delay), result: None },
-        Advice::Cancel => Outcome::Cancelled(text.clone()),
+    let outcome = match advice {
+        Advice::Retry => Outcome::Failed { error: text, retry_in: None },
+        Advice::Snooze(delay) => Outcome::Snoozed(delay),
+        Advice::Cancel => Outcome::Cancelled(text),
     };
-    let partial = error.partial.as_deref();
     let result = JobResult {
         request_id: request.id.clone(),
-        error_reason: Some(text),
-        cost_nanousd: partial.and_then(|partial| partial.cost.nanousd).or((!error.sent).then_some(0)),
-        prices_version: partial.map(|partial| partial.cost.prices_version.clone()),
-        provider: (!error.provider.is_empty()).then(|| error.provider.clone()),
-        model_used: Some(error.model.clone()),
         route: choice.route.clone(),
         policy_version: choice.policy_version,
         propensity: (error.model == choice.model).then_some(choice.propensity),
-        simulated: error.simulated,
-        tokens_input: partial.map(|partial| count(partial.usage.input_total())),
-        tokens_output: partial.map(|partial| count(partial.usage.output)),
-        time_to_first_token_ms: partial.and_then(|partial| partial.time_to_first_token_ms).map(count),
         input_summary: request.summary(SUMMARY_CHARS_MAX),
-        result_summary: json!({ "class": error.class, "status": error.status, "provider_code": error.provider_code }),
-        ..JobResult::default()
+        hop,
+        ..failed_call(error)
     };
     StepError { outcome, result: Some(Box::new(result)) }
 }
@@ -197,13 +217,14 @@ fn refuse(error: &impl Coded, request: Option<&LlmRequest>) -> StepError {
         cost_nanousd: Some(0),
         input_summary: request.map_or_else(|| json!({}), |request| request.summary(SUMMARY_CHARS_MAX)),
         result_summary: json!({}),
+        outcome: Some(Attempted::Invalid),
         ..JobResult::default()
     };
     StepError { outcome: Outcome::Cancelled(text), result: Some(Box::new(result)) }
 }
 
 /// One line with code and hint, as it is stored in `errors` and `error_reason`.
-fn banner(error: &impl Coded) -> String {
+pub(super) fn banner(error: &impl Coded) -> String {
     match error.hint() {
         Some(hint) => format!("** ({}) {error}; try: {hint}", error.code()),
         None => format!("** ({}) {error}", error.code()),

@@ -24,6 +24,9 @@ pub struct LlmRequest {
     /// A conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<Message>>,
+    /// A route by name; wins over complexity and task type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// Kind of task, for the choice of a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_type: Option<String>,
@@ -74,8 +77,8 @@ impl Coded for InvalidRequest {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NoObject | Self::Shape(_) => Some(
-                "use the fields prompt or messages, id, task_type, complexity (simple, medium, complex), model, max_tokens, \
-                 temperature"
+                "use the fields prompt or messages, id, task_type, complexity (simple, medium, complex), route, model, \
+                 max_tokens, temperature"
                     .into(),
             ),
             Self::PromptOrMessages(_) => Some("give one of them".into()),
@@ -137,6 +140,7 @@ impl LlmRequest {
             "prompt": text.chars().take(chars_max).collect::<String>(),
             "task_type": self.task_type,
             "complexity": self.complexity,
+            "route": self.route,
             "model": self.model,
         })
     }

@@ -43,6 +43,42 @@ pub struct JobResult {
     pub result_summary: Value,
     /// The whole result, for whoever asks again.
     pub result: Option<Value>,
+    /// What the attempt says about its model; `None` where no model was asked.
+    pub outcome: Option<Attempted>,
+    /// Number of the call within the attempt, where that called several models.
+    pub hop: i32,
+}
+
+/// What an attempt says about its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attempted {
+    /// It answered.
+    Success,
+    /// It answered, and the answer cannot be used.
+    Failure,
+    /// It declined.
+    Refused,
+    /// Nothing: its endpoint, our account or the way to it was in trouble.
+    Infrastructure,
+    /// Nothing: the request was wrong.
+    Invalid,
+    /// Nothing: an answer that was kept served the request.
+    Cached,
+}
+
+impl Attempted {
+    /// As it is stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Refused => "refused",
+            Self::Infrastructure => "infrastructure",
+            Self::Invalid => "invalid",
+            Self::Cached => "cached",
+        }
+    }
 }
 
 /// A stored row, as listings and callers read it.

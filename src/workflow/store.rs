@@ -14,13 +14,13 @@ pub(super) use self::parts::KeptPart;
 pub use self::parts::Part;
 pub use self::runs::{RUNS_LIST_MAX, RunFilter};
 use super::definition::Definition;
-use super::result::{JobResult, StoredResult};
+use super::result::{Attempted, JobResult, StoredResult};
 use crate::postgres::{Database, DbError};
 use crate::queue::Engine;
 
 /// The one way into `job_results`, as one guarded statement that says whether the attempt owned the job: the first
 /// success of a job stays, a failure is one row an attempt. `$more` are further parts of the statement, and
-/// `$argument`s its parameters from $27 on.
+/// `$argument`s its parameters from $29 on.
 macro_rules! result_query {
     (
         $more:literal, $owner:expr, $definition:expr, $result:expr, $duration_ms:expr, $present:expr
@@ -36,9 +36,9 @@ macro_rules! result_query {
                    (job_id, attempt, instance_id, job_type, workflow_type, duration_ms, started_at, request_id, success,
                     error_reason, cost_nanousd, prices_version, provider, model_used, simulated, tokens_input,
                     tokens_output, time_to_first_token_ms, usage, input_summary, result_summary, result, route,
-                    policy_version, propensity)
+                    policy_version, propensity, outcome, hop)
                  SELECT owner.id, $2, $4, $5, $6, $7, now() - $7::bigint * interval '1 millisecond', $8, $9, $10, $11, $12,
-                        $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $24, $25, $26
+                        $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $24, $25, $26, $27, $28
                  FROM owner WHERE $23::bool
                  ON CONFLICT DO NOTHING
                )"#
@@ -70,6 +70,8 @@ macro_rules! result_query {
             result.route,
             result.policy_version,
             result.propensity,
+            result.outcome.map(Attempted::as_str),
+            result.hop,
             $($argument,)*
         )
     }};
@@ -258,13 +260,13 @@ impl Store {
         let owned = result_query!(
             r#", stored AS (
                  INSERT INTO workflow_steps (run_id, position, step, attempt, output, instance_id, duration_ms, cost_nanousd)
-                 SELECT $27, d.position, d.step, $2, d.output, $4, d.duration_ms, d.cost
-                 FROM owner, unnest($28::int[], $29::text[], $30::jsonb[], $31::bigint[], $33::bigint[])
+                 SELECT $29, d.position, d.step, $2, d.output, $4, d.duration_ms, d.cost
+                 FROM owner, unnest($30::int[], $31::text[], $32::jsonb[], $33::bigint[], $35::bigint[])
                    AS d (position, step, output, duration_ms, cost)
                  ON CONFLICT (run_id, position) DO NOTHING
                ), ended AS (
-                 UPDATE workflow_runs r SET state = 'completed', output = $32, error = NULL, finished_at = now()
-                 FROM owner WHERE r.id = $27
+                 UPDATE workflow_runs r SET state = 'completed', output = $34, error = NULL, finished_at = now()
+                 FROM owner WHERE r.id = $29
                )"#,
             owner,
             definition,
@@ -323,7 +325,7 @@ impl Store {
                     completed_at, cost_nanousd, provider, model_used, route, policy_version, propensity, simulated,
                     tokens_input, tokens_output, time_to_first_token_ms, result
              FROM job_results WHERE job_id = ANY($1)
-             ORDER BY job_id, success DESC, attempt DESC",
+             ORDER BY job_id, success DESC, attempt DESC, hop DESC",
             job_ids,
         )
         .fetch_all(&self.db)

@@ -119,11 +119,12 @@ async fn a_dropped_call_kills_the_program_and_its_children() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let gateway = gateway(script(r#"sleep 1000 & echo $$ $! > "$1"; wait"#, &[file.to_str().unwrap()]));
-    let call = tokio::spawn(async move { gateway.chat("m", &ChatRequest::prompt("hi"), 1).await.map(drop) });
+    let mut calls = tokio::task::JoinSet::new();
+    calls.spawn(async move { gateway.chat("m", &ChatRequest::prompt("hi"), 1).await.map(drop) });
     let pids = written(&file).await;
     assert!(pids.split(' ').all(is_alive), "{pids}");
-    call.abort();
-    assert!(call.await.unwrap_err().is_cancelled());
+    calls.abort_all();
+    assert!(calls.join_next().await.unwrap().unwrap_err().is_cancelled());
     for pid in pids.split(' ') {
         is_gone(pid).await;
     }
@@ -155,7 +156,7 @@ async fn a_failure_has_the_class_of_its_exit_code_and_the_end_of_its_errors() {
     let mut command = script(text, &[]);
     let error = fail(command.clone()).await;
     assert_eq!((error.class, error.sent), (ErrorClass::Transient, true));
-    assert!(error.message.starts_with("the program ended with exit code 3: "), "{}", error.message);
+    assert!(error.message.starts_with("the program ended with exit code 3: …"), "{}", error.message);
     assert!(error.message.ends_with("noise quota used up until 5 pm"), "{}", error.message);
     assert!(error.message.len() < 600, "{}", error.message.len());
     command.exit_codes.insert("3".into(), ExitMeaning::Throttled);

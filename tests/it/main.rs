@@ -96,6 +96,7 @@ mod tidy;
 mod workflow_children;
 mod workflow_crash;
 mod workflow_llm;
+mod workflow_models;
 mod workflow_parts;
 mod workflow_requests;
 mod workflow_steps;

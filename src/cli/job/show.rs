@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cli::context::Context;
 use crate::cli::exit::Failure;
 use crate::cli::output;
-use crate::queue::{Engine, Job};
+use crate::queue::{Engine, Job, State};
 use crate::workflow::{Store, StoredResult, StoredRun};
 
 /// Which job.
@@ -75,6 +75,9 @@ fn columns(job: &Job, now: DateTime<Utc>) -> Vec<(String, String)> {
         pair("meta", pretty(&job.meta)),
         pair("attempted_by", job.attempted_by.join(", ")),
     ];
+    if let Some(waiting) = waiting(job) {
+        lines.push(pair("waiting", waiting));
+    }
     let moments = [
         ("inserted_at", Some(job.inserted_at)),
         ("scheduled_at", Some(job.scheduled_at)),
@@ -88,6 +91,12 @@ fn columns(job: &Job, now: DateTime<Utc>) -> Vec<(String, String)> {
         lines.push(pair("error", describe_error(error)));
     }
     lines
+}
+
+/// Why a job waits that is to go on later, where its last attempt said so.
+fn waiting(job: &Job) -> Option<String> {
+    let waits = matches!(job.state, State::Scheduled | State::Available);
+    waits.then(|| job.meta.get("waiting")?.get("reason")?.as_str().map(str::to_owned)).flatten()
 }
 
 fn moment(at: DateTime<Utc>, now: DateTime<Utc>) -> String {

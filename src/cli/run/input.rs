@@ -123,6 +123,7 @@ fn item(
     let request = LlmRequest::parse(&args).map_err(|error| bad(line, &error))?;
     let wish = Wish {
         model: request.model.as_deref(),
+        route: request.route.as_deref(),
         complexity: request.complexity,
         task_type: request.task_type.as_deref(),
     };

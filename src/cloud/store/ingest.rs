@@ -154,28 +154,28 @@ async fn insert<'r>(
 ) -> Result<Vec<&'r Record>, DbError> {
     let inserted = sqlx::query!(
         "INSERT INTO central_results
-           (job_id, attempt, success, instance_id, job_type, route, provider, model, policy_version, propensity, outcome,
-            simulated, cost_nanousd, tokens_input, tokens_output, duration_ms, time_to_first_token_ms, completed_at)
-         SELECT job_id, attempt, success, $1, job_type, route, provider, model, policy_version, propensity, outcome,
-                simulated, cost_nanousd, tokens_input, tokens_output, duration_ms, time_to_first_token_ms, completed_at
+           (job_id, attempt, hop, success, instance_id, job_type, route, provider, model, policy_version, propensity,
+            outcome, simulated, cost_nanousd, tokens_input, tokens_output, duration_ms, time_to_first_token_ms, completed_at)
+         SELECT job_id, attempt, hop, success, $1, job_type, route, provider, model, policy_version, propensity,
+                outcome, simulated, cost_nanousd, tokens_input, tokens_output, duration_ms, time_to_first_token_ms, completed_at
          FROM jsonb_to_recordset($2::text::jsonb) AS r
-           (job_id bigint, attempt integer, success boolean, job_type text, route text, provider text, model text,
-            policy_version bigint, propensity double precision, outcome text, simulated boolean, cost_nanousd bigint,
+           (job_id bigint, attempt integer, hop integer, success boolean, job_type text, route text, provider text,
+            model text, policy_version bigint, propensity double precision, outcome text, simulated boolean, cost_nanousd bigint,
             tokens_input bigint, tokens_output bigint, duration_ms bigint, time_to_first_token_ms bigint,
             completed_at timestamptz)
-         ORDER BY job_id, attempt, success
+         ORDER BY job_id, attempt, hop, success
          ON CONFLICT DO NOTHING
-         RETURNING job_id, attempt, success",
+         RETURNING job_id, attempt, hop, success",
         instance_id,
         super::text(&records)?,
     )
     .fetch_all(transaction)
     .await?;
-    let mut known: BTreeMap<(i64, i32, bool), &Record> = BTreeMap::new();
+    let mut known: BTreeMap<(i64, i32, i32, bool), &Record> = BTreeMap::new();
     for record in records {
-        known.entry((record.job_id, record.attempt, record.success)).or_insert(record);
+        known.entry((record.job_id, record.attempt, record.hop, record.success)).or_insert(record);
     }
-    Ok(inserted.into_iter().filter_map(|row| known.remove(&(row.job_id, row.attempt, row.success))).collect())
+    Ok(inserted.into_iter().filter_map(|row| known.remove(&(row.job_id, row.attempt, row.hop, row.success))).collect())
 }
 
 /// Adds sums to those that are there.

@@ -102,8 +102,8 @@ impl Reports {
             return Ok(Sent::default());
         };
         let rows = sqlx::query!(
-            r#"SELECT id, recorded_xid::text AS "recorded_xid!", job_id, attempt, success, job_type, route, provider,
-                      model_used, policy_version, propensity, outcome, simulated, cost_nanousd, tokens_input,
+            r#"SELECT id, recorded_xid::text AS "recorded_xid!", job_id, attempt, hop, success, job_type, route,
+                      provider, model_used, policy_version, propensity, outcome, simulated, cost_nanousd, tokens_input,
                       tokens_output, duration_ms, time_to_first_token_ms, completed_at, patterns_discovered
                FROM job_results
                WHERE instance_id = $1 AND (recorded_xid, id) > ($2::text::xid8, $3)
@@ -126,6 +126,7 @@ impl Reports {
                 Record {
                     job_id: row.job_id,
                     attempt: row.attempt,
+                    hop: row.hop,
                     success: row.success,
                     job_type: row.job_type,
                     route: row.route,

@@ -8,6 +8,7 @@ pub(in crate::cloud) fn record(model: &str, outcome: Verdict, cost_nanousd: Opti
     Record {
         job_id: 1,
         attempt: 1,
+        hop: 0,
         success: matches!(outcome, Verdict::Success | Verdict::Cached),
         job_type: "llm_request".into(),
         route: Some("complex".into()),

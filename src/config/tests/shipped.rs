@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use super::flat;
 use crate::config::schema::ROOT;
 use crate::config::{
-    Command, Complexity, Config, Cron, CronUnique, ExitMeaning, InstanceTable, Model, OnStuck, Period, PeriodOrOff, Price,
-    Provider,
-    ProviderKind, Queue, QueueChange, SHIPPED, SecretRef, Simulated, Source, load,
+    Budget, Command, Complexity, Config, Cron, CronUnique, ExitMeaning, InstanceTable, Limits, Model, OnStuck, Period,
+    PeriodOrOff, Price, Provider, ProviderKind, Queue, QueueChange, Route, SHIPPED, SecretRef, Simulated, Source, load,
 };
 
 /// A configuration in which every optional key has a value and every map the entry `NAME`.
@@ -52,17 +51,36 @@ fn complete() -> Config {
         exit_codes: [("NAME".to_owned(), ExitMeaning::Transient)].into(),
         ..Command::default()
     };
+    let limits = Limits { requests_per_minute: Some(1), tokens_per_minute: Some(1) };
     let provider = Provider {
         base_url: Some("http://x".into()),
         api_key: Some(SecretRef::env("KEY")),
         command: Some(command),
+        limits,
         ..Provider::default()
     };
     config.providers.insert("NAME".into(), provider);
     let price = Price { input: 1.0, output: 2.0, cache_read: Some(0.5), cache_write: Some(1.5) };
-    let model =
-        Model { max_tokens: Some(1), price: Some(price), simulated: Some(Simulated::default()), ..Model::default() };
+    let model = Model {
+        max_tokens: Some(1),
+        price: Some(price),
+        simulated: Some(Simulated::default()),
+        limits,
+        ..Model::default()
+    };
     config.models.insert("NAME".into(), model);
+    for complexity in [Complexity::Simple, Complexity::Medium, Complexity::Complex] {
+        config.routing.candidates.insert(complexity, Vec::new());
+    }
+    config.routing.routes.insert("NAME".into(), Route::default());
+    let budget = Budget {
+        route: Some("NAME".into()),
+        provider: Some("NAME".into()),
+        usd: Some(1.0),
+        requests: Some(1),
+        ..Budget::default()
+    };
+    config.budgets.insert("NAME".into(), budget);
     config
 }
 
@@ -75,11 +93,14 @@ fn pattern(key: &str) -> String {
     let parts: Vec<&str> = key.split('.').collect();
     match parts.as_slice() {
         ["providers", _, "command", "exit_codes", _] => "providers.NAME.command.exit_codes.NAME".into(),
-        ["queues" | "providers" | "models", _, rest @ ..] => format!("{}.NAME.{}", parts[0], rest.join(".")),
+        ["queues" | "providers" | "models" | "budgets", _, rest @ ..] => {
+            format!("{}.NAME.{}", parts[0], rest.join("."))
+        }
         ["cron", _, "unique", key] => format!("cron.NAME.unique.{key}"),
         // Below these keys stands what a person likes.
         ["cron", _, key, ..] => format!("cron.NAME.{key}"),
         ["instances", _, "queues", _, key] => format!("instances.NAME.queues.NAME.{key}"),
+        ["routing", "routes", _, "models"] => "routing.routes.NAME.models".into(),
         ["routing", "task_types", _] => "routing.task_types.NAME".into(),
         _ => key.to_owned(),
     }
@@ -117,7 +138,9 @@ fn the_shipped_file_has_every_key_and_a_comment_for_it() {
     for path in schema_keys() {
         let key = path.trim_end_matches(".NAME").rsplit('.').next().unwrap().to_owned();
         // The three complexities and the task types are explained together.
-        let together = path.starts_with("routing.models") || path.starts_with("routing.task_types");
+        let together = path.starts_with("routing.models")
+            || path.starts_with("routing.candidates")
+            || path.starts_with("routing.task_types");
         assert!(together || explained.contains(&key), "{path} has no comment line above it");
     }
 }
@@ -130,6 +153,7 @@ fn fixed_tables_of_the_shipped_file_have_the_documented_defaults() {
         routing: shipped.routing.clone(),
         providers: shipped.providers.clone(),
         models: shipped.models.clone(),
+        budgets: shipped.budgets.clone(),
         ..Config::default()
     };
     assert_eq!(shipped, documented);

@@ -14,6 +14,8 @@ use crate::llm::usage::Usage;
 
 /// Largest argument that Linux takes.
 const ARGUMENT_BYTES_MAX: usize = 128 * 1024 - 1;
+/// Characters kept of standard error, from its end.
+const ERRORS_CHARS_MAX: usize = 400;
 const SYSTEM: &str = "{system}";
 
 /// An answer that was read.
@@ -120,10 +122,12 @@ pub(super) fn exit(spec: &Command, status: &ExitStatus, errors: &[u8]) -> (Error
         (Some(code), _) => format!("the program ended with exit code {code}"),
         (None, signal) => format!("the program was ended by signal {}", signal.unwrap_or_default()),
     };
-    let errors = tidy(&String::from_utf8_lossy(errors));
+    let errors = String::from_utf8_lossy(errors);
+    let errors = errors.trim();
+    let cut = errors.char_indices().rev().nth(ERRORS_CHARS_MAX - 1).map_or(0, |(at, _)| at);
     if !errors.is_empty() {
-        message.push_str(": ");
-        message.push_str(&errors);
+        message.push_str(if cut > 0 { ": …" } else { ": " });
+        message.push_str(&tidy(&errors[cut..]));
     }
     (class, message)
 }

@@ -1,8 +1,8 @@
 //! A local program as a model: prompt on its standard input, answer on its standard output.
 //!
-//! Many people reach their models by a tool of the command line, with a subscription instead of a key. Such a program is
-//! run once a call, without a shell, in a process group of its own. What it and its children leave behind is killed with
-//! that group: when it has ended, when its time is up, and when the call is dropped.
+//! Many people reach their models by a tool of the command line, with a subscription instead of a key. Such a program
+//! is run once a call, without a shell, in a process group of its own. What it and its children leave behind is killed
+//! with that group: when it has ended, when its time is up, and when the call is dropped.
 //!
 //! `format.rs` says what goes in and what comes out, `process.rs` runs.
 

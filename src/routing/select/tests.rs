@@ -44,7 +44,8 @@ fn choose(wish: Wish<'_>, policy: &Policy, draw: f64, held_back: &[&str]) -> Res
 fn an_explicit_model_wins_then_complexity_then_task_type_then_the_default() {
     let none = Policy::default();
     let select = |wish| choose(wish, &none, 0.0, &[]);
-    let mut wish = Wish { model: Some("flash"), complexity: Some(Complexity::Simple), task_type: Some("architect") };
+    let (complexity, task_type) = (Some(Complexity::Simple), Some("architect"));
+    let mut wish = Wish { model: Some("flash"), complexity, task_type, ..Wish::default() };
     let choice = select(wish).unwrap();
     assert_eq!((choice.reason, choice.route, choice.basis), (Reason::ExplicitModel, None, None));
     wish.model = Some("auto");

@@ -71,13 +71,14 @@ const CRATES: [(&str, &[&str]); 9] = [
 ];
 
 /// Where SQL may stand.
-const SQL: [&str; 7] = [
+const SQL: [&str; 8] = [
     "postgres/",
     "queue/engine/",
     "instance/",
     "workflow/store.rs",
     "workflow/store/",
     "workflow/requests.rs",
+    "workflow/models/store/",
     "cloud/store/",
 ];
 

@@ -1,0 +1,395 @@
+//! The model service: everything around one answer that needs the database or a second model.
+//!
+//! In this order: an answer that is kept for the same request; then, model by model, the budgets of the call, the call
+//! itself, and what it cost. Limits of pace and breakers are the gateway's. What concerns one endpoint alone leads to
+//! the next model of the route; when none can serve now, the job waits with a visible reason instead of failing.
+//!
+//! Invariants: money is promised before a call and settled after it; a failed call keeps its cost in a row of its own;
+//! an answer from the cache costs nothing and says so.
+
+mod budget;
+mod fallback;
+mod key;
+mod store;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use self::budget::{Exhausted, Limited, Window};
+use self::fallback::HOPS_MAX;
+pub use self::store::{Answers, Budgets, Holder, Spent};
+use self::store::{Calls, FailedCall};
+use super::llm_request::banner;
+use super::result::{Attempted, JobResult};
+use super::store::Owner;
+use crate::config::Config;
+use crate::error::Coded as _;
+use crate::llm::{Advice, Answer, ChatRequest, Cost, ErrorClass, FinishReason, Gateway, LlmError, Usage};
+use crate::postgres::{Database, DbError, retry_unavailable};
+use crate::queue::Job;
+use crate::routing::Choice;
+
+/// Largest answer that is kept, as JSON.
+const KEPT_BYTES_MAX: usize = 256 * 1024;
+/// How much longer a promise of money lasts than the call may take.
+const PROMISE_SLACK: Duration = Duration::from_secs(60);
+/// Jobs that wait for a budget come back within this share of their wait, and at least within this time, one by one.
+const SPREAD_SHARE: f64 = 0.02;
+const SPREAD_MIN: Duration = Duration::from_secs(2);
+/// `prices_version` of an answer that cost nothing because it was kept.
+const CACHE_VERSION: &str = "cache";
+
+/// The service of one instance.
+#[derive(Debug, Clone)]
+pub struct Models {
+    config: Arc<Config>,
+    gateway: Arc<Gateway>,
+    budgets: Budgets,
+    answers: Answers,
+    calls: Calls,
+}
+
+/// What is asked, by whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    /// The job, at its present attempt.
+    pub job: &'a Job,
+    /// Fires when the job shall stop.
+    pub cancelled: &'a CancellationToken,
+    /// Kind of job, as in `job_results.job_type`.
+    pub job_type: &'a str,
+    /// Name of the workflow, as in `job_results.workflow_type`.
+    pub workflow_type: &'a str,
+    /// The model and its fallbacks.
+    pub choice: &'a Choice,
+    /// The request.
+    pub chat: &'a ChatRequest,
+    /// How long its answer serves the same request again.
+    pub cache: Option<Duration>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// The last call failed, which is not recorded yet.
+    Failed {
+        /// Its error.
+        error: Box<LlmError>,
+        /// Number of the call within the attempt.
+        hop: i32,
+        /// What the job should do, after all calls: to retry or to give up.
+        advice: Advice,
+    },
+    /// Nobody can serve it now. The reason stands in the job's `meta`, and what calls have cost is recorded.
+    Waits(Duration),
+    /// The database refused, or the job shall stop.
+    Db(DbError),
+}
+
+impl From<DbError> for Unanswered {
+    fn from(error: DbError) -> Self {
+        Self::Db(error)
+    }
+}
+
+/// What calls without an answer came to.
+#[derive(Default)]
+struct Failures {
+    advice: Option<Advice>,
+    reasons: Vec<String>,
+    /// The last one, unless it is recorded.
+    last: Option<(LlmError, i32, Duration)>,
+}
+
+impl Models {
+    /// A service on top of `gateway` and the tables of `db`.
+    pub fn new(config: Arc<Config>, gateway: Arc<Gateway>, db: Database) -> Self {
+        Self {
+            config,
+            gateway,
+            budgets: Budgets::new(db.clone()),
+            answers: Answers::new(db.clone()),
+            calls: Calls::new(db),
+        }
+    }
+
+    /// The models themselves.
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// Asks for an answer, and tells which call of the attempt gave it.
+    ///
+    /// Cancel safety: dropping the future ends the call. What was promised to it is given back to its budgets at the
+    /// job's next attempt, or when the promise expires.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn ask(&self, asking: &Asking<'_>) -> Result<(Answer, i32), Unanswered> {
+        let owner = owner(asking.job);
+        if asking.job.meta.get("waiting").is_some() {
+            persist(asking.cancelled, || self.calls.unpark(&owner)).await?;
+        }
+        if let Some(answer) = self.kept(asking).await? {
+            return Ok((answer, hop(asking.job, 0)));
+        }
+        let mut failures = Failures::default();
+        let models = std::iter::once(&asking.choice.model).chain(&asking.choice.fallbacks).take(usize::from(HOPS_MAX));
+        for (index, model) in models.enumerate() {
+            let hop = hop(asking.job, index);
+            let promise = match self.promise(asking, &owner, model).await? {
+                Ok(promise) => promise,
+                Err((exhausted, is_everybodys)) => {
+                    failures.waits(exhausted.to_string(), spread(exhausted.wait));
+                    // What is left of a provider's own budget says nothing about the others.
+                    if is_everybodys {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            let started = Instant::now();
+            let called = self.gateway.chat(model, asking.chat, call_number(asking.job)).await;
+            if let Some(promise) = promise {
+                let spent = spent(&called);
+                persist(asking.cancelled, || self.budgets.settle(promise, spent)).await?;
+            }
+            match called {
+                Ok(answer) => {
+                    self.record(asking, &owner, &mut failures, true).await?;
+                    self.keep(asking, model, &answer).await;
+                    return Ok((answer, hop));
+                }
+                Err(error) => {
+                    self.record(asking, &owner, &mut failures, true).await?;
+                    let ends = !fallback::falls_back(error.class);
+                    failures.add(error, hop, started.elapsed(), ends);
+                    if ends {
+                        break;
+                    }
+                }
+            }
+        }
+        self.unanswered(asking, &owner, failures).await
+    }
+
+    async fn unanswered(
+        &self,
+        asking: &Asking<'_>,
+        owner: &Owner,
+        mut failures: Failures,
+    ) -> Result<(Answer, i32), Unanswered> {
+        let advice = failures.advice.unwrap_or(Advice::Retry);
+        match (advice, failures.last.take()) {
+            (Advice::Retry | Advice::Cancel, Some((error, hop, _))) => {
+                Err(Unanswered::Failed { error: Box::new(error), hop, advice })
+            }
+            (Advice::Snooze(wait), last) => {
+                failures.last = last;
+                // Where it was the only call, nothing was answered and nothing spent: no row says anything new.
+                let only = failures.reasons.len() == 1;
+                self.record(asking, owner, &mut failures, !only).await?;
+                let until = Utc::now() + TimeDelta::from_std(wait).unwrap_or(TimeDelta::zero());
+                let reason = failures.reasons.join("; then ");
+                tracing::info!(target: "job", id = owner.job_id, reason, ?wait, "the job waits");
+                persist(asking.cancelled, || self.calls.park(owner, &reason, until)).await?;
+                Err(Unanswered::Waits(wait))
+            }
+            // Without a model there is no failure either; routing does not let that happen.
+            (Advice::Retry | Advice::Cancel, None) => Err(Unanswered::Waits(SPREAD_MIN)),
+        }
+    }
+
+    /// Reserves money and a request for a call of `model`; `None` when no budget limits it. The inner error says
+    /// whether other models of the route have the same trouble.
+    async fn promise(
+        &self,
+        asking: &Asking<'_>,
+        owner: &Owner,
+        model: &str,
+    ) -> Result<Result<Option<Uuid>, (Exhausted, bool)>, DbError> {
+        let Some(info) = self.gateway.model(model) else { return Ok(Ok(None)) };
+        let limits = Limited::of_call(&self.config, asking.choice.route.as_deref(), &info.provider);
+        if limits.is_empty() {
+            return Ok(Ok(None));
+        }
+        let id = Uuid::now_v7();
+        let nanousd = self.gateway.estimate_nanousd(model, asking.chat).unwrap_or(0);
+        let total = self.config.providers.get(&info.provider).map_or(Duration::ZERO, |it| it.timeouts.total.get());
+        let holder = Holder { job_id: owner.job_id, instance_id: &owner.instance_id };
+        let expires_in = total.saturating_add(PROMISE_SLACK);
+        let reserved =
+            persist(asking.cancelled, || self.budgets.reserve(&limits, id, nanousd, holder, expires_in)).await?;
+        Ok(reserved.map(|()| Some(id)).map_err(|exhausted| {
+            let of = limits.iter().find(|limit| limit.name == exhausted.budget);
+            let is_everybodys = of.is_none_or(|limit| limit.budget.provider.is_none());
+            (exhausted, is_everybodys)
+        }))
+    }
+
+    /// Stores the last failure, when it was a call that was `followed` by another or has cost something.
+    async fn record(
+        &self,
+        asking: &Asking<'_>,
+        owner: &Owner,
+        failures: &mut Failures,
+        followed: bool,
+    ) -> Result<(), DbError> {
+        let Some((error, hop, took)) = failures.last.take() else { return Ok(()) };
+        if !error.sent || !(followed || error.partial.is_some()) {
+            return Ok(());
+        }
+        let result = JobResult {
+            hop,
+            route: asking.choice.route.clone(),
+            policy_version: asking.choice.policy_version,
+            propensity: (error.model == asking.choice.model).then_some(asking.choice.propensity),
+            ..failed_call(&error)
+        };
+        let duration_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+        let (job_type, workflow_type) = (asking.job_type, asking.workflow_type);
+        let call = FailedCall { job_type, workflow_type, duration_ms, result };
+        persist(asking.cancelled, || self.calls.failed(owner, &call)).await
+    }
+
+    /// The answer that is kept for this request, as one that cost nothing.
+    async fn kept(&self, asking: &Asking<'_>) -> Result<Option<Answer>, DbError> {
+        let (Some(_), Some(info)) = (asking.cache, self.gateway.model(&asking.choice.model)) else { return Ok(None) };
+        let started = Instant::now();
+        let key = key::key(info, asking.chat);
+        let stored = persist(asking.cancelled, || self.answers.find(&key)).await?;
+        // One that cannot be read was kept by another program; it is asked for anew.
+        let Some(answer) = stored.and_then(|value| serde_json::from_value::<Answer>(value).ok()) else {
+            return Ok(None);
+        };
+        let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Some(Answer {
+            usage: Usage::default(),
+            usage_estimated: false,
+            raw_usage: Value::Null,
+            time_to_first_token_ms: took,
+            duration_ms: took,
+            cost: Cost { nanousd: Some(0), prices_version: CACHE_VERSION.to_owned() },
+            cached: true,
+            ..answer
+        }))
+    }
+
+    /// Keeps a whole answer. It is there for later requests; this one has what it wants, so trouble is only told.
+    async fn keep(&self, asking: &Asking<'_>, model: &str, answer: &Answer) {
+        let (Some(period), Some(info)) = (asking.cache, self.gateway.model(model)) else { return };
+        let Ok(value) = serde_json::to_value(answer) else { return };
+        if answer.finish_reason != FinishReason::Stop || value.to_string().len() > KEPT_BYTES_MAX {
+            return;
+        }
+        let key = key::key(info, asking.chat);
+        if let Err(error) = self.answers.keep(&key, model, &value, period).await {
+            tracing::warn!(target: "job", id = asking.job.id, %error, "the answer was not kept for later requests");
+        }
+    }
+}
+
+impl Failures {
+    /// A failure that `ends` the calls decides alone what the job does.
+    fn add(&mut self, error: LlmError, hop: i32, took: Duration, ends: bool) {
+        let advice = fallback::advice(&error, rand::random());
+        let so_far = self.advice.filter(|_| !ends);
+        self.advice = Some(so_far.map_or(advice, |so_far| fallback::better(so_far, advice)));
+        self.reasons.push(format!("[{}] {error}", error.code()));
+        self.last = Some((error, hop, took));
+    }
+
+    fn waits(&mut self, reason: String, wait: Duration) {
+        let advice = Advice::Snooze(wait);
+        self.advice = Some(self.advice.map_or(advice, |so_far| fallback::better(so_far, advice)));
+        self.reasons.push(reason);
+    }
+}
+
+/// What a failed call leaves, in the words of `job_results`.
+pub(super) fn failed_call(error: &LlmError) -> JobResult {
+    let partial = error.partial.as_deref();
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    JobResult {
+        error_reason: Some(banner(error)),
+        cost_nanousd: partial.and_then(|partial| partial.cost.nanousd).or((!error.sent).then_some(0)),
+        prices_version: partial.map(|partial| partial.cost.prices_version.clone()),
+        provider: (!error.provider.is_empty()).then(|| error.provider.clone()),
+        model_used: Some(error.model.clone()),
+        simulated: error.simulated,
+        tokens_input: partial.map(|partial| count(partial.usage.input_total())),
+        tokens_output: partial.map(|partial| count(partial.usage.output)),
+        time_to_first_token_ms: partial.and_then(|partial| partial.time_to_first_token_ms).map(count),
+        input_summary: json!({}),
+        result_summary: json!({ "class": error.class, "status": error.status, "provider_code": error.provider_code }),
+        outcome: Some(fallback::outcome(error.class)),
+        ..JobResult::default()
+    }
+}
+
+/// What an answered call says about its model.
+pub(super) const fn answered(answer: &Answer) -> Attempted {
+    if answer.cached { Attempted::Cached } else { Attempted::Success }
+}
+
+/// What a budget is charged.
+fn spent(called: &Result<Answer, LlmError>) -> Spent {
+    match called {
+        Ok(answer) => Spent::Call(answer.cost.nanousd),
+        Err(error) => match (&error.partial, error.class) {
+            (Some(partial), _) => Spent::Call(partial.cost.nanousd),
+            (None, ErrorClass::Refused) => Spent::Call(Some(0)),
+            // An answer with an error status costs nothing. When none came, whether it was billed is unknown.
+            (None, ErrorClass::Transient) if error.sent && error.status.is_none() => Spent::Call(None),
+            (None, _) => Spent::Nothing,
+        },
+    }
+}
+
+fn owner(job: &Job) -> Owner {
+    Owner {
+        job_id: job.id,
+        attempt: job.attempt,
+        producer: job.attempted_by.get(1).cloned().unwrap_or_default(),
+        instance_id: job.attempted_by.first().cloned().unwrap_or_default(),
+    }
+}
+
+fn snoozes(job: &Job) -> u64 {
+    job.meta.get("snoozed").and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// Snoozes give the attempt back, so the number of failures and snoozes tells one call from the next.
+fn call_number(job: &Job) -> u32 {
+    u32::try_from(snoozes(job)).unwrap_or(u32::MAX).saturating_add(job.attempt.unsigned_abs())
+}
+
+/// Number of a call within its attempt: one that was snoozed goes on counting.
+fn hop(job: &Job, index: usize) -> i32 {
+    let before = snoozes(job).saturating_mul(u64::from(HOPS_MAX));
+    i32::try_from(before.saturating_add(index as u64)).unwrap_or(i32::MAX)
+}
+
+/// Later by a little, each job by another.
+fn spread(wait: Duration) -> Duration {
+    wait.saturating_add(wait.mul_f64(SPREAD_SHARE).max(SPREAD_MIN).mul_f64(rand::random()))
+}
+
+/// Repeats `operation` until the database answers; ends early only when the job shall stop.
+async fn persist<T, F, Fut>(cancelled: &CancellationToken, operation: F) -> Result<T, DbError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, DbError>>,
+{
+    let mut rng = StdRng::from_rng(&mut rand::rng());
+    retry_unavailable(cancelled, &mut rng, operation).await
+}
