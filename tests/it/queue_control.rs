@@ -120,9 +120,11 @@ async fn a_started_queue_claims_nothing_before_others_know_its_producer() {
     sqlx::query("SELECT FROM instance_registry FOR UPDATE").execute(&mut *lock).await.unwrap();
     let start = QueueOrder::Start { queue: "novel".into(), limit: 2, paused: false };
     assert_eq!(node.order_here(&start).await.unwrap()[0].limit, 2);
-    until("a look of its producer", || async {
+    // The second comes a poll later; while one is under way, its claim may be.
+    until("two looks of its producer", || async {
         let tree = node.system().snapshot();
-        (tree.find("/queues/novel")?.mailbox.as_ref()?.processed >= 1).then_some(())
+        let producer = tree.find("/queues/novel")?;
+        (producer.mailbox.as_ref()?.processed >= 2 && producer.current_message.is_none()).then_some(())
     })
     .await;
     assert_eq!((node.state(waiting).await, fixture.starts_of(waiting)), (State::Available, 0));
