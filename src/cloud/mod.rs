@@ -25,7 +25,9 @@ pub use learning::{
     Payload, PerformanceBenchmark, Preference, RoutingRule, SCHEMA_VERSION, WeightedModel,
 };
 pub use names::{INSTANCE_SLUG_MAX, Names};
-pub use record::{MESSAGE_VERSION, NAME_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, Record, Records, Verdict};
+pub use record::{
+    MESSAGE_BYTES_MAX, MESSAGE_VERSION, NAME_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, Record, Records, Verdict,
+};
 pub use report::{ModelUse, Period, Report};
 pub use store::costs::{CostGroup, CostStore, GroupBy};
 pub use store::ingest::Intake;

@@ -13,6 +13,9 @@ pub const MESSAGE_VERSION: u32 = 1;
 /// Records in one message; one of them has about 400 bytes.
 pub const RECORDS_PER_MESSAGE_MAX: usize = 100;
 
+/// Largest message that is read; those of this program have a hundredth of it.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+
 /// Longest name of a model, a job type and so on, in bytes: four of them still fit into one entry of an index.
 pub const NAME_BYTES_MAX: usize = 512;
 
@@ -201,6 +204,9 @@ pub(super) fn versioned<T: for<'de> Deserialize<'de>>(body: Option<&str>) -> Res
         v: serde_json::Value,
     }
     let body = body.ok_or("the message is SQL's NULL")?;
+    if body.len() > MESSAGE_BYTES_MAX {
+        return Err(format!("the message has {} bytes, allowed are {MESSAGE_BYTES_MAX}", body.len()));
+    }
     if !body.trim_start().starts_with('{') {
         return Err("the message is no object".into());
     }

@@ -139,7 +139,7 @@ async fn a_message_of_the_wrong_shape_stops_nothing_and_is_found_with_its_reason
         (Some(r#"{"v":99}"#), "version 99 is not known"),
         (Some(r#"{"v":1,"instance_id":7,"records":[]}"#), "invalid type"),
         (Some(&huge), "number out of range"),
-        (Some(&late), "invalid"),
+        (Some(&late), "out of range"),
     ];
     let report = json!({
         "v": 1, "report_key": "b:1", "instance_id": "b", "reported_by": "b", "timestamp": "2026-01-02T03:04:05Z",

@@ -63,10 +63,13 @@ async fn results_become_records_and_one_aggregate_and_are_not_told_again() {
     let (_db, database, reports) = started("a").await;
     assert_eq!(reports.send("a", "a").await.unwrap().results, 0);
     assert!(!pgmq::exists(&database, "a_results").await.unwrap(), "nothing to report is no message");
+    // In one transaction, so that they become visible to reports together.
+    let mut transaction = database.pool().begin().await.unwrap();
     for id in 1..=250 {
-        result(&database, id, "a").await;
+        result(&mut *transaction, id, "a").await;
     }
-    result(&database, 1_000, "b").await;
+    result(&mut *transaction, 1_000, "b").await;
+    transaction.commit().await.unwrap();
     send(&reports, "a", "a", 250).await;
     assert_eq!(reports.send("a", "a").await.unwrap().results, 0);
 

@@ -44,6 +44,7 @@ fn each_refusal_names_what_is_wrong() {
     assert!(refusal(r#"{"v":2}"#).contains("version 2 is not known"));
     assert!(refusal(r#"{"v":"1"}"#).contains("version \"1\" is not known"));
     assert!(refusal(r#"{"v":1}"#).contains("instance_id"));
+    assert!(refusal(&"{".repeat(MESSAGE_BYTES_MAX + 1)).contains("allowed are 4194304"));
     let long = "x".repeat(NAME_BYTES_MAX + 1);
     let cases = [
         ("job_id", json!("1")),
