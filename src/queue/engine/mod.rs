@@ -68,7 +68,7 @@ impl Engine {
         let insert_sql = insert::statement(&db).into();
         let short_insert_sql = insert::short_statement(&db).into();
         let lane = || Lane::new(db.clone());
-        let (claims, completions, inserts) = (lane(), lane(), lane());
+        let (claims, completions, inserts) = (Lane::planned_once(db.clone()), lane(), lane());
         Self { db, claims, completions, inserts, gather: gather::Gather::default(), insert_sql, short_insert_sql }
     }
 

@@ -10,11 +10,15 @@ use crate::queue::job::Job;
 /// the checked queries, which know by it that a column is never NULL.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct JobRow {
+    #[sqlx(rename = "id!")]
     pub(super) id: i64,
     #[sqlx(rename = "state!")]
     pub(super) state: String,
+    #[sqlx(rename = "queue!")]
     pub(super) queue: String,
+    #[sqlx(rename = "worker!")]
     pub(super) worker: String,
+    #[sqlx(rename = "args!")]
     pub(super) args: Value,
     #[sqlx(rename = "meta!")]
     pub(super) meta: Value,
@@ -75,7 +79,8 @@ impl TryFrom<JobRow> for Job {
 /// that are put together share one text.
 macro_rules! with_columns {
     ($then:ident $($rest:tt)*) => {
-        $then!(r#" j.id, j.state::text AS "state!", j.queue, j.worker, j.args, COALESCE(j.meta, '{}') AS "meta!",
+        $then!(r#" j.id AS "id!", j.state::text AS "state!", j.queue AS "queue!", j.worker AS "worker!", j.args AS "args!",
+              COALESCE(j.meta, '{}') AS "meta!",
               COALESCE(j.tags, '{}') AS "tags!", to_jsonb(j.errors) AS "errors!", j.attempt::int4 AS "attempt!",
               j.max_attempts::int4 AS "max_attempts!", j.priority::int4 AS "priority!",
               COALESCE(j.attempted_by, '{}') AS "attempted_by!",
