@@ -64,7 +64,16 @@ impl Engine {
                 answer = &mut answered => return answer.unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed.into())),
                 turn = Arc::clone(&self.gather.turn).lock_owned() => turn,
             };
+            // The last one to have the turn may have answered meanwhile.
+            if let Ok(answer) = answered.try_recv() {
+                return answer;
+            }
             let (engine, batch) = (self.clone(), self.gather.batch());
+            if batch.len() == 1 {
+                // Its own, so a caller that gives up takes nobody along, and no other thread need be woken for it.
+                self.write(batch, turn).await;
+                continue;
+            }
             #[expect(
                 clippy::disallowed_methods,
                 reason = "it ends with a statement of limited time; a caller that gives up must not take others along"
