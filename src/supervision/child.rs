@@ -146,10 +146,9 @@ impl ChildSpec {
         args: impl Fn() -> A::Args + Send + Sync + 'static,
     ) -> Self {
         let address = address.clone();
-        let args = Arc::new(args);
         Self::new(id, move |ctx| {
-            let (address, args) = (address.clone(), args.clone());
-            Box::pin(async move { ctx.actor::<A>(&address, args()).await })
+            let (address, args) = (address.clone(), args());
+            Box::pin(async move { ctx.actor::<A>(&address, args).await })
         })
     }
 
