@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::backoff::backoff;
-use super::completer::{Completion, Completions};
+use super::completions::{Completion, Completions};
 use super::engine::GuardedAck;
 use super::job::Job;
 use super::job_runtime::{JobCodeError, JobRuntime};

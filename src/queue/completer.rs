@@ -1,148 +1,30 @@
-//! Stores what attempts came to: collects the results of all queues and writes them as arrays.
+//! Stores what attempts came to: writes the results of all queues as arrays.
 //!
 //! While one write is under way the next batch gathers, so a busy instance writes large batches and an idle one writes
-//! at once. Results wait in a shared list that outlives the actor: a restart, or a database that is away, delays a
-//! result and never drops it. The list is bounded by the limits of the queues, because a slot is freed only when its
-//! result is stored.
+//! at once. Results wait in [`Completions`], which says which of them producers store.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::engine::{Engine, GuardedAck};
+use super::completions::{Completion, Completions};
+use super::engine::Engine;
 use super::error::QueueError;
 use super::family::concerned;
-use super::job::Job;
-use super::measures::Measures;
-use super::slots::{QueueState, Slot};
-use super::state::State;
-use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, ExitReason, Flow, Shutdown, Timer};
+use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, ExitReason, Flow, Shutdown, Timer};
 
-/// Results in one statement.
-pub const COMPLETION_BATCH_MAX: usize = 500;
-/// Mailbox of the completer; pokes are merged.
-const COMPLETER_MAILBOX_MAX: usize = 16;
 /// Wait before a failed write is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How long a stopping completer tries to store what is left.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
-
-/// One result on its way to the database.
-#[derive(Debug, Clone)]
-pub struct Completion {
-    /// The guarded write.
-    pub ack: GuardedAck,
-    /// The job it is about.
-    pub job: Arc<Job>,
-    /// The queue whose slot it holds.
-    pub queue: Arc<QueueState>,
-    /// The slot.
-    pub slot: Slot,
-    /// Time from claim to result.
-    pub duration: Duration,
-}
-
-/// Results that wait to be stored. Cheap to clone; all clones are one list.
-#[derive(Debug, Clone)]
-pub struct Completions(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    waiting: Mutex<VecDeque<Completion>>,
-    poked: AtomicBool,
-    superseded: AtomicU64,
-    address: Address<CompleterMsg>,
-    measures: Measures,
-}
-
-impl Default for Completions {
-    fn default() -> Self {
-        Self(Arc::new(Shared {
-            waiting: Mutex::default(),
-            poked: AtomicBool::new(false),
-            superseded: AtomicU64::new(0),
-            address: Address::new("completer", COMPLETER_MAILBOX_MAX),
-            measures: Measures::default(),
-        }))
-    }
-}
-
-impl Completions {
-    /// Adds a result and wakes the completer.
-    pub(super) fn push(&self, completion: Completion) {
-        self.waiting().push_back(completion);
-        self.poke();
-    }
-
-    /// Results that are not stored yet.
-    pub fn len(&self) -> usize {
-        self.waiting().len()
-    }
-
-    /// Whether everything is stored.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// What the stored results say about times and numbers.
-    pub fn measures(&self) -> &Measures {
-        &self.0.measures
-    }
-
-    /// Results that did not count since the start, because somebody had taken the job meanwhile.
-    pub fn superseded(&self) -> u64 {
-        self.0.superseded.load(Ordering::Relaxed)
-    }
-
-    fn poke(&self) {
-        if !self.0.poked.swap(true, Ordering::AcqRel) && self.0.address.cast(CompleterMsg::Flush).is_err() {
-            // Not running: it flushes when it starts.
-            self.0.poked.store(false, Ordering::Release);
-        }
-    }
-
-    /// The oldest results; they stay in the list until [`Completions::stored`].
-    /// Of one queue at most its share, so that its producer claims while the rest is written.
-    fn batch(&self) -> Vec<Completion> {
-        let waiting = self.waiting();
-        let mut batch: Vec<Completion> = Vec::with_capacity(waiting.len().min(COMPLETION_BATCH_MAX));
-        let mut taken: Vec<(&Arc<QueueState>, usize)> = Vec::new();
-        for completion in waiting.iter().take(COMPLETION_BATCH_MAX) {
-            let known = taken.iter_mut().find(|(queue, _)| Arc::ptr_eq(queue, &completion.queue));
-            match known {
-                Some((queue, count)) if *count >= queue.share() => break,
-                Some((_, count)) => *count += 1,
-                None => taken.push((&completion.queue, 1)),
-            }
-            batch.push(completion.clone());
-        }
-        batch
-    }
-
-    fn stored(&self, count: usize) {
-        self.waiting().drain(..count);
-    }
-
-    /// Moves the oldest result to the end.
-    fn postpone(&self) {
-        let mut waiting = self.waiting();
-        if !waiting.is_empty() {
-            waiting.rotate_left(1);
-        }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Completion>> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The actor. One an instance.
 #[derive(Debug)]
 pub struct Completer {
     engine: Engine,
     completions: Completions,
-    retry: Option<Timer>,
+    /// When it looks next by itself: after a failed write, or whether producers come for what is kept for them.
+    next: Option<Timer>,
     failing: bool,
 }
 
@@ -156,7 +38,7 @@ pub enum CompleterMsg {
 impl Completer {
     /// The child that stores `completions`.
     pub fn child(engine: Engine, completions: Completions) -> ChildSpec {
-        let address = completions.0.address.clone();
+        let address = completions.address().clone();
         ChildSpec::actor::<Self>("completer", &address, move || (engine.clone(), completions.clone()))
             .shutdown(Shutdown::Timeout(FLUSH_LIMIT + Duration::from_secs(1)))
     }
@@ -173,7 +55,9 @@ impl Completer {
                 Ok(accepted) => {
                     self.completions.stored(batch.len());
                     let accepted: HashSet<i64> = accepted.into_iter().collect();
-                    batch.iter().for_each(|completion| self.tell(completion, accepted.contains(&completion.job.id)));
+                    batch.iter().for_each(|completion| {
+                        self.completions.tell(completion, accepted.contains(&completion.job.id))
+                    });
                     // Slots are freed queue by queue, so that a producer is woken once and finds all of them.
                     for same in batch.chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
                         free(same);
@@ -202,7 +86,7 @@ impl Completer {
                 }
             };
             self.completions.stored(1);
-            self.tell(&completion, !accepted.is_empty());
+            self.completions.tell(&completion, !accepted.is_empty());
             free(std::slice::from_ref(&completion));
             self.wake_parents(std::slice::from_ref(&completion)).await;
         }
@@ -219,31 +103,11 @@ impl Completer {
         }
     }
 
-    /// Says what became of a result that is stored.
-    fn tell(&self, completion: &Completion, accepted: bool) {
-        if accepted {
-            self.measure(completion);
-        } else {
-            self.completions.0.superseded.fetch_add(1, Ordering::Relaxed);
-        }
-        log(completion, accepted);
-    }
-
     /// What the tree tells of it.
     fn show(&self, ctx: &Ctx<CompleterMsg>) {
         let superseded = self.completions.superseded();
         if superseded > 0 {
             ctx.probe().set_label("superseded", superseded.to_string());
-        }
-    }
-
-    /// What was handed back did not end.
-    fn measure(&self, completion: &Completion) {
-        let (job, state) = (&completion.job, completion.ack.ack.state);
-        if state != State::Available {
-            let waited = job.attempted_at.map(|claimed| claimed - job.scheduled_at);
-            let waited = waited.and_then(|waited| waited.to_std().ok()).unwrap_or_default();
-            self.completions.measures().add(state, &job.queue, &job.worker, completion.duration, waited);
         }
     }
 }
@@ -254,15 +118,17 @@ impl Actor for Completer {
 
     async fn init(ctx: &Ctx<CompleterMsg>, (engine, completions): Self::Args) -> Result<Self, ActorError> {
         // What a former incarnation left.
-        let retry = Some(ctx.send_after(Duration::ZERO, CompleterMsg::Flush));
-        Ok(Self { engine, completions, retry, failing: false })
+        let next = Some(ctx.send_after(Duration::ZERO, CompleterMsg::Flush));
+        Ok(Self { engine, completions, next, failing: false })
     }
 
     async fn handle(&mut self, ctx: &Ctx<CompleterMsg>, msg: CompleterMsg) -> Result<Flow, ActorError> {
         let CompleterMsg::Flush = msg;
-        self.completions.0.poked.store(false, Ordering::Release);
+        self.completions.clear_poke();
+        let next = self.completions.overdue(false);
         match self.flush().await {
             Ok(()) => {
+                self.next = next.map(|wait| ctx.send_after(wait, CompleterMsg::Flush));
                 ctx.probe().remove_label("waiting");
                 self.failing = false;
             }
@@ -271,7 +137,7 @@ impl Actor for Completer {
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!(target: "queue", %error, waiting = self.completions.len(), "results wait to be stored");
                 }
-                self.retry = Some(ctx.send_after(RETRY_AFTER, CompleterMsg::Flush));
+                self.next = Some(ctx.send_after(RETRY_AFTER, CompleterMsg::Flush));
             }
         }
         self.show(ctx);
@@ -279,6 +145,7 @@ impl Actor for Completer {
     }
 
     async fn stopped(&mut self, _ctx: &Ctx<CompleterMsg>, _reason: &ExitReason) {
+        self.completions.overdue(true);
         match tokio::time::timeout(FLUSH_LIMIT, self.flush()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -297,36 +164,5 @@ impl Actor for Completer {
 fn free(stored: &[Completion]) {
     if let Some(first) = stored.first() {
         first.queue.free(stored.iter().map(|completion| completion.slot));
-    }
-}
-
-/// One line a finished attempt. Never arguments: they may be prompts.
-fn log(completion: &Completion, accepted: bool) {
-    let job = &completion.job;
-    let ack = &completion.ack.ack;
-    let duration_ms = u64::try_from(completion.duration.as_millis()).unwrap_or(u64::MAX);
-    let waited = job.attempted_at.unwrap_or(job.scheduled_at) - job.scheduled_at;
-    let queue_time_ms = waited.num_milliseconds().max(0);
-    if !accepted {
-        tracing::warn!(
-            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt,
-            state = %ack.state, "job superseded: it was cancelled, rescued or retried elsewhere, and what this attempt came to does not count"
-        );
-        return;
-    }
-    let error = ack.error.as_deref().map(|error| error.lines().next().unwrap_or_default());
-    match ack.state {
-        State::Completed => tracing::info!(
-            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, queue_time_ms,
-            duration_ms, "job completed"
-        ),
-        State::Discarded | State::Retryable => tracing::warn!(
-            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, duration_ms,
-            state = %ack.state, error, "job failed"
-        ),
-        State::Suspended | State::Scheduled | State::Available | State::Executing | State::Cancelled => tracing::info!(
-            target: "job", id = job.id, worker = %job.worker, queue = %job.queue, attempt = job.attempt, duration_ms,
-            state = %ack.state, error, "job stopped"
-        ),
     }
 }

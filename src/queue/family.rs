@@ -5,7 +5,7 @@
 //! is
 //! [`crate::workflow`]. Children go with their parent: when that is cancelled or discarded, they are cancelled.
 
-use super::completer::Completion;
+use super::completions::Completion;
 use super::job::Job;
 use super::state::State;
 

@@ -5,6 +5,9 @@
 //! Woken by notices, by slots that become free and, because notices can be lost, by its own poll. Demand is the limit
 //! less what runs and what waits to be stored. The database being away is a state: the producer waits for its next
 //! poll.
+//!
+//! Where the limit is small its claims also store what succeeded, see [`super::completions`]: one round trip and one
+//! commit do what would be two of each, one after the other, because a slot is free when its result is stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +15,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
-use super::completer::Completions;
-use super::engine::{Claim, Engine};
+use super::completions::{Completions, Taken};
+use super::engine::{Claim, Engine, Exchanged};
 use super::error::QueueError;
+use super::job::Job;
 use super::job_runtime::JobRuntime;
 use super::launch;
 use super::looks::Looks;
@@ -29,6 +33,10 @@ use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, ExitR
 const CLAIM_BATCH_MAX: u32 = 1_000;
 /// Polls between two looks for claims whose reply was lost, and for jobs that somebody has taken.
 const RECOVER_EVERY_POLLS: u32 = 30;
+
+/// Code that has just begun gets so long to end before results are stored without its own: about as long as it takes
+/// to wake a thread. Else what begins together would be stored in two halves for ever, each with a commit of its own.
+const GATHER_FOR: Duration = Duration::from_micros(100);
 
 /// What a producer works with; shared by all incarnations.
 #[derive(Debug, Clone)]
@@ -60,6 +68,8 @@ pub enum ProducerMsg {
     Poke,
     /// The poll is due.
     Poll,
+    /// Results are kept for it.
+    Finished,
     /// Say when what was asked for before is done.
     Settle(Reply<()>),
     /// Code that has begun may need an executor by now.
@@ -75,6 +85,8 @@ pub struct Producer {
     /// Ends the cooldown after a claim, when there was a reason for another one meanwhile.
     rest: Option<Timer>,
     last_claim: Option<Instant>,
+    /// When claimed jobs were last begun; by the machine's clock, because it counts microseconds.
+    last_begin: Option<std::time::Instant>,
     /// Code that has begun and has no executor yet.
     young: Vec<Young>,
     /// Runs while there is any.
@@ -94,7 +106,7 @@ impl Producer {
     /// Claims and starts jobs until the demand is met or nothing is left; returns how long the next claim has to wait
     /// for the cooldown, if it has to.
     async fn fill(&mut self) -> Result<Option<Duration>, QueueError> {
-        let Self { args, known, young, last_claim, .. } = self;
+        let Self { args, known, young, last_claim, last_begin, .. } = self;
         if self.recover_in_polls == 0 && args.lease.is_held() {
             let lost = args
                 .engine
@@ -107,7 +119,13 @@ impl Producer {
             self.recover_in_polls = RECOVER_EVERY_POLLS;
         }
         loop {
-            let demand = args.queue.demand().min(CLAIM_BATCH_MAX);
+            if args.queue.has_finished() {
+                gather(young, *last_begin).await;
+                args.queue.clear_finished_poke();
+            }
+            // Dropped as they are, results go to the completer.
+            let done = args.completions.take_of(&args.queue, CLAIM_BATCH_MAX as usize);
+            let demand = args.queue.demand_without(done.slots()).min(CLAIM_BATCH_MAX);
             if demand == 0 || !args.lease.is_held() || known.is_empty() {
                 return Ok(None);
             }
@@ -121,7 +139,7 @@ impl Producer {
                 workers: known,
                 demand,
             };
-            let mut claim = std::pin::pin!(args.engine.claim(&claim));
+            let mut claim = std::pin::pin!(exchange(&args.engine, &claim, done));
             let jobs = loop {
                 // However long the database takes, code that runs gets its executor in time.
                 tokio::select! {
@@ -143,6 +161,9 @@ impl Producer {
             }
             let all_allowed = attempts.len() <= allowed;
             young.retain(|young| !young.has_ended());
+            if !attempts.is_empty() {
+                *last_begin = Some(std::time::Instant::now());
+            }
             for attempt in attempts.into_iter().take(allowed) {
                 match launch::begin(&args.workers, attempt) {
                     Some((Execution::Young(begun), _)) => young.push(begun),
@@ -200,6 +221,23 @@ impl Producer {
     }
 }
 
+/// Claims, and stores what is `done` in the same statement. Without an answer that goes to the completer.
+async fn exchange(engine: &Engine, claim: &Claim<'_>, done: Taken<'_>) -> Result<Vec<Job>, QueueError> {
+    if done.is_empty() {
+        return engine.claim(claim).await;
+    }
+    let Exchanged { stored, claimed } = engine.exchange(&done.acks(), claim).await?;
+    done.stored(&stored);
+    Ok(claimed)
+}
+
+/// Waits until code that has just begun has ended, if it does so at once.
+async fn gather(young: &[Young], begun: Option<std::time::Instant>) {
+    while begun.is_some_and(|begun| begun.elapsed() < GATHER_FOR) && young.iter().any(|young| !young.has_ended()) {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// What is left of the cooldown after the last claim.
 fn cooldown_left(queue: &QueueState, last_claim: Option<Instant>) -> Option<Duration> {
     let since = last_claim?.elapsed();
@@ -230,6 +268,7 @@ impl Actor for Producer {
             timer,
             rest: None,
             last_claim: None,
+            last_begin: None,
             young: Vec::new(),
             promotion: None,
             recover_in_polls: 0,
@@ -240,6 +279,12 @@ impl Actor for Producer {
     async fn handle(&mut self, ctx: &Ctx<ProducerMsg>, msg: ProducerMsg) -> Result<Flow, ActorError> {
         match msg {
             ProducerMsg::Poke => self.look(ctx).await,
+            ProducerMsg::Finished => {
+                // Otherwise they were stored with the claim before.
+                if self.args.queue.has_finished() {
+                    self.look(ctx).await;
+                }
+            }
             ProducerMsg::Poll => {
                 self.recover_in_polls = self.recover_in_polls.saturating_sub(1);
                 self.args.queue.touch();
@@ -270,6 +315,7 @@ impl Actor for Producer {
         match msg {
             ProducerMsg::Poke => "poke",
             ProducerMsg::Poll => "poll",
+            ProducerMsg::Finished => "finished",
             ProducerMsg::Promote => "promote",
             ProducerMsg::Settle(_) => "settle",
         }

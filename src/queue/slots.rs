@@ -26,7 +26,8 @@ use crate::supervision::{Address, DynamicHandle};
 /// Mailbox of a producer. Pokes are merged, so few messages ever wait.
 const PRODUCER_MAILBOX_MAX: usize = 64;
 
-/// Limit from which on results are stored in two parts.
+/// Limit from which on results are stored in two parts, beside the claims. Below, a statement costs more than its rows,
+/// and one does both.
 const SPLIT_FROM: usize = 50;
 
 /// One claimed job's place in its queue. A job that is claimed again before its former result is known to be stored has
@@ -67,6 +68,8 @@ pub struct QueueState {
     /// Others know its producer as one of this instance.
     announced: AtomicBool,
     poked: AtomicBool,
+    /// The same for results that are kept for the producer.
+    told: AtomicBool,
     times: Mutex<Times>,
     running: Mutex<Running>,
     count: watch::Sender<usize>,
@@ -96,6 +99,7 @@ impl QueueState {
             stopping: AtomicBool::new(false),
             announced: AtomicBool::new(true),
             poked: AtomicBool::new(false),
+            told: AtomicBool::new(false),
             times: Mutex::new(Times { started_at: now, updated_at: now, shutdown_started_at: None }),
             running: Mutex::default(),
             count: watch::Sender::new(0),
@@ -217,11 +221,31 @@ impl QueueState {
 
     /// How many jobs may be claimed now.
     pub fn demand(&self) -> u32 {
-        if self.is_paused() || self.is_leaving() || !self.announced.load(Ordering::Acquire) {
+        self.demand_without(std::iter::empty())
+    }
+
+    /// How many jobs may be claimed by a statement that stores the results that hold these slots.
+    pub(super) fn demand_without(&self, stored: impl Iterator<Item = Slot>) -> u32 {
+        if !self.is_claiming() {
             return 0;
         }
-        let occupied = u32::try_from(self.occupied()).unwrap_or(u32::MAX);
-        self.limit().saturating_sub(occupied)
+        let occupied = {
+            let running = self.lock();
+            // One whose slot was released does not count already.
+            let counted = |slot: &Slot| running.slots.get(slot).is_some_and(|held| !held.released);
+            running.slots.len() - running.released - stored.filter(counted).count()
+        };
+        self.limit().saturating_sub(u32::try_from(occupied).unwrap_or(u32::MAX))
+    }
+
+    /// Whether it claims at all.
+    pub(super) fn is_claiming(&self) -> bool {
+        !self.is_paused() && !self.is_leaving() && self.announced.load(Ordering::Acquire)
+    }
+
+    /// Whether its producer stores what succeeded, together with its claims.
+    pub(super) fn exchanges(&self) -> bool {
+        (self.limit() as usize) < SPLIT_FROM && self.is_claiming()
     }
 
     /// How many results are stored at once: half of the limit, because the freed half is claimed for while the other is
@@ -286,15 +310,18 @@ impl QueueState {
 
     /// Frees the slots of jobs whose results are stored or superseded, and wakes the producer.
     pub(super) fn free(&self, slots: impl Iterator<Item = Slot>) {
-        {
-            let mut running = self.lock();
-            for slot in slots {
-                let held = running.slots.remove(&slot);
-                running.released -= usize::from(held.is_some_and(|held| held.released));
-            }
-            self.count.send_replace(running.slots.len());
-        }
+        self.free_quietly(slots);
         self.poke();
+    }
+
+    /// The same by the producer itself.
+    pub(super) fn free_quietly(&self, slots: impl Iterator<Item = Slot>) {
+        let mut running = self.lock();
+        for slot in slots {
+            let held = running.slots.remove(&slot);
+            running.released -= usize::from(held.is_some_and(|held| held.released));
+        }
+        self.count.send_replace(running.slots.len());
     }
 
     /// Gives the place of a job whose code is stuck to others, if this queue does so; the job stays known until
@@ -363,8 +390,48 @@ impl QueueState {
         self.poked.store(false, Ordering::Release);
     }
 
+    /// Tells the producer that results are kept for it.
+    pub(super) fn poke_finished(&self) {
+        if !self.told.swap(true, Ordering::AcqRel) && self.address.cast(ProducerMsg::Finished).is_err() {
+            // Down or flooded: the completer sees that nobody comes for them.
+            self.told.store(false, Ordering::Release);
+        }
+    }
+
+    /// Whether it was told so since [`QueueState::clear_finished_poke`].
+    pub(super) fn has_finished(&self) -> bool {
+        self.told.load(Ordering::Acquire)
+    }
+
+    pub(super) fn clear_finished_poke(&self) {
+        self.told.store(false, Ordering::Release);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Running> {
         // The map is consistent after every single operation, so a panic elsewhere does not spoil it.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_whose_results_are_stored_by_a_claim_are_free_for_it_once() {
+        let queue = QueueState::new("q", Queue { limit: 3, on_stuck: OnStuck::Release, ..Queue::default() });
+        let slots: Vec<Slot> = queue.occupy(1..=3).into_iter().map(|(slot, _)| slot).collect();
+        let demand = |stored: &[Slot]| queue.demand_without(stored.iter().copied());
+        assert_eq!((queue.demand(), demand(&slots[..1]), demand(&slots)), (0, 1, 3));
+        // The place of stuck code is given away already.
+        assert!(queue.release_stuck(slots[0]));
+        assert_eq!((queue.demand(), demand(&slots[..1]), demand(&slots[1..])), (1, 1, 3));
+        queue.set_limit(1);
+        assert_eq!((queue.demand(), demand(&slots[1..2]), demand(&slots[1..])), (0, 0, 1));
+        // Nor does one count that is free again.
+        queue.free_quietly(slots[1..2].iter().copied());
+        assert_eq!((queue.demand(), demand(&slots[1..2]), demand(&slots[2..])), (0, 0, 1));
+        queue.set_paused(true);
+        assert_eq!(demand(&slots[2..]), 0);
     }
 }

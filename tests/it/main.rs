@@ -86,6 +86,7 @@ mod queue_claim;
 mod queue_complete;
 mod queue_control;
 mod queue_cron;
+mod queue_exchange;
 mod queue_insert;
 mod queue_kept;
 mod queue_manage_cost;

@@ -235,17 +235,18 @@ async fn a_claim_whose_producer_died_with_the_reply_runs_in_the_end() {
 async fn a_completer_that_was_away_loses_no_result() {
     let (_db, engine) = engine().await;
     let fixture = Fixture::new();
-    let parts = Parts::new(&engine, workers(&fixture), 4);
+    // With a smaller limit the producer stores what succeeds.
+    let parts = Parts::new(&engine, workers(&fixture), 50);
     let running = parts.start().await;
-    let ids = insert(&engine, 6, json!({"do": "hold"})).await;
-    fixture.until("four runs", |seen| seen.running == 4).await;
+    let ids = insert(&engine, 52, json!({"do": "hold"})).await;
+    fixture.until("fifty runs", |seen| seen.running == 50).await;
     parts.root.terminate_child("completer").await.unwrap();
     fixture.release_all();
-    fixture.until("four ends", |seen| seen.finished.len() == 4).await;
-    until("four results", || async { (parts.completions.len() == 4).then_some(()) }).await;
+    fixture.until("fifty ends", |seen| seen.finished.len() == 50).await;
+    until("fifty results", || async { (parts.completions.len() == 50).then_some(()) }).await;
     assert_eq!(
         (parts.queue.running(), fixture.seen().started.len()),
-        (4, 4),
+        (50, 50),
         "a slot is busy until its result is stored"
     );
     parts.root.restart_child("completer").await.unwrap();
@@ -253,6 +254,26 @@ async fn a_completer_that_was_away_loses_no_result() {
         assert_eq!(reaches(&engine, id, State::Completed).await.attempt, 1);
     }
     assert!(parts.completions.is_empty());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn results_are_stored_while_the_producer_is_away_that_would_store_them() {
+    let (_db, engine) = engine().await;
+    let fixture = Fixture::new();
+    let parts = Parts::new(&engine, workers(&fixture), 3);
+    let running = parts.start().await;
+    let ids = insert(&engine, 4, json!({"do": "hold"})).await;
+    fixture.until("three runs", |seen| seen.running == 3).await;
+    parts.root.terminate_child("default").await.unwrap();
+    fixture.release_all();
+    for id in &ids[..3] {
+        reaches(&engine, *id, State::Completed).await;
+    }
+    until("free slots", || async { (parts.queue.running() == 0).then_some(()) }).await;
+    parts.root.restart_child("default").await.unwrap();
+    reaches(&engine, ids[3], State::Completed).await;
+    assert_eq!((fixture.seen().started.len(), parts.completions.len()), (4, 0));
     running.stop().await;
 }
 

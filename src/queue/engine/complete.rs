@@ -22,21 +22,29 @@ pub struct GuardedAck {
     pub attempted_at: Option<DateTime<Utc>>,
 }
 
+impl GuardedAck {
+    /// Whether there is nothing to write but the state and the time.
+    pub fn has_plainly_succeeded(&self) -> bool {
+        self.ack.state == State::Completed && self.ack.recorded.is_none()
+    }
+}
+
 /// The columns of the guard as arrays.
-struct Guards {
-    ids: Vec<i64>,
-    attempts: Vec<i32>,
-    producers: Vec<String>,
-    claimed: Vec<Option<NaiveDateTime>>,
+pub(super) struct Guards {
+    pub(super) ids: Vec<i64>,
+    pub(super) attempts: Vec<i32>,
+    pub(super) producers: Vec<String>,
+    pub(super) claimed: Vec<Option<NaiveDateTime>>,
 }
 
 impl Guards {
-    fn of(acks: &[&GuardedAck]) -> Self {
+    pub(super) fn of<'a>(acks: impl IntoIterator<Item = &'a GuardedAck, IntoIter: Clone>) -> Self {
+        let acks = acks.into_iter();
         Self {
-            ids: acks.iter().map(|item| item.ack.job_id).collect(),
-            attempts: acks.iter().map(|item| item.ack.attempt).collect(),
-            producers: acks.iter().map(|item| item.producer.to_string()).collect(),
-            claimed: acks.iter().map(|item| item.attempted_at.map(|at| at.naive_utc())).collect(),
+            ids: acks.clone().map(|item| item.ack.job_id).collect(),
+            attempts: acks.clone().map(|item| item.ack.attempt).collect(),
+            producers: acks.clone().map(|item| item.producer.to_string()).collect(),
+            claimed: acks.map(|item| item.attempted_at.map(|at| at.naive_utc())).collect(),
         }
     }
 }
@@ -61,8 +69,7 @@ impl Engine {
     /// # Errors
     /// [`QueueError::Db`].
     pub async fn complete(&self, acks: &[GuardedAck]) -> Result<Vec<i64>, QueueError> {
-        let (succeeded, others): (Vec<_>, Vec<_>) =
-            acks.iter().partition(|item| item.ack.state == State::Completed && item.ack.recorded.is_none());
+        let (succeeded, others): (Vec<_>, Vec<_>) = acks.iter().partition(|item| item.has_plainly_succeeded());
         let mut accepted = Vec::with_capacity(acks.len());
         if !succeeded.is_empty() {
             accepted.extend(self.complete_succeeded(&succeeded).await?);
@@ -74,7 +81,7 @@ impl Engine {
     }
 
     async fn complete_succeeded(&self, acks: &[&GuardedAck]) -> Result<Vec<i64>, QueueError> {
-        let guards = Guards::of(acks);
+        let guards = Guards::of(acks.iter().copied());
         let ids = sqlx::query_scalar!(
             r#"UPDATE oban_jobs j
                SET state = 'completed', completed_at = timezone('UTC', clock_timestamp())
@@ -93,7 +100,7 @@ impl Engine {
     }
 
     async fn complete_others(&self, acks: &[&GuardedAck]) -> Result<Vec<i64>, QueueError> {
-        let guards = Guards::of(acks);
+        let guards = Guards::of(acks.iter().copied());
         let delays: Vec<Option<i64>> = acks
             .iter()
             .map(|item| item.ack.delay.map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))

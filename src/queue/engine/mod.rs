@@ -10,6 +10,7 @@ mod claim;
 mod complete;
 mod cron;
 mod enqueued;
+mod exchange;
 mod family;
 mod filter;
 mod foreign;
@@ -32,6 +33,7 @@ pub use claim::Claim;
 pub use complete::GuardedAck;
 pub use cron::{CronDecision, CronEntryKey, CronOverview, CronRow, CronStand};
 pub use enqueued::Enqueued;
+pub use exchange::Exchanged;
 pub use filter::{FILTER_VALUES_MAX, JobFilter};
 pub use foreign::Foreigners;
 pub use insert::{INSERT_BATCH_MAX, Inserted};
@@ -52,7 +54,7 @@ use crate::postgres::{Database, Lane};
 #[derive(Debug, Clone)]
 pub struct Engine {
     db: Database,
-    /// For claims, and for completions.
+    /// For claims, with or without completions, and for completions alone.
     claims: Lane,
     completions: Lane,
     /// For single inserts, and those that wait for it.
