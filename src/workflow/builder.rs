@@ -380,8 +380,8 @@ mod tests {
         Workflow::builder("w")
     }
 
-    fn id<T: Send + 'static>(value: T, _: StepContext) -> impl Future<Output = Result<T, StepError>> + Send {
-        async move { Ok(value) }
+    async fn id<T: Send + 'static>(value: T, _: StepContext) -> Result<T, StepError> {
+        Ok(value)
     }
 
     #[test]

@@ -79,6 +79,7 @@ impl WorkflowWorker {
 }
 
 impl Executable for WorkflowWorker {
+    #[expect(clippy::misnamed_getters, reason = "an executable's name is the worker that jobs name")]
     fn name(&self) -> &str {
         self.versions.present.definition.worker
     }

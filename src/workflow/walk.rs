@@ -237,12 +237,11 @@ impl Walk<'_> {
                     values[index] = value;
                     cost_nanousd = cost_sum(cost_nanousd, cost);
                 }
-                Some(Err(stop)) => {
-                    // What failed counts, not what only waits.
-                    if first.as_ref().is_none_or(|first| matches!(first, Stop::Parked)) {
-                        first = Some(stop);
-                    }
+                // What failed counts, not what only waits.
+                Some(Err(stop)) if first.as_ref().is_none_or(|first| matches!(first, Stop::Parked)) => {
+                    first = Some(stop);
                 }
+                Some(Err(_)) => {}
             }
         }
         match first {
