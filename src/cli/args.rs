@@ -84,6 +84,9 @@ pub(super) enum Command {
     /// Measures the queue beside bare SQL on the same server
     #[command(subcommand)]
     Bench(super::bench::BenchCommand),
+    /// The whole story on this machine: three instances, one is killed, results go up, learnings come down
+    #[cfg(feature = "embedded-postgres")]
+    Demo(super::demo::DemoArgs),
     /// Checks everything that a node needs
     Doctor(super::doctor::DoctorArgs),
     /// Stops an embedded server that nobody uses any more

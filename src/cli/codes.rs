@@ -72,3 +72,9 @@ pub(super) const NOT_APPLICABLE: &str = "E0865";
 pub(super) const REPLACED: &str = "E0866";
 /// There is no such pattern.
 pub(super) const NO_PATTERN: &str = "E0867";
+/// The demo's folder or server cannot be made.
+pub(super) const DEMO_STAGE: &str = "E0890";
+/// A process of the demo does not start.
+pub(super) const DEMO_PROCESS: &str = "E0891";
+/// Something that the demo waits for does not happen.
+pub(super) const DEMO_LIMIT: &str = "E0892";

@@ -9,6 +9,8 @@ mod config;
 mod context;
 mod cost;
 mod cron;
+#[cfg(feature = "embedded-postgres")]
+mod demo;
 mod doctor;
 mod exit;
 mod instance;
@@ -103,6 +105,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             Command::Migrate(command) => migrate::run(command, &context).await,
             Command::Config(command) => config::run(command, &context).await,
             Command::Bench(command) => Box::pin(bench::run(command, &context, handle)).await,
+            #[cfg(feature = "embedded-postgres")]
+            Command::Demo(args) => Box::pin(demo::run(args)).await,
             Command::Doctor(args) => Box::pin(doctor::run(args, &context)).await,
             #[cfg(feature = "embedded-postgres")]
             Command::Guardian { .. } => Ok(()),

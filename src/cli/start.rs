@@ -27,6 +27,9 @@ pub(super) struct StartArgs {
     #[arg(long, value_name = "ROLE")]
     #[arg(value_parser = PossibleValuesParser::new(Role::NAMES).try_map(|name| name.parse::<Role>()))]
     pub role: Option<Role>,
+    /// Stops when standard input ends as well, for a program that starts this one
+    #[arg(long)]
+    pub until_stdin_closes: bool,
 }
 
 /// The instance id by rank: argument, `INSTANCE_ID`, configuration.
@@ -62,6 +65,7 @@ pub(super) async fn run(args: StartArgs, context: &Context, job_runtime: Handle)
     output::line(ready(&node));
     tokio::select! {
         () = stops.next() => {}
+        () = stdin_closed(args.until_stdin_closes) => {}
         reason = node.gave_up() => {
             Box::pin(node.shutdown(std::future::ready(()))).await;
             let text = format!("the supervision tree gave up: {reason}");
@@ -75,6 +79,15 @@ pub(super) async fn run(args: StartArgs, context: &Context, job_runtime: Handle)
     }
     output::note("stopped");
     if drained.forced { Err(Failure::silent(Exit::Interrupted)) } else { Ok(()) }
+}
+
+/// Resolves when standard input has ended, and never where that is not asked for.
+async fn stdin_closed(asked: bool) {
+    if !asked {
+        return std::future::pending().await;
+    }
+    // Whatever is written there has no meaning, and one that cannot be read has ended too.
+    drop(tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await);
 }
 
 /// One line that a person and a script can read.

@@ -39,4 +39,5 @@ pub use store::pgmq::{self, Message};
 pub use store::report::{RESULTS_PER_REPORT_MAX, Reports, Sent};
 pub use store::retention::{Keep, Store as RetentionStore};
 pub use store::sync::{Standing, SyncStore, lock_for_publishing};
+pub use store::watch::{JobStanding, JobSuccess, LearningLine, Share, Tally, Watch};
 pub use sums::Sums;

@@ -73,13 +73,7 @@ impl Storage {
         application_name: &str,
         guardian: Guardian,
     ) -> Result<Self, NodeError> {
-        let options = PoolOptions {
-            schema: config.database.schema.parse()?,
-            application_name: application_name.to_owned(),
-            max: config.database.pool_max,
-            statement_timeout: config.database.statement_timeout.get(),
-            indexes: config.database.indexes,
-        };
+        let options = pool_options(config, application_name)?;
         match Source::of(config)? {
             Source::Given(url, _) => {
                 let db = Database::connect(&url, &options).await?;
@@ -92,6 +86,20 @@ impl Storage {
             }
             Source::Embedded => Self::open_embedded(config, base_dir, &options, guardian).await,
         }
+    }
+
+    /// Opens the embedded server of `config`, also where a database is named.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    #[cfg(feature = "embedded-postgres")]
+    pub async fn embedded(
+        config: &Config,
+        base_dir: &Path,
+        application_name: &str,
+        guardian: Guardian,
+    ) -> Result<Self, NodeError> {
+        Self::open_embedded(config, base_dir, &pool_options(config, application_name)?, guardian).await
     }
 
     #[cfg(feature = "embedded-postgres")]
@@ -179,4 +187,14 @@ impl Storage {
             }
         }
     }
+}
+
+fn pool_options(config: &Config, application_name: &str) -> Result<PoolOptions, NodeError> {
+    Ok(PoolOptions {
+        schema: config.database.schema.parse()?,
+        application_name: application_name.to_owned(),
+        max: config.database.pool_max,
+        statement_timeout: config.database.statement_timeout.get(),
+        indexes: config.database.indexes,
+    })
 }

@@ -11,6 +11,7 @@ mod publish;
 pub(super) mod report;
 pub(super) mod retention;
 pub(super) mod sync;
+pub(super) mod watch;
 
 use serde::Serialize;
 
