@@ -63,6 +63,11 @@ fn learner(config: &Config, db: &Database) -> LearnerArgs {
 
 /// Models of each route, the reference first.
 fn routes(config: &Config) -> BTreeMap<String, Vec<String>> {
-    let by_complexity = config.routing.models.iter();
-    by_complexity.map(|(complexity, reference)| (complexity.to_string(), vec![reference.clone()])).collect()
+    let routing = &config.routing;
+    let by_complexity = routing.models.iter().map(|(complexity, reference)| {
+        let others = routing.candidates.get(complexity).into_iter().flatten();
+        (complexity.to_string(), std::iter::once(reference).chain(others).cloned().collect())
+    });
+    let named = routing.routes.iter().map(|(name, route)| (name.clone(), route.models.clone()));
+    by_complexity.chain(named).collect()
 }
