@@ -55,6 +55,9 @@ pub(super) enum Command {
     /// What calls of models may still cost
     #[command(subcommand)]
     Budget(super::budget::BudgetCommand),
+    /// Stored vectors of texts
+    #[command(subcommand)]
+    Embedding(super::embedding::EmbeddingCommand),
     /// Instances
     #[command(subcommand)]
     Instance(super::instance::InstanceCommand),

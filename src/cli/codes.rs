@@ -42,6 +42,8 @@ pub(super) const NOBODY_ONLINE: &str = "E0825";
 pub(super) const STRANGE_ANSWER: &str = "E0826";
 /// An order would need to name its instance.
 pub(super) const SEVERAL_ONLINE: &str = "E0827";
+/// No vectors are stored under this name.
+pub(super) const NO_COLLECTION: &str = "E0850";
 /// Neither a path nor a command of `tree`.
 pub(super) const NO_TREE_COMMAND: &str = "E0828";
 /// Nobody has a queue of this name.

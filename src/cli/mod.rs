@@ -12,6 +12,7 @@ mod cron;
 #[cfg(feature = "embedded-postgres")]
 mod demo;
 mod doctor;
+mod embedding;
 mod exit;
 mod instance;
 mod job;
@@ -80,7 +81,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     logs::init(&context.config.log, filter).map_err(|error| Failure::new(Exit::Config, codes::LOG, error))?;
     let control = runtime("control", CONTROL_THREADS)?;
     let jobs = match &cli.command {
-        Command::Start(_) | Command::Run(_) | Command::Bench(_) => {
+        Command::Start(_) | Command::Run(_) | Command::Bench(_) | Command::Workflow(_) => {
             Some(runtime("jobs", context.config.runtime.job_threads)?)
         }
         _ => None,
@@ -91,10 +92,11 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             Command::Run(args) => Box::pin(run::run(args, &context, handle)).await,
             Command::Start(args) => Box::pin(start::run(args, &context, handle)).await,
             Command::Job(command) => Box::pin(job::run(command, &context)).await,
-            Command::Workflow(command) => Box::pin(workflow::run(command, &context)).await,
+            Command::Workflow(command) => Box::pin(workflow::run(command, &context, handle)).await,
             Command::Queue(command) => queue::run(command, &context).await,
             Command::Budget(command) => budget::run(command, &context).await,
             Command::Cron(command) => cron::run(command, &context).await,
+            Command::Embedding(command) => Box::pin(embedding::run(command, &context)).await,
             Command::Instance(command) => instance::run(command, &context).await,
             Command::Cloud(command) => cloud::run(command, &context).await,
             Command::Routing(command) => routing::run(command, &context).await,

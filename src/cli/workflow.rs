@@ -5,6 +5,7 @@ mod run;
 mod show;
 
 use clap::Subcommand;
+use tokio::runtime::Handle;
 
 use super::context::Context;
 use super::exit::Failure;
@@ -25,9 +26,9 @@ pub(super) enum WorkflowCommand {
 /// # Errors
 /// Exit 2 for bad arguments, 3 where there is no such run, and those of the database. Running: 1 when the job failed, 5
 /// when the time is over.
-pub(super) async fn run(command: WorkflowCommand, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(command: WorkflowCommand, context: &Context, job_runtime: Handle) -> Result<(), Failure> {
     match command {
-        WorkflowCommand::Run(args) => run::run(*args, context).await,
+        WorkflowCommand::Run(args) => run::run(*args, context, job_runtime).await,
         WorkflowCommand::List(args) => list::run(args, context).await,
         WorkflowCommand::Show(args) => show::run(args, context).await,
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::command;
 use super::cron;
+use super::embedding::ModelKind;
 use super::layer::{Layer, is_at_or_below};
 use super::limits;
 use super::model::{Config, Provider, ProviderKind};
@@ -52,6 +53,7 @@ pub(super) fn references(config: &Config, places: &BTreeMap<String, Place>, prob
     check.models(config);
     check.routing(config);
     check.budgets(config);
+    check.agents(config);
 }
 
 struct Check<'a> {
@@ -109,14 +111,47 @@ impl Check<'_> {
     }
 
     fn workflows(&mut self, config: &Config) {
-        let queue = &config.workflows.llm_request.queue;
-        if config.queues.contains_key(queue) || self.problems.refuse_a_name_in("queues") {
-            return;
+        let workflows = &config.workflows;
+        let mut reported = BTreeSet::new();
+        for (name, queue) in [
+            ("llm_request", &workflows.llm_request.queue),
+            ("embedding", &workflows.embedding.queue),
+            ("agent_coordination", &workflows.agent_coordination.queue),
+            ("agent_task", &workflows.agent_task.queue),
+        ] {
+            let known = config.queues.contains_key(queue) || self.problems.refuse_a_name_in("queues");
+            // One missing queue is one mistake, also where several workflows have it by default.
+            if known || !reported.insert(queue) {
+                continue;
+            }
+            let message = format!("there is no queue \"{queue}\": a file that names queues runs only those it names");
+            let flaw = unknown(message, queue, config.queues.keys())
+                .or_suggest(format!("add [queues.{queue}], with paused = true if this instance shall not work on it"));
+            self.report(&format!("workflows.{name}.queue"), flaw);
         }
-        let message = format!("there is no queue \"{queue}\": a file that names queues runs only those it names");
-        let flaw = unknown(message, queue, config.queues.keys())
-            .or_suggest(format!("add [queues.{queue}], with paused = true if this instance shall not work on it"));
-        self.report("workflows.llm_request.queue", flaw);
+        self.model("workflows.embedding.model", &workflows.embedding.model, ModelKind::Embedding, config);
+    }
+
+    /// That there is a model `name`, and that it answers with what is needed.
+    fn model(&mut self, key: &str, name: &str, kind: ModelKind, config: &Config) {
+        let word = |kind| match kind {
+            ModelKind::Chat => "chat",
+            ModelKind::Embedding => "embedding",
+        };
+        match config.models.get(name) {
+            Some(model) if model.kind == kind => {}
+            Some(model) => {
+                let message = format!("model \"{name}\" is one of kind \"{}\"", word(model.kind));
+                let flaw = Flaw::bad(message).suggest(format!("name a model with kind = \"{}\"", word(kind)));
+                self.report(key, flaw);
+            }
+            None if self.problems.refuse_a_name_in("models") => {}
+            None => {
+                let flaw = unknown(format!("there is no model \"{name}\""), name, config.models.keys())
+                    .or_suggest(format!("add [models.{name}]"));
+                self.report(key, flaw);
+            }
+        }
     }
 
     fn instances(&mut self, config: &Config) {
@@ -203,12 +238,43 @@ impl Check<'_> {
                 }
                 _ => {}
             }
+            let vectors = model.embedding.clone().unwrap_or_default();
+            if model.kind == ModelKind::Chat && model.embedding.is_some() {
+                let flaw = Flaw::bad("the model's kind is \"chat\", and this table is for embedding models");
+                self.report(
+                    &format!("{key}.embedding"),
+                    flaw.suggest("remove the table, or state kind = \"embedding\""),
+                );
+            } else if vectors.shorten && vectors.dimensions.is_none() {
+                let flaw = Flaw::bad("vectors shall be shortened, and dimensions does not say to what");
+                self.report(&format!("{key}.embedding.shorten"), flaw.suggest("state dimensions as well"));
+            }
+        }
+    }
+
+    fn agents(&mut self, config: &Config) {
+        for (name, agent) in &config.agents {
+            if agent.capabilities.is_empty() {
+                let flaw = Flaw::bad("the agent states no capabilities, so it would never be given a task");
+                self.report(
+                    &format!("agents.{name}"),
+                    flaw.suggest("state at least one, such as capabilities = [\"code\"]"),
+                );
+            }
+            if let Some(route) = agent.route.as_ref().filter(|route| !config.routing.routes.contains_key(*route)) {
+                let flaw = unknown(format!("there is no route \"{route}\""), route, config.routing.routes.keys())
+                    .or_suggest(format!("add [routing.routes.{route}]"));
+                self.report(&format!("agents.{name}.route"), flaw);
+            }
+            if let Some(model) = &agent.model {
+                self.model(&format!("agents.{name}.model"), model, ModelKind::Chat, config);
+            }
         }
     }
 
     fn routing(&mut self, config: &Config) {
         for (complexity, model) in &config.routing.models {
-            self.model_exists(config, &format!("routing.models.{complexity}"), model);
+            self.model(&format!("routing.models.{complexity}"), model, ModelKind::Chat, config);
         }
         for (complexity, models) in &config.routing.candidates {
             let key = format!("routing.candidates.{complexity}");
@@ -228,20 +294,11 @@ impl Check<'_> {
     fn models_of_a_route(&mut self, config: &Config, key: &str, reference: Option<&String>, models: &[String]) {
         let mut seen: BTreeSet<&String> = reference.into_iter().collect();
         for model in models {
-            self.model_exists(config, key, model);
+            self.model(key, model, ModelKind::Chat, config);
             if !seen.insert(model) {
                 self.report(key, Flaw::bad(format!("model \"{model}\" stands twice")).suggest("name it once"));
             }
         }
-    }
-
-    fn model_exists(&mut self, config: &Config, key: &str, model: &String) {
-        if config.models.contains_key(model) || self.problems.refuse_a_name_in("models") {
-            return;
-        }
-        let flaw = unknown(format!("there is no model \"{model}\""), model, config.models.keys())
-            .or_suggest(format!("add [models.{model}]"));
-        self.report(key, flaw);
     }
 
     fn budgets(&mut self, config: &Config) {

@@ -3,12 +3,14 @@
 //! `model.rs` is the result as types; `schema.rs` the same keys as data, with ranges; `load.rs` the order of the
 //! layers. A configuration that loads is valid: whoever gets a [`Config`] from [`load`] need not check it again.
 
+mod agent;
 mod check;
 mod cloud;
 mod command;
 mod cron;
 mod cron_unique;
 mod document;
+mod embedding;
 mod ground;
 mod instance_view;
 mod kind;
@@ -29,10 +31,12 @@ mod suggest;
 mod tests;
 mod walk;
 
+pub use agent::{Agent, AgentWorkflow, SimulatedAnswer};
 pub use cloud::{Apply, Central, Cloud, Role};
 pub use command::{Command, CommandOutput, ExitMeaning};
 pub use cron::{CatchUp, Cron, Object};
 pub use cron_unique::{CronUnique, UNIQUE_FIELDS, UNIQUE_STATES, UNIQUE_TIMESTAMPS};
+pub use embedding::{EmbeddingModel, EmbeddingWorkflow, ModelKind};
 pub use ground::{Database, Embedded, Indexes, Instance, Mode, Runtime};
 pub use limits::{Budget, BudgetPeriod, Limits};
 pub use load::{ENV_PREFIX, FILE_NAME, Loaded, SHIPPED, Source, load};

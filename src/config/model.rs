@@ -9,9 +9,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::agent::{Agent, AgentWorkflow, SimulatedAnswer};
 use super::cloud::{Central, Cloud};
 use super::command::Command;
 use super::cron::Cron;
+use super::embedding::{EmbeddingModel, EmbeddingWorkflow, ModelKind};
 use super::ground::{Database, Embedded, Instance, Mode, Runtime};
 use super::limits::{Budget, Limits};
 use super::period::{Period, PeriodOrOff};
@@ -48,6 +50,8 @@ pub struct Config {
     pub central: Central,
     /// Settings of built-in workflows.
     pub workflows: Workflows,
+    /// Who does tasks of `agent_coordination`, by name.
+    pub agents: BTreeMap<String, Agent>,
     /// Which model serves which kind of request.
     pub routing: Routing,
     /// Who serves models, by name.
@@ -282,6 +286,12 @@ impl Reindexer {
 pub struct Workflows {
     /// `llm_request`: prompt in, answer and cost out.
     pub llm_request: Workflow,
+    /// `embedding`: texts in, vectors stored.
+    pub embedding: EmbeddingWorkflow,
+    /// `agent_coordination`: a task in, the merged answers of agents out.
+    pub agent_coordination: AgentWorkflow,
+    /// `agent_task`: what one agent does for it.
+    pub agent_task: AgentWorkflow,
 }
 
 /// `[workflows.NAME]`
@@ -406,8 +416,12 @@ pub struct Model {
     pub provider: String,
     /// What the provider calls it, and its key in `prices.toml`.
     pub name: String,
+    /// What it answers with. Default `chat`.
+    pub kind: ModelKind,
     /// Output limit when a request names none; 1 to 10,000,000. Default 1,024.
     pub max_tokens: Option<u32>,
+    /// Vectors and batches of an embedding model.
+    pub embedding: Option<EmbeddingModel>,
     /// Dollars per million tokens; wins over `prices.toml`.
     pub price: Option<Price>,
     /// How fast it is called, beside the limits of its provider.
@@ -453,6 +467,8 @@ pub struct Simulated {
     pub retry_after: Period,
     /// Length of an answer in tokens, smallest and largest; each 1 to 1,000,000. Default 20 to 200.
     pub output_tokens: (u32, u32),
+    /// Answers to requests of a known kind, by name; the first that fits counts. What none fits is answered with words.
+    pub answers: BTreeMap<String, SimulatedAnswer>,
 }
 
 /// `[log]`
@@ -585,6 +601,7 @@ impl Default for Simulated {
             refusal_rate: 0.0,
             retry_after: Period::from_secs(1),
             output_tokens: (20, 200),
+            answers: BTreeMap::new(),
         }
     }
 }

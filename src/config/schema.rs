@@ -137,6 +137,19 @@ const WORKFLOW: Node = table(&[
     ("cache", Node::Leaf(Kind::PeriodOrOff { min: Period::from_secs(1), max: CACHE_MAX })),
 ]);
 
+const AGENT_WORKFLOW: Node = table(&[
+    ("queue", text(rules::name)),
+    ("max_attempts", integer(1, 32_767)),
+    ("timeout", period(LIMIT_MIN, Period::from_secs(7 * 86_400))),
+]);
+
+const EMBEDDING_WORKFLOW: Node = table(&[
+    ("queue", text(rules::name)),
+    ("max_attempts", integer(1, 32_767)),
+    ("timeout", period(LIMIT_MIN, Period::from_secs(7 * 86_400))),
+    ("model", text(rules::name)),
+]);
+
 const PROVIDER: Node = table(&[
     ("kind", Node::Leaf(Kind::Choice(&["openai", "anthropic", "command", "simulated"]))),
     ("base_url", text(rules::base_url)),
@@ -154,11 +167,33 @@ const PROVIDER: Node = table(&[
     ("limits", limits::LIMITS),
 ]);
 
+const AGENT: Node = table(&[
+    ("capabilities", Node::Leaf(Kind::Texts(rules::name))),
+    ("system_prompt", text(rules::not_empty)),
+    ("complexity", Node::Leaf(COMPLEXITIES)),
+    ("route", text(rules::name)),
+    ("model", text(rules::name)),
+    ("max_tokens", integer(1, 10_000_000)),
+    ("parallel", integer(1, 10_000)),
+]);
+
+const SIMULATED_ANSWER: Node = table(&[("when", text(rules::not_empty)), ("text", text(rules::not_empty))]);
+
 const MODEL: Node = table(&[
     ("provider", text(rules::name)),
     ("name", text(rules::not_empty)),
+    ("kind", Node::Leaf(Kind::Choice(&["chat", "embedding"]))),
     ("max_tokens", integer(1, 10_000_000)),
     ("limits", limits::LIMITS),
+    (
+        "embedding",
+        table(&[
+            ("dimensions", integer(1, 16_000)),
+            ("shorten", Node::Leaf(Kind::Bool)),
+            ("batch_items", integer(1, 2_048)),
+            ("batch_tokens", integer(1, 1_000_000)),
+        ]),
+    ),
     (
         "price",
         Node::Table(Table {
@@ -183,6 +218,7 @@ const MODEL: Node = table(&[
             ("refusal_rate", number(0.0, 1.0)),
             ("retry_after", period(ZERO, DAY)),
             ("output_tokens", Node::Leaf(Kind::Bounds { min: 1, max: 1_000_000 })),
+            ("answers", Node::Named { entry: &SIMULATED_ANSWER, layering: Layering::Merge, name: rules::name }),
         ]),
     ),
 ]);
@@ -273,7 +309,16 @@ pub(super) static ROOT: Node = table(&[
     ("cron", Node::Named { entry: &cron::ENTRY, layering: Layering::Merge, name: rules::name }),
     ("cloud", cloud::CLOUD),
     ("central", cloud::CENTRAL),
-    ("workflows", table(&[("llm_request", WORKFLOW)])),
+    (
+        "workflows",
+        table(&[
+            ("llm_request", WORKFLOW),
+            ("embedding", EMBEDDING_WORKFLOW),
+            ("agent_coordination", AGENT_WORKFLOW),
+            ("agent_task", AGENT_WORKFLOW),
+        ]),
+    ),
+    ("agents", Node::Named { entry: &AGENT, layering: Layering::Merge, name: rules::name }),
     (
         "routing",
         table(&[

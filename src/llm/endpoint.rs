@@ -17,6 +17,8 @@ use super::stream::Wire;
 use super::{anthropic, openai};
 use crate::config::{SecretRef, Timeouts};
 
+/// Where OpenAI's format has its chat.
+const CHAT_PATH: &str = "chat/completions";
 /// Idle connections kept for reuse.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 /// Probes of a silent TCP connection, so that a vanished peer is noticed below the time limits as well.
@@ -62,7 +64,7 @@ impl Endpoint {
         timeouts: &Timeouts,
     ) -> Result<Self, String> {
         let (default, path, host, variable) = match wire {
-            Wire::Openai => (openai::BASE_URL, "chat/completions", openai::HOST, "OPENAI_API_KEY"),
+            Wire::Openai => (openai::BASE_URL, CHAT_PATH, openai::HOST, "OPENAI_API_KEY"),
             Wire::Anthropic => (anthropic::BASE_URL, "v1/messages", anthropic::HOST, "ANTHROPIC_API_KEY"),
         };
         let mut root = parse_root(base_url.unwrap_or(default))?;
@@ -79,6 +81,14 @@ impl Endpoint {
     /// The address that is called.
     pub(crate) fn url(&self) -> &str {
         self.url.as_str()
+    }
+
+    /// The address that makes vectors; `None` where the format has none.
+    pub(crate) fn embeddings_url(&self) -> Option<Url> {
+        let root = self.url.path().strip_suffix(CHAT_PATH).filter(|_| self.wire == Wire::Openai)?;
+        let mut url = self.url.clone();
+        url.set_path(&format!("{root}embeddings"));
+        Some(url)
     }
 
     /// Whether the key can be read now.
@@ -122,7 +132,7 @@ impl Endpoint {
     }
 
     /// The headers of a request.
-    pub(crate) fn headers(&self, request: &ChatRequest, key: Option<&str>) -> Result<HeaderMap, Failure> {
+    pub(crate) fn headers(&self, idempotency_key: Option<&str>, key: Option<&str>) -> Result<HeaderMap, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
@@ -142,7 +152,7 @@ impl Endpoint {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        if let Some(key) = &request.idempotency_key {
+        if let Some(key) = idempotency_key {
             let value = HeaderValue::from_str(key).map_err(|_| refused(ErrorClass::Permanent, "idempotency_key"))?;
             headers.insert(HeaderName::from_static("idempotency-key"), value);
         }
@@ -218,6 +228,10 @@ mod tests {
     fn addresses_are_completed() {
         assert_eq!(url(Wire::Openai, "http://127.0.0.1:8000/v1"), "http://127.0.0.1:8000/v1/chat/completions");
         assert_eq!(url(Wire::Openai, "http://host/"), "http://host/chat/completions");
+        let vectors =
+            |wire, base| Endpoint::new(wire, Some(base), None, &Timeouts::default()).unwrap().embeddings_url();
+        assert_eq!(vectors(Wire::Openai, "http://host/v1").unwrap().as_str(), "http://host/v1/embeddings");
+        assert_eq!(vectors(Wire::Anthropic, "http://host"), None);
         assert_eq!(url(Wire::Anthropic, "http://host"), "http://host/v1/messages");
         assert_eq!(url(Wire::Anthropic, "http://host/proxy/v1/"), "http://host/proxy/v1/messages");
     }

@@ -6,6 +6,8 @@
 //! There are two breakers on the way of a call, because trouble has two scopes: money and rejected keys concern every
 //! model of a provider, everything else the one model.
 
+mod embed;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,7 +28,7 @@ use super::request::ChatRequest;
 use super::setup::{self, Backend, GatewayProblem, ModelSetup, nearest};
 use super::usage::{Usage, estimate_tokens};
 use super::{command, http, simulated};
-use crate::config::Config;
+use crate::config::{Config, ModelKind};
 use crate::error::Coded as _;
 
 /// Model names that are listed in an error.
@@ -41,6 +43,8 @@ pub struct ModelInfo {
     pub provider: String,
     /// The provider's name of it.
     pub upstream: String,
+    /// What it answers with.
+    pub kind: ModelKind,
     /// Output limit of requests that name none, in tokens.
     pub max_tokens: u32,
     /// Its answers are made up.
@@ -137,6 +141,7 @@ impl Gateway {
                 name: name.clone(),
                 provider: model.provider.clone(),
                 upstream: model.upstream.clone(),
+                kind: model.kind,
                 max_tokens: model.max_tokens,
                 simulated: matches!(setup.backends.get(&model.provider), Some(Backend::Simulated)),
                 priced: model.price.is_some(),
@@ -230,6 +235,10 @@ impl Gateway {
     pub async fn chat(&self, model: &str, request: &ChatRequest, attempt: u32) -> Result<Answer, LlmError> {
         let Some(entry) = self.models.get(model) else { return Err(self.unknown(model)) };
         let Some(provider) = self.providers.get(&entry.info.provider) else { return Err(self.unknown(model)) };
+        if entry.info.kind != ModelKind::Chat {
+            let message = "it answers with vectors, not with text; name a model with kind = \"chat\"";
+            return Err(self.error(entry, unsent(ErrorClass::Permanent, message.to_owned())));
+        }
         if let Err(problem) = request.validate() {
             let message = match problem.hint() {
                 Some(hint) => format!("{problem}; {hint}"),
@@ -239,13 +248,7 @@ impl Gateway {
         }
         let max_tokens = request.max_tokens.unwrap_or(entry.info.max_tokens);
         let guess = estimate_tokens(request.message_bytes()).saturating_add(u64::from(max_tokens));
-        let turn =
-            Turn::take([&provider.governor, &entry.governor], guess, self.started.elapsed()).map_err(|slow| {
-                let scope = ["providers", "models"][slow.governor.min(1)];
-                let name = [&entry.info.provider, &entry.info.name][slow.governor.min(1)];
-                let message = format!("not called, because {scope}.{name}.limits.{} is reached", slow.limit);
-                self.error(entry, Failure { retry_after: Some(slow.wait), ..unsent(ErrorClass::Throttled, message) })
-            })?;
+        let turn = self.turn(entry, provider, guess)?;
         turn.wait().await;
         let now = self.started.elapsed();
         let account_leave = self.admit(entry, ("provider", &entry.info.provider), &provider.breaker, now)?;
@@ -285,6 +288,16 @@ impl Gateway {
         let max_tokens = request.max_tokens.unwrap_or(entry.info.max_tokens);
         let usage = Usage { output: u64::from(max_tokens), ..Usage::estimate(request.message_bytes(), 0) };
         entry.setup.price?.cost_nanousd(&usage)
+    }
+
+    /// Leave of the limits of pace for a call of about so many tokens.
+    fn turn<'a>(&self, entry: &'a ModelEntry, provider: &'a ProviderEntry, guess: u64) -> Result<Turn<'a>, LlmError> {
+        Turn::take([&provider.governor, &entry.governor], guess, self.started.elapsed()).map_err(|slow| {
+            let scope = ["providers", "models"][slow.governor.min(1)];
+            let name = [&entry.info.provider, &entry.info.name][slow.governor.min(1)];
+            let message = format!("not called, because {scope}.{name}.limits.{} is reached", slow.limit);
+            self.error(entry, Failure { retry_after: Some(slow.wait), ..unsent(ErrorClass::Throttled, message) })
+        })
     }
 
     fn admit<'a>(

@@ -22,9 +22,9 @@ use super::text::redact;
 /// Bytes read of the body of an error.
 const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Wait before the one retry in place, before jitter; the official clients begin with the same.
-const RETRY_DELAY: Duration = Duration::from_millis(500);
+pub(super) const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// The wait is shortened by up to this share at random, as in the official clients.
-const RETRY_JITTER: f64 = 0.25;
+pub(super) const RETRY_JITTER: f64 = 0.25;
 /// How long the rest of a finished body is awaited, because only a body read to its end leaves a reusable connection.
 const DRAIN_GRACE: Duration = Duration::from_millis(200);
 
@@ -60,7 +60,7 @@ pub(crate) async fn call(
     let exchange = Exchange {
         endpoint,
         client: endpoint.client()?,
-        headers: endpoint.headers(request, key)?,
+        headers: endpoint.headers(request.idempotency_key.as_deref(), key)?,
         body: endpoint.body(model, request, max_tokens),
         input_bytes: request.message_bytes(),
         started,
@@ -102,7 +102,8 @@ impl Exchange<'_> {
         if response.status().is_success() {
             self.read_answer(response, hints.request_id, first_byte).await
         } else {
-            Err(self.read_error(response, &hints).await)
+            let limit = self.deadline.min(Instant::now() + self.endpoint.timeouts.idle.get());
+            Err(read_error(response, &hints, limit).await)
         }
     }
 
@@ -137,41 +138,6 @@ impl Exchange<'_> {
         reply
     }
 
-    async fn read_error(&self, mut response: Response, hints: &Hints) -> Failure {
-        let status = response.status().as_u16();
-        let limit = self.deadline.min(Instant::now() + self.endpoint.timeouts.idle.get());
-        let mut body = Vec::new();
-        // The status says enough when the body does not come.
-        while let Ok(Ok(Some(piece))) = timeout_at(limit, response.chunk()).await {
-            let room = ERROR_BODY_BYTES_MAX.saturating_sub(body.len()).min(piece.len());
-            body.extend_from_slice(&piece[..room]);
-            if body.len() == ERROR_BODY_BYTES_MAX {
-                break;
-            }
-        }
-        let body = ErrorBody::parse(&body);
-        let class = classify(Some(status), hints, &body);
-        let word = body.word().map(str::to_owned);
-        let mut message = match &word {
-            Some(word) => format!("status {status} {word}"),
-            None => format!("status {status}"),
-        };
-        if !body.message.is_empty() {
-            message.push_str(": ");
-            message.push_str(&body.message);
-        }
-        if let Some(id) = &hints.request_id {
-            message.push_str(&format!(" (request {id})"));
-        }
-        Failure {
-            status: Some(status),
-            provider_code: word,
-            retry_after: hints.retry_after,
-            before_first_byte: status == 408,
-            ..Failure::new(class, message)
-        }
-    }
-
     /// Which limit has passed.
     fn late(&self, has_begun: bool) -> String {
         let timeouts = &self.endpoint.timeouts;
@@ -181,5 +147,40 @@ impl Exchange<'_> {
             false => ("first_byte", timeouts.first_byte),
         };
         format!("nothing came within {limit}, the time limit {name}")
+    }
+}
+
+/// What a server that refuses says. Waits for it until `limit` at most.
+pub(super) async fn read_error(mut response: Response, hints: &Hints, limit: Instant) -> Failure {
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    // The status says enough when the body does not come.
+    while let Ok(Ok(Some(piece))) = timeout_at(limit, response.chunk()).await {
+        let room = ERROR_BODY_BYTES_MAX.saturating_sub(body.len()).min(piece.len());
+        body.extend_from_slice(&piece[..room]);
+        if body.len() == ERROR_BODY_BYTES_MAX {
+            break;
+        }
+    }
+    let body = ErrorBody::parse(&body);
+    let class = classify(Some(status), hints, &body);
+    let word = body.word().map(str::to_owned);
+    let mut message = match &word {
+        Some(word) => format!("status {status} {word}"),
+        None => format!("status {status}"),
+    };
+    if !body.message.is_empty() {
+        message.push_str(": ");
+        message.push_str(&body.message);
+    }
+    if let Some(id) = &hints.request_id {
+        message.push_str(&format!(" (request {id})"));
+    }
+    Failure {
+        status: Some(status),
+        provider_code: word,
+        retry_after: hints.retry_after,
+        before_first_byte: status == 408,
+        ..Failure::new(class, message)
     }
 }

@@ -7,7 +7,9 @@ use super::endpoint::Endpoint;
 use super::prices::{ModelPrice, PriceError, PriceTable};
 use super::simulated;
 use super::stream::Wire;
-use crate::config::{Config, Limits, Model, Provider, ProviderKind, SecretRef, Simulated, Timeouts};
+use crate::config::{
+    Config, EmbeddingModel, Limits, Model, ModelKind, Provider, ProviderKind, SecretRef, Simulated, Timeouts,
+};
 use crate::error::Coded;
 
 /// Output limit where neither request nor model names one.
@@ -120,6 +122,8 @@ pub(crate) enum Backend {
 pub(crate) struct ModelSetup {
     pub(crate) provider: String,
     pub(crate) upstream: String,
+    pub(crate) kind: ModelKind,
+    pub(crate) embedding: EmbeddingModel,
     pub(crate) max_tokens: u32,
     pub(crate) price: Option<ModelPrice>,
     /// The price is the configuration's own.
@@ -237,6 +241,8 @@ fn setup(name: &str, model: &Model, prices: &PriceTable, problems: &mut Vec<Gate
     ModelSetup {
         provider: model.provider.clone(),
         upstream: model.name.clone(),
+        kind: model.kind,
+        embedding: model.embedding.clone().unwrap_or_default(),
         max_tokens: model.max_tokens.unwrap_or(MAX_TOKENS_DEFAULT),
         price,
         price_is_configured: model.price.is_some(),

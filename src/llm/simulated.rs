@@ -97,14 +97,27 @@ pub(crate) fn plan(spec: &Simulated, model: &str, request: &ChatRequest, max_tok
     if lot < spec.throttle_rate + spec.failure_rate + spec.refusal_rate {
         return Plan { latency, fate: Fate::Refuse };
     }
+    if let Some(answer) = scripted(spec, request) {
+        return Plan { latency, fate: cut(answer.to_owned(), max_tokens) };
+    }
     let text = text(&mut content, wanted);
-    let fate = match usize::try_from(max_tokens) {
-        Ok(max) if u64::from(max_tokens) < wanted => {
-            Fate::Answer(text.chars().take(max * 4).collect(), FinishReason::Length)
-        }
-        _ => Fate::Answer(text, FinishReason::Stop),
-    };
-    Plan { latency, fate }
+    Plan { latency, fate: cut(text, max_tokens) }
+}
+
+/// The answer that is written for this kind of request.
+fn scripted<'a>(spec: &'a Simulated, request: &ChatRequest) -> Option<&'a str> {
+    let fits = |when: &str| request.messages.iter().any(|message| message.content.contains(when));
+    spec.answers.values().find(|answer| fits(&answer.when)).map(|answer| answer.text.as_str())
+}
+
+/// As much of the answer as the limit allows, at four bytes a token.
+fn cut(text: String, max_tokens: u32) -> Fate {
+    let bytes = usize::try_from(max_tokens).unwrap_or(usize::MAX).saturating_mul(4);
+    if text.len() <= bytes {
+        return Fate::Answer(text, FinishReason::Stop);
+    }
+    let end = text.floor_char_boundary(bytes);
+    Fate::Answer(text[..end].to_owned(), FinishReason::Length)
 }
 
 /// ASCII sentences of exactly so many tokens at four bytes a token.
@@ -194,7 +207,7 @@ pub(crate) async fn call(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Period;
+    use crate::config::{Period, SimulatedAnswer};
 
     fn spec() -> Simulated {
         Simulated {
@@ -276,6 +289,30 @@ mod tests {
             let Fate::Answer(text, _) = plan(&exact, "m", &ChatRequest::prompt("x"), 1_024, 1).fate else { panic!() };
             assert_eq!(estimate_tokens(text.len()), u64::from(tokens), "{text}");
         }
+    }
+
+    #[test]
+    fn a_request_of_a_known_kind_gets_the_answer_that_is_written_for_it() {
+        let answer = |when: &str, text: &str| SimulatedAnswer { when: when.into(), text: text.into() };
+        let answers = [
+            ("a".to_owned(), answer("classify", "{\"capability\": \"code\"}")),
+            ("b".to_owned(), answer("Grüße", "Grüße zurück")),
+            ("c".to_owned(), answer("", "anything")),
+        ];
+        let mut spec = Simulated { answers: answers.into(), ..Simulated::default() };
+        let fate = |spec: &Simulated, prompt: &str, max| plan(spec, "m", &ChatRequest::prompt(prompt), max, 1).fate;
+        let stopped = |text: &str| Fate::Answer(text.into(), FinishReason::Stop);
+        assert_eq!(fate(&spec, "please classify Grüße", 99), stopped("{\"capability\": \"code\"}"), "first by name");
+        assert_eq!(fate(&spec, "Grüße!", 99), stopped("Grüße zurück"));
+        assert_eq!(fate(&spec, "Grüße!", 1), Fate::Answer("Grü".into(), FinishReason::Length), "at a character's end");
+        assert_eq!(fate(&spec, "else", 99), stopped("anything"));
+        spec.answers.clear();
+        let Fate::Answer(text, _) = fate(&spec, "classify", 99) else { panic!() };
+        assert!(text.starts_with(OPENING));
+        // Failures are drawn as for every request.
+        spec.failure_rate = 1.0;
+        spec.answers.insert("c".into(), answer("", "anything"));
+        assert_eq!(fate(&spec, "else", 99), Fate::Fail);
     }
 
     #[tokio::test(start_paused = true)]

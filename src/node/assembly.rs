@@ -30,7 +30,8 @@ use crate::queue::{
 };
 use crate::routing::LivePolicy;
 use crate::supervision::{Intensity, Running, Strategy, SupervisorSpec, System};
-use crate::workflow::{RunPruner, RunPrunerArgs, Store, WorkflowWorker, Workflows, llm_request};
+use crate::workflow::agents::{Facts, agent_coordination, agent_task};
+use crate::workflow::{RunPruner, RunPrunerArgs, Store, Vectors, WorkflowWorker, Workflows, embedding, llm_request};
 
 // Why operators may neither terminate nor suspend these.
 const PROTECTS_REGISTRY: &str =
@@ -141,8 +142,15 @@ impl Node {
 
         let mut workers = Workers::default();
         let store = Store::new(db.clone());
-        let definition = llm_request(Arc::clone(&config), Arc::clone(&gateway), live.clone(), db.clone());
-        workers.register_executable(WorkflowWorker::new(definition, store.clone()));
+        let definitions = [
+            llm_request(Arc::clone(&config), Arc::clone(&gateway), live.clone(), db.clone()),
+            embedding(Arc::clone(&config), Arc::clone(&gateway), Vectors::new(db.clone())),
+            agent_task(Arc::clone(&config), Arc::clone(&gateway), live.clone(), db.clone()),
+            agent_coordination(Arc::clone(&config), Facts::new(db.clone())),
+        ];
+        for definition in definitions {
+            workers.register_executable(WorkflowWorker::new(definition, store.clone()));
+        }
         workers.extend(options.workflows.workers(&store));
         workers.extend(options.workers);
         let crontab = crontab(&config, &workers)?;

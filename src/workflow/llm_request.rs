@@ -177,6 +177,7 @@ fn publish_result(context: &StepContext) -> Result<StepOutput, StepError> {
         error_reason: None,
         outcome: Some(answered(&answer)),
         hop,
+        patterns: Vec::new(),
     };
     Ok(StepOutput { value: json!({ "published": true }), result: Some(Box::new(result)), ..StepOutput::default() })
 }

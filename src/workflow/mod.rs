@@ -1,8 +1,10 @@
 //! Workflows: ordered steps with a checkpoint in the database after each, run as the work of one job.
 
+pub mod agents;
 mod builder;
 mod children;
 mod definition;
+mod embedding;
 mod error;
 mod executor;
 mod known;
@@ -14,6 +16,7 @@ mod request;
 mod requests;
 mod result;
 mod retry;
+mod steps;
 mod store;
 mod stored;
 mod walk;
@@ -26,6 +29,11 @@ pub use children::{
 pub use definition::{
     Definition, Effect, FAN_OUT_ITEMS_MAX, FAN_OUT_PARALLEL_DEFAULT, FAN_OUT_PARALLEL_MAX, STEP_OUTPUT_BYTES_MAX, Step,
     StepContext, StepError, StepFn, StepOutput, Work,
+};
+pub use embedding::{
+    COLLECTION_DEFAULT, Collection, EMBEDDING, EmbeddingRequest, Entry, Found, InvalidEmbedding, Item, KEY_CHARS_MAX,
+    LISTING_MAX, Match, NewVectors, Query, SEARCH_LIMIT_MAX, SEARCH_VECTORS_MAX, SearchError, TEXT_BYTES_MAX,
+    TEXT_TOKENS_MAX, TEXTS_MAX, UnservableEmbedding, Vectors, Written, cosine, embedding,
 };
 pub use error::DefinitionError;
 pub use executor::{WorkflowExecutor, WorkflowRun, WorkflowWorker};

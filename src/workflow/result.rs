@@ -27,6 +27,8 @@ pub struct JobResult {
     pub policy_version: Option<i64>,
     /// Probability with which the model was chosen; `None` where it was not chosen but is that of a fallback.
     pub propensity: Option<f64>,
+    /// Chains of agents that worked, such as `classifier>decomposition>coder`.
+    pub patterns: Vec<String>,
     /// Whether the answer was made up.
     pub simulated: bool,
     /// Tokens in, cached ones included.

@@ -20,7 +20,7 @@ use crate::queue::Engine;
 
 /// The one way into `job_results`, as one guarded statement that says whether the attempt owned the job: the first
 /// success of a job stays, a failure is one row an attempt. `$more` are further parts of the statement, and
-/// `$argument`s its parameters from $29 on.
+/// `$argument`s its parameters from $30 on.
 macro_rules! result_query {
     (
         $more:literal, $owner:expr, $definition:expr, $result:expr, $duration_ms:expr, $present:expr
@@ -36,9 +36,9 @@ macro_rules! result_query {
                    (job_id, attempt, instance_id, job_type, workflow_type, duration_ms, started_at, request_id, success,
                     error_reason, cost_nanousd, prices_version, provider, model_used, simulated, tokens_input,
                     tokens_output, time_to_first_token_ms, usage, input_summary, result_summary, result, route,
-                    policy_version, propensity, outcome, hop)
+                    policy_version, propensity, outcome, hop, patterns_discovered)
                  SELECT owner.id, $2, $4, $5, $6, $7, now() - $7::bigint * interval '1 millisecond', $8, $9, $10, $11, $12,
-                        $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $24, $25, $26, $27, $28
+                        $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $24, $25, $26, $27, $28, $29
                  FROM owner WHERE $23::bool
                  ON CONFLICT DO NOTHING
                )"#
@@ -72,6 +72,7 @@ macro_rules! result_query {
             result.propensity,
             result.outcome.map(Attempted::as_str),
             result.hop,
+            &result.patterns,
             $($argument,)*
         )
     }};
@@ -260,13 +261,13 @@ impl Store {
         let owned = result_query!(
             r#", stored AS (
                  INSERT INTO workflow_steps (run_id, position, step, attempt, output, instance_id, duration_ms, cost_nanousd)
-                 SELECT $29, d.position, d.step, $2, d.output, $4, d.duration_ms, d.cost
-                 FROM owner, unnest($30::int[], $31::text[], $32::jsonb[], $33::bigint[], $35::bigint[])
+                 SELECT $30, d.position, d.step, $2, d.output, $4, d.duration_ms, d.cost
+                 FROM owner, unnest($31::int[], $32::text[], $33::jsonb[], $34::bigint[], $36::bigint[])
                    AS d (position, step, output, duration_ms, cost)
                  ON CONFLICT (run_id, position) DO NOTHING
                ), ended AS (
-                 UPDATE workflow_runs r SET state = 'completed', output = $34, error = NULL, finished_at = now()
-                 FROM owner WHERE r.id = $29
+                 UPDATE workflow_runs r SET state = 'completed', output = $35, error = NULL, finished_at = now()
+                 FROM owner WHERE r.id = $30
                )"#,
             owner,
             definition,

@@ -15,6 +15,7 @@ mod support;
 
 mod cli_bench;
 mod cli_cron;
+mod cli_embedding;
 mod cli_jobs;
 mod cli_learning;
 mod cli_look;
@@ -94,8 +95,10 @@ mod queue_modes;
 mod queue_reindexer;
 mod testing_helpers;
 mod tidy;
+mod workflow_agents;
 mod workflow_children;
 mod workflow_crash;
+mod workflow_embedding;
 mod workflow_llm;
 mod workflow_models;
 mod workflow_parts;

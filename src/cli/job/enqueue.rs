@@ -13,10 +13,12 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{live, output};
 use crate::config::{Config, Period};
+use crate::error::Coded;
 use crate::node::Storage;
 use crate::queue::engine::Inserted;
 use crate::queue::{Engine, NewJob, Schedule, State};
-use crate::workflow::{LLM_REQUEST, LlmRequest};
+use crate::workflow::agents::{AGENT_COORDINATION, AGENT_TASK, AgentTask, CoordinationRequest};
+use crate::workflow::{EMBEDDING, EmbeddingRequest, LLM_REQUEST, LlmRequest};
 
 /// Bytes that are read from standard input; no job may have arguments this large.
 const ARGS_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -119,12 +121,29 @@ fn new_job(args: EnqueueArgs, config: &Config) -> Result<NewJob, Failure> {
 /// Arguments that a built-in workflow would refuse.
 pub(in crate::cli) fn of_worker(worker: String, args: Value, config: &Config) -> Result<NewJob, Failure> {
     let mut job = NewJob::new(worker, args);
-    if job.worker == LLM_REQUEST {
-        LlmRequest::parse(&job.args).map_err(|error| Failure::coded(Exit::Usage, &error))?;
-        let workflow = &config.workflows.llm_request;
-        job.queue.clone_from(&workflow.queue);
-        job.max_attempts = i32::try_from(workflow.max_attempts).unwrap_or(i32::MAX);
-    }
+    let refused = |error: &dyn Coded| Failure::coded(Exit::Usage, error);
+    let workflows = &config.workflows;
+    let (queue, max_attempts) = match job.worker.as_str() {
+        LLM_REQUEST => {
+            LlmRequest::parse(&job.args).map_err(|error| refused(&error))?;
+            (&workflows.llm_request.queue, workflows.llm_request.max_attempts)
+        }
+        EMBEDDING => {
+            EmbeddingRequest::parse(&job.args).map_err(|error| refused(&error))?;
+            (&workflows.embedding.queue, workflows.embedding.max_attempts)
+        }
+        AGENT_COORDINATION => {
+            CoordinationRequest::parse(&job.args).map_err(|error| refused(&error))?;
+            (&workflows.agent_coordination.queue, workflows.agent_coordination.max_attempts)
+        }
+        AGENT_TASK => {
+            AgentTask::parse(&job.args).map_err(|error| refused(&error))?;
+            (&workflows.agent_task.queue, workflows.agent_task.max_attempts)
+        }
+        _ => return Ok(job),
+    };
+    job.queue.clone_from(queue);
+    job.max_attempts = i32::try_from(max_attempts).unwrap_or(i32::MAX);
     Ok(job)
 }
 

@@ -3,15 +3,18 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tokio::runtime::Handle;
 
 use super::show;
 use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::job::{enqueue, wait};
-use crate::cli::{live, output};
+use crate::cli::signals::Stops;
+use crate::cli::{live, output, start};
 use crate::config::Period;
-use crate::queue::Engine;
+use crate::node::{Node, Storage};
+use crate::queue::{Engine, NewJob};
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -30,12 +33,15 @@ pub(crate) struct RunArgs {
     /// Longest wait, for example 20s or 5m [default: as long as it takes]
     #[arg(long, value_name = "PERIOD")]
     timeout: Option<Period>,
+    /// Starts a node in this process for it, which stops when the run has ended
+    #[arg(long)]
+    here: bool,
     /// One JSON document
     #[arg(long)]
     json: bool,
 }
 
-pub(super) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(args: RunArgs, context: &Context, job_runtime: Handle) -> Result<(), Failure> {
     let given = match &args.file {
         Some(file) => {
             let text = std::fs::read_to_string(file).map_err(|error| {
@@ -51,19 +57,45 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
         job.queue = queue;
     }
     let job = job.validated()?;
-    context
-        .with_tables(async |storage| {
-            let inserted = Engine::new(storage.db().clone()).insert(job.clone()).await?;
-            output::note(format!("job {} in queue {}", inserted.id, job.queue));
-            if let Some(obstacle) = live::obstacle(&live::instances(storage).await?, &job.worker, &job.queue) {
-                output::note(format!("note: {obstacle}"));
-            }
-            let ended = wait::one(storage, inserted.id, args.timeout).await?;
-            // What there is of it is shown, also where it is not finished.
-            if let Some(known) = show::known(storage, inserted.id).await? {
-                show::print(&known, args.json)?;
-            }
-            ended
-        })
-        .await
+    if args.here {
+        return on_own_node(args.json, args.timeout, job, context, job_runtime).await;
+    }
+    context.with_tables(async |storage| follow(storage, job, args.timeout, args.json).await).await
+}
+
+/// Starts a node, runs the job, and stops the node again, also when a signal ends the waiting.
+async fn on_own_node(
+    json: bool,
+    timeout: Option<Period>,
+    job: NewJob,
+    context: &Context,
+    job_runtime: Handle,
+) -> Result<(), Failure> {
+    let mut stops = Stops::listen()?;
+    let options = start::options(context, start::instance_id(None, context), job_runtime);
+    let node = tokio::select! {
+        node = Box::pin(Node::start(options)) => node?,
+        () = stops.next() => return Err(Failure::silent(Exit::Interrupted)),
+    };
+    let result = tokio::select! {
+        result = Box::pin(follow(node.storage(), job, timeout, json)) => result,
+        () = stops.next() => Err(Failure::silent(Exit::Interrupted)),
+    };
+    Box::pin(node.shutdown(stops.next())).await;
+    result
+}
+
+/// Enqueues the job, waits for its end, shows its run.
+async fn follow(storage: &Storage, job: NewJob, timeout: Option<Period>, json: bool) -> Result<(), Failure> {
+    let inserted = Engine::new(storage.db().clone()).insert(job.clone()).await?;
+    output::note(format!("job {} in queue {}", inserted.id, job.queue));
+    if let Some(obstacle) = live::obstacle(&live::instances(storage).await?, &job.worker, &job.queue) {
+        output::note(format!("note: {obstacle}"));
+    }
+    let ended = wait::one(storage, inserted.id, timeout).await?;
+    // What there is of it is shown, also where it is not finished.
+    if let Some(known) = show::known(storage, inserted.id).await? {
+        show::print(&known, json)?;
+    }
+    ended
 }

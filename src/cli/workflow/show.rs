@@ -15,6 +15,8 @@ use crate::workflow::{Store, StoredChild, StoredPart, StoredResult, StoredRun};
 
 /// Lines of one step that are shown to people.
 const PARTS_SHOWN_MAX: usize = 40;
+/// Characters of what a run came to that are shown to people.
+const TEXT_CHARS_MAX: usize = 400;
 /// Characters of an error that a line of the tables shows.
 const ERROR_CHARS_MAX: usize = 60;
 
@@ -124,6 +126,10 @@ fn summary(
     if let Some(result) = result {
         let mark = if result.simulated { " (simulated)" } else { "" };
         lines.push(pair("cost", format!("{}{mark}", output::dollars(result.cost_nanousd))));
+        for field in ["pattern", "text"] {
+            let value = result.result.as_ref().and_then(|value| value.get(field)).and_then(|value| value.as_str());
+            lines.extend(value.map(|value| pair(field, output::shortened(value, TEXT_CHARS_MAX))));
+        }
     }
     for error in job.iter().flat_map(|job| &job.errors) {
         let attempt = error.get("attempt").map(ToString::to_string).unwrap_or_default();

@@ -74,7 +74,7 @@ const BAD_FILES: &[(&str, &[&str])] = &[
         "[workflows.llm_request]\nqueue = \"defualt\"\nmax_attempts = 32768",
         &["E0104 2 workflows.llm_request.queue", "E0103 3 workflows.llm_request.max_attempts"],
     ),
-    ("[workflows.embedding]\nqueue = \"default\"", &["E0101 1 workflows.embedding"]),
+    ("[workflows.embeddings]\nqueue = \"default\"", &["E0101 1 workflows.embeddings"]),
     ("queues = 5\nlog = []\n[[providers]]\nkind = \"openai\"", &["E0102 1 queues", "E0102 2 log", "E0102 3 providers"]),
     (
         "[routing]\ndefault_complexity = \"hard\"\ntask_types = { Chat = \"simple\", code = \"complx\" }",
@@ -130,6 +130,23 @@ const BAD_FILES: &[(&str, &[&str])] = &[
         &["E0103 2 services.reindexer.schedule", "E0103 3 services.reindexer.timezone"],
     ),
     ("[services.reindexer]\nschedule = \"@reboot\"", &["E0103 2 services.reindexer.schedule"]),
+    (
+        "[agents.a]\nsystem_prompt = \"x\"\n[agents.b]\ncapabilities = [\"code\"]\nmodel = \"sim_embedding\"\n\
+         [agents.c]\ncapabilities = [\"Two Words\"]\nmodel = \"nobody\"\nparallel = 0\n\
+         [models.m]\nprovider = \"simulated\"\nname = \"m\"\nembedding = { shorten = true }\n\
+         [models.n]\nprovider = \"simulated\"\nname = \"n\"\nkind = \"embedding\"\nembedding = { shorten = true }\n\
+         [workflows.embedding]\nmodel = \"m\"",
+        &[
+            "E0103 1 agents.a",
+            "E0103 5 agents.b.model",
+            "E0103 7 agents.c.capabilities",
+            "E0104 8 agents.c.model",
+            "E0103 9 agents.c.parallel",
+            "E0103 13 models.m.embedding",
+            "E0103 18 models.n.embedding.shorten",
+            "E0103 20 workflows.embedding.model",
+        ],
+    ),
     ("[embedded]\ndata_dir = \"\"\nlinger = \"soon\"", &["E0103 2 embedded.data_dir", "E0103 3 embedded.linger"]),
 ];
 

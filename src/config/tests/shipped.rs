@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::flat;
 use crate::config::schema::ROOT;
 use crate::config::{
-    Budget, Command, Complexity, Config, Cron, CronUnique, ExitMeaning, InstanceTable, Limits, Model, OnStuck, Period,
-    PeriodOrOff, Price, Provider, ProviderKind, Queue, QueueChange, Route, SHIPPED, SecretRef, Simulated, Source, load,
+    Agent, Budget, Command, Complexity, Config, Cron, CronUnique, EmbeddingModel, ExitMeaning, InstanceTable, Limits,
+    Model, OnStuck, Period, PeriodOrOff, Price, Provider, ProviderKind, Queue, QueueChange, Route, SHIPPED, SecretRef,
+    Simulated, SimulatedAnswer, Source, load,
 };
 
 /// A configuration in which every optional key has a value and every map the entry `NAME`.
@@ -61,10 +62,18 @@ fn complete() -> Config {
     };
     config.providers.insert("NAME".into(), provider);
     let price = Price { input: 1.0, output: 2.0, cache_read: Some(0.5), cache_write: Some(1.5) };
+    let answers = [("NAME".to_owned(), SimulatedAnswer::default())].into();
+    let embedding = EmbeddingModel {
+        dimensions: Some(1),
+        batch_items: Some(1),
+        batch_tokens: Some(1),
+        ..EmbeddingModel::default()
+    };
     let model = Model {
         max_tokens: Some(1),
         price: Some(price),
-        simulated: Some(Simulated::default()),
+        simulated: Some(Simulated { answers, ..Simulated::default() }),
+        embedding: Some(embedding),
         limits,
         ..Model::default()
     };
@@ -81,6 +90,14 @@ fn complete() -> Config {
         ..Budget::default()
     };
     config.budgets.insert("NAME".into(), budget);
+    let agent = Agent {
+        complexity: Some(Complexity::Simple),
+        route: Some("NAME".into()),
+        model: Some("NAME".into()),
+        max_tokens: Some(1),
+        ..Agent::default()
+    };
+    config.agents.insert("NAME".into(), agent);
     config
 }
 
@@ -92,8 +109,9 @@ fn schema_keys() -> BTreeSet<String> {
 fn pattern(key: &str) -> String {
     let parts: Vec<&str> = key.split('.').collect();
     match parts.as_slice() {
+        ["models", _, "simulated", "answers", _, key] => format!("models.NAME.simulated.answers.NAME.{key}"),
         ["providers", _, "command", "exit_codes", _] => "providers.NAME.command.exit_codes.NAME".into(),
-        ["queues" | "providers" | "models" | "budgets", _, rest @ ..] => {
+        ["queues" | "providers" | "models" | "budgets" | "agents", _, rest @ ..] => {
             format!("{}.NAME.{}", parts[0], rest.join("."))
         }
         ["cron", _, "unique", key] => format!("cron.NAME.unique.{key}"),

@@ -37,6 +37,7 @@ mod tests {
             name: "m".into(),
             provider: "p".into(),
             upstream: "u".into(),
+            kind: crate::config::ModelKind::Chat,
             max_tokens: 100,
             simulated: false,
             priced: true,

@@ -35,6 +35,8 @@ pub enum Reply {
     Plain(String),
     /// 200 and whatever body.
     Body { content_type: &'static str, body: String },
+    /// 200 and a vector of three numbers for each text of the request, see [`vector_of`], the last text's first.
+    Vectors,
     /// Any status with headers and an error in the server's format.
     Status { status: u16, headers: Vec<(&'static str, String)>, kind: String, code: String, message: String },
     /// A stream that has begun with this text, then an error event.
@@ -124,8 +126,12 @@ pub struct Counts {
     pub hung_up: usize,
 }
 
+/// What a request gets, by its body; `None` leaves it to the script and the default.
+type Choose = Box<dyn Fn(&Value) -> Option<Reply> + Send>;
+
 struct Shared {
     wire: Wire,
+    choose: Mutex<Choose>,
     script: Mutex<VecDeque<Reply>>,
     default: Mutex<Reply>,
     received: Mutex<Vec<Received>>,
@@ -152,6 +158,7 @@ impl FakeProvider {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             wire,
+            choose: Mutex::new(Box::new(|_| None)),
             script: Mutex::default(),
             default: Mutex::new(Reply::stream("Hello")),
             received: Mutex::default(),
@@ -171,6 +178,11 @@ impl FakeProvider {
     /// Appends to the script.
     pub fn then(&self, script: impl IntoIterator<Item = Reply>) {
         self.shared.script.lock().unwrap().extend(script);
+    }
+
+    /// Replies by what is asked, before the script.
+    pub fn choose(&self, choose: impl Fn(&Value) -> Option<Reply> + Send + 'static) {
+        *self.shared.choose.lock().unwrap() = Box::new(choose);
     }
 
     /// What requests get after the script.
@@ -219,12 +231,32 @@ async fn connection(mut socket: TcpStream, shared: Arc<Shared>) -> Option<()> {
     let mut buffer = Vec::new();
     loop {
         let received = request(&mut socket, &mut buffer).await?;
+        let body = received.body.clone();
         shared.received.lock().unwrap().push(received);
-        let reply = shared.script.lock().unwrap().pop_front();
-        let reply = reply.unwrap_or_else(|| shared.default.lock().unwrap().clone());
+        let chosen = (shared.choose.lock().unwrap())(&body);
+        let reply = chosen.or_else(|| shared.script.lock().unwrap().pop_front());
+        let reply = match reply.unwrap_or_else(|| shared.default.lock().unwrap().clone()) {
+            Reply::Vectors => Reply::Body { content_type: "application/json", body: vectors(&body).to_string() },
+            other => other,
+        };
         shared.counts.send_modify(|counts| counts.calls += 1);
         answer(&mut socket, shared.wire, reply, &shared.counts).await?;
     }
+}
+
+/// What [`Reply::Vectors`] makes of a text.
+pub fn vector_of(text: &str) -> [f32; 3] {
+    [text.len() as f32, f32::from(text.bytes().next().unwrap_or(1)), 0.5]
+}
+
+fn vectors(request: &Value) -> Value {
+    let texts: Vec<&str> = request["input"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let tokens: usize = texts.iter().map(|text| text.len()).sum();
+    let entry =
+        |(index, text): (usize, &&str)| json!({"object": "embedding", "index": index, "embedding": vector_of(text)});
+    let data: Vec<Value> = texts.iter().enumerate().rev().map(entry).collect();
+    let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
+    json!({"object": "list", "model": "reported", "data": data, "usage": usage})
 }
 
 async fn request(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Received> {
@@ -267,6 +299,7 @@ async fn answer(socket: &mut TcpStream, wire: Wire, reply: Reply, counts: &watch
             socket.write_all(b"0\r\n\r\n").await.ok()
         }
         Reply::Plain(text) => whole(socket, 200, "application/json", &[], &plain(wire, &text)).await,
+        Reply::Vectors => None,
         Reply::Body { content_type, body } => whole(socket, 200, content_type, &[], &body).await,
         Reply::Status { status, headers, kind, code, message } => {
             let body = error_body(wire, &kind, &code, &message).to_string();

@@ -3,7 +3,7 @@
 use super::source::{Finding, Rust, Text, in_src};
 
 /// Files whose functions get time and chance as arguments and do nothing but compute: path prefixes under `src/`.
-const PURE: [&str; 39] = [
+const PURE: [&str; 48] = [
     "cloud/central/learner/",
     "cloud/learning.rs",
     "cloud/learning/",
@@ -17,6 +17,8 @@ const PURE: [&str; 39] = [
     "llm/classify.rs",
     "llm/command/format.rs",
     "llm/draft.rs",
+    "llm/embedding.rs",
+    "llm/hashing.rs",
     "llm/governor.rs",
     "llm/openai.rs",
     "llm/prices.rs",
@@ -37,7 +39,14 @@ const PURE: [&str; 39] = [
     "routing/table.rs",
     "routing/wish.rs",
     "supervision/core/",
+    "workflow/agents/answer.rs",
+    "workflow/agents/pipeline.rs",
+    "workflow/agents/plan.rs",
+    "workflow/agents/registry.rs",
+    "workflow/agents/request.rs",
     "workflow/definition.rs",
+    "workflow/embedding/ranking.rs",
+    "workflow/embedding/request.rs",
     "workflow/models/budget.rs",
     "workflow/models/fallback.rs",
     "workflow/models/key.rs",

@@ -71,7 +71,7 @@ const CRATES: [(&str, &[&str]); 9] = [
 ];
 
 /// Where SQL may stand.
-const SQL: [&str; 8] = [
+const SQL: [&str; 10] = [
     "postgres/",
     "queue/engine/",
     "instance/",
@@ -80,6 +80,8 @@ const SQL: [&str; 8] = [
     "workflow/requests.rs",
     "workflow/models/store/",
     "cloud/store/",
+    "workflow/embedding/vectors.rs",
+    "workflow/agents/facts.rs",
 ];
 
 /// What runs SQL.

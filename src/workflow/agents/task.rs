@@ -1,0 +1,374 @@
+//! The `agent_task` workflow, one agent and one answer: receive → select_model → ask → check → publish.
+//!
+//! An answer that is not of the form that is expected is shown to the model again, once, with what is wrong with it.
+//! If the second is unusable too the job is discarded, and the attempt counts as a failure of the model and of the
+//! agent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::pipeline::AgentAnswer;
+use super::request::AgentTask;
+use crate::config::{Agent, Config, nearest};
+use crate::error::Coded;
+use crate::llm::{Advice, Answer, ChatRequest, Gateway, LlmError, Message, Role, Usage};
+use crate::postgres::{Database, DbError};
+use crate::queue::Outcome;
+use crate::routing::{Choice, LivePolicy, RoutingError, Situation, Wish, draw, select};
+use crate::workflow::definition::{Definition, Step, StepContext, StepError, StepOutput};
+use crate::workflow::models::{Asking, Models, Unanswered, answered, failed_call};
+use crate::workflow::result::{Attempted, JobResult};
+use crate::workflow::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, shortened, to_output, unreadable};
+
+/// Name in the `worker` column.
+pub const AGENT_TASK: &str = "agent_task";
+/// Name of the workflow.
+const NAME: &str = "AgentTask";
+
+/// When a job looks again whose models are all switched off: nothing else will tell it.
+const SWITCHED_OFF_WAIT: Duration = Duration::from_secs(30);
+
+/// No such agent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("agent {name:?} is not configured; configured are {known}")]
+pub struct UnknownAgent {
+    name: String,
+    known: String,
+    suggestion: Option<String>,
+}
+
+impl Coded for UnknownAgent {
+    fn code(&self) -> &'static str {
+        "E0664"
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match &self.suggestion {
+            Some(name) => format!("did you mean {name:?}?"),
+            None => format!("name one of these, or add [agents.{}]", self.name),
+        })
+    }
+}
+
+/// An answer that cannot be used, and a second one that cannot either.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("agent {agent:?} did not answer as it must, and not on the second try either: {problem}")]
+struct Unusable {
+    agent: String,
+    problem: String,
+}
+
+impl Coded for Unusable {
+    fn code(&self) -> &'static str {
+        "E0665"
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(format!("give [agents.{}] a more able model, or a clearer system_prompt", self.agent))
+    }
+}
+
+/// The agent of this name.
+///
+/// # Errors
+/// [`UnknownAgent`].
+pub fn agent<'a>(name: &str, config: &'a Config) -> Result<&'a Agent, UnknownAgent> {
+    config.agents.get(name).ok_or_else(|| {
+        let names: Vec<&str> = config.agents.keys().map(String::as_str).collect();
+        let known = if names.is_empty() { "none".into() } else { names.join(", ") };
+        UnknownAgent { name: name.to_owned(), known, suggestion: nearest(name, names).map(str::to_owned) }
+    })
+}
+
+/// What agents are asked through.
+#[derive(Clone)]
+struct Asker {
+    config: Arc<Config>,
+    gateway: Arc<Gateway>,
+    policy: LivePolicy,
+    models: Models,
+}
+
+/// The definition, bound to configuration, providers and the policy of the moment.
+pub fn agent_task(config: Arc<Config>, gateway: Arc<Gateway>, policy: LivePolicy, db: Database) -> Definition {
+    let timeout = config.workflows.agent_task.timeout.get();
+    let models = Models::new(Arc::clone(&config), Arc::clone(&gateway), db);
+    let asker = Asker { config, gateway, policy, models };
+    let (selecting, asking, checking) = (asker.clone(), asker.clone(), asker);
+    Definition {
+        worker: AGENT_TASK,
+        name: NAME,
+        version: 1,
+        timeout,
+        steps: vec![
+            Step::pure("receive", |context| async move { receive(&context) }),
+            Step::pure("select_model", move |context| {
+                let asker = selecting.clone();
+                async move { select_model(&context, &asker) }
+            }),
+            Step::external("ask", move |context| {
+                let asker = asking.clone();
+                async move { ask(&context, &asker).await }
+            }),
+            Step::external("check", move |context| {
+                let asker = checking.clone();
+                async move { check(&context, &asker).await }
+            }),
+            Step::pure("publish", |context| async move { publish(&context) }),
+        ],
+    }
+}
+
+fn receive(context: &StepContext) -> Result<StepOutput, StepError> {
+    let task = AgentTask::parse(&context.job.args).map_err(|error| refuse(&error, None, json!({})))?;
+    to_output(NAME, &task)
+}
+
+fn select_model(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepError> {
+    let task: AgentTask = output(NAME, context, 0)?;
+    to_output(NAME, &asker.choose(context, &task)?)
+}
+
+impl Asker {
+    /// The model for the agent's work at this moment.
+    fn choose(&self, context: &StepContext, task: &AgentTask) -> Result<Choice, StepError> {
+        let summary = || task.summary(SUMMARY_CHARS_MAX);
+        let agent = agent(&task.agent, &self.config).map_err(|error| refuse(&error, task.id.as_deref(), summary()))?;
+        // An agent without a wish of its own is a kind of task by its name.
+        let wish = Wish {
+            model: agent.model.as_deref(),
+            route: agent.route.as_deref(),
+            complexity: agent.complexity,
+            task_type: Some(&task.agent),
+        };
+        let situation = Situation {
+            config: &self.config,
+            policy: &self.policy.current(),
+            job_type: AGENT_TASK,
+            draw: draw(context.job.id, context.job.attempt),
+            is_held_back: &|model| self.gateway.is_held_back(model),
+        };
+        select(wish, &situation).map_err(|error| match error {
+            RoutingError::AllOff(_) => switched_off(context, &error),
+            _ => refuse(&error, task.id.as_deref(), summary()),
+        })
+    }
+
+    /// One call, with the model that was chosen, unless a person has switched it off since.
+    async fn call(
+        &self,
+        context: &StepContext,
+        task: &AgentTask,
+        messages: Vec<Message>,
+        before: Option<&Answer>,
+    ) -> Result<Answer, StepError> {
+        let mut choice: Choice = output(NAME, context, 1)?;
+        if self.policy.current().is_off(&choice.model) {
+            choice = self.choose(context, task)?;
+        }
+        let chat = ChatRequest {
+            messages,
+            max_tokens: self.config.agents.get(&task.agent).and_then(|agent| agent.max_tokens),
+            temperature: None,
+            idempotency_key: Some(context.idempotency_key.clone()),
+        };
+        let asking = Asking {
+            job: &context.job,
+            cancelled: &context.cancelled,
+            job_type: AGENT_TASK,
+            workflow_type: NAME,
+            choice: &choice,
+            chat: &chat,
+            cache: None,
+        };
+        match self.models.ask(&asking).await {
+            Ok((answer, _)) => Ok(answer),
+            Err(Unanswered::Failed { error, hop, advice }) => {
+                Err(call_failed(&error, hop, advice, context, task, &choice, before))
+            }
+            // No failure: nothing was answered, and what was spent is recorded.
+            Err(Unanswered::Waits(wait)) => Err(StepError::new(Outcome::Snoozed(wait))),
+            Err(Unanswered::Db(DbError::Stopped { .. })) => Err(StepError::new(Outcome::HandedBack)),
+            Err(Unanswered::Db(error)) => Err(StepError::msg(format!("** (Database) {error}"))),
+        }
+    }
+}
+
+/// What the model is told first.
+fn opening(task: &AgentTask, config: &Config) -> Vec<Message> {
+    let system = config.agents.get(&task.agent).map(|agent| agent.system_prompt.as_str()).unwrap_or_default();
+    let system = format!("{system}\n\n{}", task.expect.instructions());
+    let mut messages = Vec::with_capacity(2);
+    if !system.trim().is_empty() {
+        messages.push(Message { role: Role::System, content: system.trim().to_owned() });
+    }
+    messages.push(Message { role: Role::User, content: task.prompt.clone() });
+    messages
+}
+
+async fn ask(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepError> {
+    let task: AgentTask = output(NAME, context, 0)?;
+    let answer = asker.call(context, &task, opening(&task, &asker.config), None).await?;
+    let cost_nanousd = answer.cost.nanousd;
+    Ok(StepOutput { cost_nanousd, ..to_output(NAME, &answer)? })
+}
+
+/// The second answer, where the first cannot be used; else nothing.
+async fn check(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepError> {
+    let task: AgentTask = output(NAME, context, 0)?;
+    let choice: Choice = output(NAME, context, 1)?;
+    let first: Answer = output(NAME, context, 2)?;
+    let Err(problem) = task.expect.check(&first.text) else { return Ok(StepOutput::value(Value::Null)) };
+    let mut messages = opening(&task, &asker.config);
+    // No format accepts an empty message.
+    if !first.text.trim().is_empty() {
+        messages.push(Message { role: Role::Assistant, content: first.text.clone() });
+    }
+    messages.push(Message { role: Role::User, content: task.expect.repair(&problem) });
+    let second = asker.call(context, &task, messages, Some(&first)).await?;
+    match task.expect.check(&second.text) {
+        Ok(_) => {
+            let cost_nanousd = second.cost.nanousd;
+            Ok(StepOutput { cost_nanousd, ..to_output(NAME, &second)? })
+        }
+        Err(problem) => Err(unusable(&task, &choice, problem, &first, Some(&second))),
+    }
+}
+
+fn publish(context: &StepContext) -> Result<StepOutput, StepError> {
+    let task: AgentTask = output(NAME, context, 0)?;
+    let choice: Choice = output(NAME, context, 1)?;
+    let first: Answer = output(NAME, context, 2)?;
+    let second: Option<Answer> = output(NAME, context, 3)?;
+    let used = second.as_ref().unwrap_or(&first);
+    // Both were checked before; only another version of this program can see it otherwise.
+    let answer =
+        task.expect.check(&used.text).map_err(|problem| unusable(&task, &choice, problem, &first, second.as_ref()))?;
+    let spent = Spent::of(&first, second.as_ref());
+    let answer = AgentAnswer {
+        agent: task.agent.clone(),
+        answer,
+        model: used.model.clone(),
+        simulated: used.simulated,
+        repaired: second.is_some(),
+        cost_nanousd: spent.cost_nanousd,
+    };
+    let stored = serde_json::to_value(&answer).map_err(|error| unreadable(NAME, 4, &error))?;
+    let result = JobResult {
+        success: true,
+        outcome: Some(answered(used)),
+        result_summary: json!({
+            "agent": task.agent,
+            "answer": shortened(&used.text),
+            "repaired": answer.repaired,
+            "reason": choice.reason,
+        }),
+        result: Some(stored),
+        ..spent.result(&task, &choice, used)
+    };
+    Ok(StepOutput { value: json!({ "published": true }), result: Some(Box::new(result)), ..StepOutput::default() })
+}
+
+/// Tokens and money of both calls.
+struct Spent {
+    usage: Usage,
+    cost_nanousd: Option<i64>,
+    raw_usage: Vec<Value>,
+}
+
+impl Spent {
+    fn of(first: &Answer, second: Option<&Answer>) -> Self {
+        let calls = || std::iter::once(first).chain(second);
+        let tokens = |part: fn(&Usage) -> u64| calls().map(|answer| part(&answer.usage)).fold(0, u64::saturating_add);
+        let costs: Option<Vec<i64>> = calls().map(|answer| answer.cost.nanousd).collect();
+        Self {
+            usage: Usage {
+                input_fresh: tokens(|usage| usage.input_total()),
+                output: tokens(|usage| usage.output),
+                ..Usage::default()
+            },
+            cost_nanousd: costs.map(|costs| costs.into_iter().fold(0, i64::saturating_add)),
+            raw_usage: calls().map(|answer| answer.raw_usage.clone()).collect(),
+        }
+    }
+
+    fn result(self, task: &AgentTask, choice: &Choice, used: &Answer) -> JobResult {
+        JobResult {
+            route: choice.route.clone(),
+            policy_version: choice.policy_version,
+            propensity: (used.model == choice.model).then_some(choice.propensity),
+            request_id: task.id.clone(),
+            cost_nanousd: self.cost_nanousd,
+            prices_version: Some(used.cost.prices_version.clone()),
+            provider: Some(used.provider.clone()),
+            model_used: Some(used.model.clone()),
+            simulated: used.simulated,
+            tokens_input: Some(count(self.usage.input_total())),
+            tokens_output: Some(count(self.usage.output)),
+            time_to_first_token_ms: Some(count(used.time_to_first_token_ms)),
+            usage: Some(json!(self.raw_usage)),
+            input_summary: task.summary(SUMMARY_CHARS_MAX),
+            ..JobResult::default()
+        }
+    }
+}
+
+fn unusable(task: &AgentTask, choice: &Choice, problem: String, first: &Answer, second: Option<&Answer>) -> StepError {
+    let used = second.unwrap_or(first);
+    let text = banner(&Unusable { agent: task.agent.clone(), problem });
+    let result = JobResult {
+        error_reason: Some(text.clone()),
+        outcome: Some(Attempted::Failure),
+        result_summary: json!({ "agent": task.agent, "answer": shortened(&used.text) }),
+        ..Spent::of(first, second).result(task, choice, used)
+    };
+    StepError { outcome: Outcome::Discarded(text), result: Some(Box::new(result)) }
+}
+
+/// A person switched off what the agent needs, and may switch it on again: the job waits and spends no attempt.
+fn switched_off(context: &StepContext, error: &RoutingError) -> StepError {
+    tracing::info!(target: "job", id = context.job.id, %error, wait = ?SWITCHED_OFF_WAIT, "the job waits");
+    StepError::new(Outcome::Snoozed(SWITCHED_OFF_WAIT))
+}
+
+/// What failed calls do to the job, as for `llm_request`. An answer before them is stored with its step, and counts with
+/// the attempt that succeeds; where there will be none, with this one.
+fn call_failed(
+    error: &LlmError,
+    hop: i32,
+    advice: Advice,
+    context: &StepContext,
+    task: &AgentTask,
+    choice: &Choice,
+    before: Option<&Answer>,
+) -> StepError {
+    let text = banner(error);
+    let outcome = match advice {
+        Advice::Retry => Outcome::Failed { error: text, retry_in: None },
+        Advice::Snooze(delay) => Outcome::Snoozed(delay),
+        Advice::Cancel => Outcome::Cancelled(text),
+    };
+    let is_last = matches!(outcome, Outcome::Cancelled(_)) || context.job.attempt >= context.job.max_attempts;
+    let failed = failed_call(error);
+    let (mut cost, mut input, mut written) = (failed.cost_nanousd, failed.tokens_input, failed.tokens_output);
+    if let Some(before) = before.filter(|_| is_last) {
+        cost = cost.zip(before.cost.nanousd).map(|(cost, earlier)| cost.saturating_add(earlier));
+        input = Some(input.unwrap_or(0).saturating_add(count(before.usage.input_total())));
+        written = Some(written.unwrap_or(0).saturating_add(count(before.usage.output)));
+    }
+    let result = JobResult {
+        request_id: task.id.clone(),
+        cost_nanousd: cost,
+        tokens_input: input,
+        tokens_output: written,
+        route: choice.route.clone(),
+        policy_version: choice.policy_version,
+        propensity: (error.model == choice.model).then_some(choice.propensity),
+        input_summary: task.summary(SUMMARY_CHARS_MAX),
+        hop,
+        ..failed
+    };
+    StepError { outcome, result: Some(Box::new(result)) }
+}
