@@ -333,8 +333,8 @@ fn switched_off(context: &StepContext, error: &RoutingError) -> StepError {
     StepError::new(Outcome::Snoozed(SWITCHED_OFF_WAIT))
 }
 
-/// What failed calls do to the job, as for `llm_request`. An answer before them is stored with its step, and counts with
-/// the attempt that succeeds; where there will be none, with this one.
+/// What failed calls do to the job, as for `llm_request`. An answer before them is stored with its step, and counts
+/// with the attempt that succeeds; where there will be none, with this one.
 fn call_failed(
     error: &LlmError,
     hop: i32,
