@@ -281,7 +281,8 @@ fn answers_of_anthropic_cost_what_their_lists_say() {
         case(
             "claude-sonnet-5-5",
             json!({"input_tokens": 21, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 188_086,
-                "output_tokens": 393, "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+                "output_tokens": 393,
+                "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
                 "service_tier": "standard", "inference_geo": "not_available", "speed": "standard"}),
             [21, 188_086, 0, 0, 393, 0],
             42_000 + 18_808_600 + 3_930_000,
@@ -331,7 +332,8 @@ fn answers_of_anthropic_cost_what_their_lists_say() {
         case(
             "claude-haiku-5-5",
             json!({"input_tokens": 1, "cache_read_input_tokens": 1, "cache_creation_input_tokens": 2,
-                "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 1}, "output_tokens": 1}),
+                "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 1},
+                "output_tokens": 1}),
             [1, 1, 1, 1, 1, 0],
             100 + 10 + 125 + 200 + 500,
         ),
