@@ -39,7 +39,7 @@ pub struct Embedded {
     pub raw_usage: Vec<Value>,
     /// What all of it cost.
     pub cost: Cost,
-    /// Made here, without a model: see [`super::hashing`].
+    /// Made here, from words and letters, without a model.
     pub simulated: bool,
     /// Time of all requests.
     pub duration_ms: u64,

@@ -326,7 +326,7 @@ impl<'a> Story<'a> {
             let last = self.watch.published(0).await?.last().map_or(0, |learning| learning.id);
             let cursors = self.watch.synced().await?;
             let knows = |name: &&str| cursors.iter().any(|(who, id)| who == name && *id >= last);
-            Ok(INSTANCES.iter().all(|name| knows(&name)).then_some(last))
+            Ok(INSTANCES.iter().all(knows).then_some(last))
         })
         .await
     }
