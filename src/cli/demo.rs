@@ -1,6 +1,6 @@
-//! `demo`: the whole story on one machine. Three instances and CentralCloud, as processes of their own, share the embedded
-//! server; requests are claimed, one instance is killed, results go up, learnings come down, the next requests are routed by
-//! them. Every number is read from the database, and what the story claims is checked.
+//! `demo`: the whole story on one machine. Three instances and CentralCloud, as processes of their own, share the
+//! embedded server; requests are claimed, one instance is killed, results go up, learnings come down, the next requests
+//! are routed by them. Every number is read from the database, and what the story claims is checked.
 
 mod checks;
 mod scenes;

@@ -400,7 +400,8 @@ fn average(share: &Share) -> Option<i64> {
     share.cost_nanousd.checked_div(share.successes)
 }
 
-/// What these successes would have cost at the average of the reference, less what they cost; `None` where it answered none.
+/// What these successes would have cost at the average of the reference, less what they cost; `None` where it answered
+/// none.
 fn saved(by_model: &[Share]) -> Option<i64> {
     let reference = by_model.iter().find(|share| share.name == "opus").filter(|share| share.successes > 0)?;
     let (successes, cost) =
