@@ -61,6 +61,15 @@ pub struct Choice {
     pub basis: Option<Basis>,
 }
 
+impl Choice {
+    /// What people have switched off since is left out; `None` when that is the chosen model itself.
+    #[must_use]
+    pub fn still(mut self, policy: &Policy) -> Option<Self> {
+        self.fallbacks.retain(|model| !policy.is_off(model));
+        (!policy.is_off(&self.model)).then_some(self)
+    }
+}
+
 /// How a route came to its model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Basis {

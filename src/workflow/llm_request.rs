@@ -110,11 +110,12 @@ fn select_model(context: &StepContext, routing: &Routing) -> Result<StepOutput, 
 
 async fn call_llm(context: &StepContext, routing: &Routing) -> Result<StepOutput, StepError> {
     let request: LlmRequest = output(context, 0)?;
-    let mut choice: Choice = output(context, 1)?;
-    // The choice may be an earlier attempt's, and a person may have switched its model off since.
-    if routing.policy.current().is_off(&choice.model) {
-        choice = routing.choose(context, &request)?;
-    }
+    let choice: Choice = output(context, 1)?;
+    // The choice may be an earlier attempt's, and a person may have switched models off since.
+    let choice = match choice.still(&routing.policy.current()) {
+        Some(choice) => choice,
+        None => routing.choose(context, &request)?,
+    };
     let asking = Asking {
         job: &context.job,
         cancelled: &context.cancelled,

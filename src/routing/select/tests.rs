@@ -140,6 +140,17 @@ fn choices_of_older_runs_can_be_read() {
 }
 
 #[test]
+fn what_was_switched_off_after_the_choice_is_not_called() {
+    let mut policy = policy(&[("opus", 0.5), ("sonnet", 0.3), ("flash", 0.2)]);
+    let choice = choose(complex(), &policy, 0.0, &[]).unwrap();
+    assert_eq!((choice.model.as_str(), choice.fallbacks.len()), ("opus", 2));
+    policy.orders.off.insert("sonnet".into());
+    assert_eq!(choice.clone().still(&policy).unwrap().fallbacks, ["flash"]);
+    policy.orders.off.insert("opus".into());
+    assert_eq!(choice.still(&policy), None);
+}
+
+#[test]
 fn draws_are_repeatable_and_evenly_spread() {
     assert_eq!(draw(4711, 1).to_bits(), draw(4711, 1).to_bits());
     assert_ne!(draw(4711, 1).to_bits(), draw(4711, 2).to_bits());
