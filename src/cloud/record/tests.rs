@@ -7,7 +7,7 @@ use super::*;
 
 fn good() -> Value {
     json!({
-        "job_id": 1, "attempt": 1, "success": true, "job_type": "llm_request", "route": "complex",
+        "job_id": 1, "attempt": 1, "hop": 0, "success": true, "job_type": "llm_request", "route": "complex",
         "provider": "simulated", "model": "sim_opus", "policy_version": 7, "propensity": 0.25, "outcome": "success",
         "simulated": true, "cached": false, "cost_nanousd": 12_345, "tokens_input": 10, "tokens_output": 20,
         "duration_ms": 5, "time_to_first_token_ms": 1, "completed_at": "2026-01-02T03:04:05Z", "patterns": ["a>b"],
