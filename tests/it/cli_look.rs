@@ -103,7 +103,7 @@ async fn queues_instances_and_tree_show_a_running_job() {
     let instances = run(&place, &["instance", "list", "--json"]).done().document("singularity.instance_list.v1");
     let one = &instances["instances"][0];
     assert_eq!((&one["instance_id"], &one["status"]), (&json!("one"), &json!("online")));
-    assert_eq!(one["capabilities"]["workers"], json!(["llm_request"]));
+    assert_eq!(one["capabilities"]["workers"], json!(["agent_coordination", "agent_task", "embedding", "llm_request"]));
     let doctor = run(&place, &["doctor"]).done().out;
     assert!(doctor.contains("1 online: one"), "{doctor}");
 
