@@ -87,7 +87,7 @@ impl FromStr for Role {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Central {
-    /// Time between two looks at the queues of reports, when there was nothing; 10 ms to 1 hour. Default 5 s.
+    /// Time between two looks at the queues of reports, when there was nothing; 10 ms to 1 hour. Default 10 s.
     pub ingest_interval: Period,
     /// How long single results are kept; 1 hour to 1,000 days. Default 90 days. Sums stay.
     pub keep_results: Period,
@@ -129,7 +129,7 @@ impl Default for Cloud {
 impl Default for Central {
     fn default() -> Self {
         Self {
-            ingest_interval: Period::from_secs(5),
+            ingest_interval: Period::from_secs(10),
             keep_results: days(90),
             keep_reports: days(30),
             keep_letters: days(14),

@@ -22,6 +22,9 @@ use crate::telemetry::oban::{Plugin, Rescued, plugin_failed};
 /// Mailbox of the lifeline; only its own timer writes to it.
 const LIFELINE_MAILBOX_MAX: usize = 4;
 
+/// Runs between two looks for children whose parent other runtimes have ended: rare, so an idle node asks seldom.
+const ORPHANS_EVERY: u32 = 6;
+
 /// What the lifeline works with.
 #[derive(Debug, Clone)]
 pub struct LifelineArgs {
@@ -45,6 +48,8 @@ pub struct Lifeline {
     args: LifelineArgs,
     timer: Timer,
     failing: bool,
+    /// Runs so far.
+    runs: u32,
 }
 
 /// Its only message.
@@ -58,7 +63,7 @@ impl Lifeline {
         ChildSpec::actor::<Self>("lifeline", &address, move || args.clone())
     }
 
-    async fn rescue(&self) -> Result<(), QueueError> {
+    async fn rescue(&mut self) -> Result<(), QueueError> {
         let begun = Instant::now();
         for instance_id in self.args.presence.mark_dead().await? {
             tracing::warn!(target: "instance", instance = %instance_id, "instance is dead; its jobs are taken over");
@@ -81,10 +86,13 @@ impl Lifeline {
         for id in self.args.engine.discard_exhausted(&self.args.queues.names()).await? {
             tracing::warn!(target: "queue", id, "job discarded: it was available with all its attempts used up");
         }
-        match self.args.engine.cancel_orphans().await? {
-            0 => {}
-            count => tracing::info!(target: "queue", count, "jobs cancelled: the job that waited for them is gone"),
+        if self.runs.is_multiple_of(ORPHANS_EVERY) {
+            match self.args.engine.cancel_orphans().await? {
+                0 => {}
+                count => tracing::info!(target: "queue", count, "jobs cancelled: the job that waited for them is gone"),
+            }
         }
+        self.runs = self.runs.wrapping_add(1);
         Ok(())
     }
 }
@@ -94,7 +102,7 @@ impl Actor for Lifeline {
     type Args = LifelineArgs;
 
     async fn init(ctx: &Ctx<Rescue>, args: LifelineArgs) -> Result<Self, ActorError> {
-        Ok(Self { args, timer: ctx.send_after(Duration::ZERO, Rescue), failing: false })
+        Ok(Self { args, timer: ctx.send_after(Duration::ZERO, Rescue), failing: false, runs: 0 })
     }
 
     async fn handle(&mut self, ctx: &Ctx<Rescue>, _msg: Rescue) -> Result<Flow, ActorError> {
