@@ -7,15 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::definition::{Definition, Step, StepContext, StepError, StepOutput};
 use super::models::{Asking, Models, Unanswered, answered, failed_call};
 use super::request::LlmRequest;
-use super::result::{Attempted, JobResult};
+use super::result::JobResult;
+use super::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, shortened, to_output};
 use crate::config::Config;
-use crate::error::Coded;
 use crate::llm::{Advice, Answer, Gateway, LlmError};
 use crate::postgres::{Database, DbError};
 use crate::queue::Outcome;
@@ -25,8 +24,6 @@ use crate::routing::{Choice, LivePolicy, RoutingError, Situation, Wish, draw, se
 pub const LLM_REQUEST: &str = "llm_request";
 /// Name of the workflow.
 const NAME: &str = "LlmRequest";
-/// Characters of a prompt or answer that summaries keep.
-const SUMMARY_CHARS_MAX: usize = 200;
 /// When a job looks again whose models are all switched off: nothing else will tell it.
 const SWITCHED_OFF_WAIT: Duration = Duration::from_secs(30);
 
@@ -66,7 +63,7 @@ impl Routing {
         };
         select(wish, &situation).map_err(|error| match error {
             RoutingError::AllOff(_) => wait_until_on(context, &error),
-            _ => refuse(&error, Some(request)),
+            _ => refuse(&error, request.id.as_deref(), request.summary(SUMMARY_CHARS_MAX)),
         })
     }
 }
@@ -99,18 +96,18 @@ pub fn llm_request(config: Arc<Config>, gateway: Arc<Gateway>, policy: LivePolic
 
 /// Checks and normalises the job's arguments. What is wrong with them stays wrong, so the job is not tried again.
 fn receive(context: &StepContext) -> Result<StepOutput, StepError> {
-    let request = LlmRequest::parse(&context.job.args).map_err(|error| refuse(&error, None))?;
-    to_output(&request)
+    let request = LlmRequest::parse(&context.job.args).map_err(|error| refuse(&error, None, json!({})))?;
+    to_output(NAME, &request)
 }
 
 fn select_model(context: &StepContext, routing: &Routing) -> Result<StepOutput, StepError> {
-    let request: LlmRequest = output(context, 0)?;
-    to_output(&routing.choose(context, &request)?)
+    let request: LlmRequest = output(NAME, context, 0)?;
+    to_output(NAME, &routing.choose(context, &request)?)
 }
 
 async fn call_llm(context: &StepContext, routing: &Routing) -> Result<StepOutput, StepError> {
-    let request: LlmRequest = output(context, 0)?;
-    let choice: Choice = output(context, 1)?;
+    let request: LlmRequest = output(NAME, context, 0)?;
+    let choice: Choice = output(NAME, context, 1)?;
     // The choice may be an earlier attempt's, and a person may have switched models off since.
     let choice = match choice.still(&routing.policy.current()) {
         Some(choice) => choice,
@@ -128,7 +125,7 @@ async fn call_llm(context: &StepContext, routing: &Routing) -> Result<StepOutput
     match routing.models.ask(&asking).await {
         Ok((answer, hop)) => {
             let cost_nanousd = answer.cost.nanousd;
-            Ok(StepOutput { cost_nanousd, ..to_output(&Called { answer, hop })? })
+            Ok(StepOutput { cost_nanousd, ..to_output(NAME, &Called { answer, hop })? })
         }
         Err(Unanswered::Failed { error, hop, advice }) => Err(call_failed(&error, hop, advice, &request, &choice)),
         // No failure: nothing was answered, and what was spent is recorded.
@@ -142,9 +139,9 @@ async fn call_llm(context: &StepContext, routing: &Routing) -> Result<StepOutput
 }
 
 fn publish_result(context: &StepContext) -> Result<StepOutput, StepError> {
-    let request: LlmRequest = output(context, 0)?;
-    let choice: Choice = output(context, 1)?;
-    let Called { answer, hop } = output(context, 2)?;
+    let request: LlmRequest = output(NAME, context, 0)?;
+    let choice: Choice = output(NAME, context, 1)?;
+    let Called { answer, hop } = output(NAME, context, 2)?;
     let result = JobResult {
         request_id: request.id.clone(),
         success: true,
@@ -208,50 +205,4 @@ fn call_failed(error: &LlmError, hop: i32, advice: Advice, request: &LlmRequest,
 fn wait_until_on(context: &StepContext, error: &RoutingError) -> StepError {
     tracing::info!(target: "job", id = context.job.id, %error, wait = ?SWITCHED_OFF_WAIT, "the job waits");
     StepError { outcome: Outcome::Snoozed(SWITCHED_OFF_WAIT), result: None }
-}
-
-/// A request that no attempt can serve.
-fn refuse(error: &impl Coded, request: Option<&LlmRequest>) -> StepError {
-    let text = banner(error);
-    let result = JobResult {
-        request_id: request.and_then(|request| request.id.clone()),
-        error_reason: Some(text.clone()),
-        cost_nanousd: Some(0),
-        input_summary: request.map_or_else(|| json!({}), |request| request.summary(SUMMARY_CHARS_MAX)),
-        result_summary: json!({}),
-        outcome: Some(Attempted::Invalid),
-        ..JobResult::default()
-    };
-    StepError { outcome: Outcome::Cancelled(text), result: Some(Box::new(result)) }
-}
-
-/// One line with code and hint, as it is stored in `errors` and `error_reason`.
-pub(super) fn banner(error: &impl Coded) -> String {
-    match error.hint() {
-        Some(hint) => format!("** ({}) {error}; try: {hint}", error.code()),
-        None => format!("** ({}) {error}", error.code()),
-    }
-}
-
-/// Reads the result of an earlier step. One that cannot be read was written by another program version.
-fn output<T: DeserializeOwned>(context: &StepContext, position: usize) -> Result<T, StepError> {
-    let value = context.outputs.get(position).cloned().unwrap_or_default();
-    serde_json::from_value(value).map_err(|error| unreadable(position, &error))
-}
-
-fn to_output(value: &impl serde::Serialize) -> Result<StepOutput, StepError> {
-    serde_json::to_value(value).map(StepOutput::value).map_err(|error| unreadable(usize::MAX, &error))
-}
-
-fn unreadable(position: usize, error: &serde_json::Error) -> StepError {
-    let text = format!("** (E0604) the stored result of step {position} of LlmRequest cannot be used: {error}");
-    StepError { outcome: Outcome::Discarded(text), result: None }
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(SUMMARY_CHARS_MAX).collect()
-}
-
-fn count(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -29,7 +29,7 @@ pub(super) fn to_output(workflow: &str, value: &impl Serialize) -> Result<StepOu
 
 /// A stored result that is not what this program writes.
 pub(super) fn unreadable(workflow: &str, position: usize, error: &impl std::fmt::Display) -> StepError {
-    let text = format!("** (E0657) the stored result of step {position} of {workflow} cannot be used: {error}");
+    let text = format!("** (E0604) the stored result of step {position} of {workflow} cannot be used: {error}");
     StepError { outcome: Outcome::Discarded(text), result: None }
 }
 
