@@ -1,5 +1,8 @@
 //! `start` as a real process: ready, drained, killed, taken over, looked at from outside.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -40,6 +43,22 @@ async fn status(pool: &PgPool, instance: &str) -> String {
         .fetch_one(pool)
         .await
         .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_told_so_ends_with_its_standard_input() {
+    let (db, database) = TestDb::migrated().await;
+    let place = Place::new(&db, "");
+    let mut command = place.command(&["start", "--until-stdin-closes", "--instance-id", "one"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert!(ready.starts_with("READY instance=one"), "{ready}");
+    drop(child.stdin.take());
+    let child = Mutex::new(child);
+    let exit = until("its end", || async { child.lock().unwrap().try_wait().unwrap() }).await;
+    assert_eq!(exit.code(), Some(0));
+    assert_eq!(status(database.pool(), "one").await, "offline");
 }
 
 #[tokio::test(flavor = "multi_thread")]
