@@ -126,15 +126,17 @@ impl LearnerStore {
     ) -> Result<Looked, DbError> {
         let name = cell.to_string();
         let mut transaction = self.db.pool().begin().await?;
-        let now = match begin(&mut transaction, &name, pause).await? {
-            Begun::Busy => return Ok(Looked::Busy),
-            Begun::Recent => return Ok(Looked::Recent),
-            Begun::At(now) => now,
+        let looking = async {
+            let now = match begin(&mut transaction, &name, pause).await? {
+                Begun::Busy => return Ok(Looked::Busy),
+                Begun::Recent => return Ok(Looked::Recent),
+                Begun::At(now) => now,
+            };
+            let view = view(&mut transaction, cell, models, settings, now).await?;
+            self.record(&mut transaction, Some(&name), decide(&view, now), now).await.map(Looked::Decided)
         };
-        let view = view(&mut transaction, cell, models, settings, now).await?;
-        let decided = self.record(&mut transaction, Some(&name), decide(&view, now), now).await?;
-        transaction.commit().await?;
-        Ok(Looked::Decided(decided))
+        let looked = looking.await;
+        end(transaction, looked).await
     }
 
     /// Looks at the library of patterns, as [`look`](Self::look) does at a cell.
@@ -159,11 +161,13 @@ impl LearnerStore {
         decide: &(impl Fn(&[PatternCount], DateTime<Utc>) -> Vec<Decision> + Send + Sync),
     ) -> Result<Looked, DbError> {
         let mut transaction = self.db.pool().begin().await?;
-        let Begun::At(now) = begin(&mut transaction, "", Duration::ZERO).await? else { return Ok(Looked::Busy) };
-        let counts = patterns(&mut transaction).await?;
-        let decided = self.record(&mut transaction, None, decide(&counts, now), now).await?;
-        transaction.commit().await?;
-        Ok(Looked::Decided(decided))
+        let looking = async {
+            let Begun::At(now) = begin(&mut transaction, "", Duration::ZERO).await? else { return Ok(Looked::Busy) };
+            let counts = patterns(&mut transaction).await?;
+            self.record(&mut transaction, None, decide(&counts, now), now).await.map(Looked::Decided)
+        };
+        let looked = looking.await;
+        end(transaction, looked).await
     }
 
     /// Deletes notes of the history that are older than `keep`; what was published stays.
@@ -224,6 +228,19 @@ fn is_repeated(error: &DbError, repeats: &mut u32) -> bool {
         tracing::debug!(target: "cloud", %error, "a queue was dropped while it was sent to; once more");
     }
     gone
+}
+
+/// Ends the transaction of a look. A failed one is rolled back here and now: one that is merely dropped keeps the lock
+/// until its connection is used again, and the repetition would take itself for another learner.
+async fn end(transaction: Transaction<'_, Postgres>, looked: Result<Looked, DbError>) -> Result<Looked, DbError> {
+    match looked {
+        Ok(looked) => transaction.commit().await.map(|()| looked).map_err(DbError::from),
+        Err(error) => {
+            // What is wrong with the connection is told by the error itself.
+            drop(transaction.rollback().await);
+            Err(error)
+        }
+    }
 }
 
 /// What the beginning of a look found.
