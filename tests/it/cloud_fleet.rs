@@ -71,6 +71,19 @@ async fn enqueue(pool: &PgPool, jobs: i64, from: i64) {
     .unwrap();
 }
 
+/// Waits for the end of all work: attempts that failed get no other.
+async fn no_more_attempts(pool: &PgPool) {
+    until("no more attempts", || async {
+        let given_up = "WITH given_up AS (
+                          UPDATE oban_jobs SET state = 'cancelled', cancelled_at = now() WHERE state = 'retryable'
+                        )
+                        SELECT count(*) FROM oban_jobs
+                        WHERE state IN ('available', 'scheduled', 'executing', 'retryable')";
+        (scalar(pool, given_up).await == 0).then_some(())
+    })
+    .await;
+}
+
 /// Waits until CentralCloud has all that there is. Retries of failed attempts may be far off; they are left out.
 async fn all_known(pool: &PgPool) {
     until("nothing under way", || async {
@@ -189,6 +202,7 @@ async fn sums_are_exact_after_kill_9_of_instances_and_of_centralcloud_at_random_
     let last = fleet.remove(random.random_range(0..3));
     last.signal("KILL");
     last.finish();
+    no_more_attempts(pool).await;
     all_known(pool).await;
     let source = assert_exact(pool).await;
     println!("successes, attempts, cost, tokens in and out, latency: {source:?}");
