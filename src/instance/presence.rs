@@ -188,14 +188,20 @@ impl Presence {
     /// # Errors
     /// [`DbError`].
     pub async fn mark_dead(&self) -> Result<Vec<String>, DbError> {
-        let neighbours = sqlx::query!(
-            "SELECT incarnation, pid FROM instance_registry WHERE status <> 'offline' AND host_key = $1",
+        // Nearly always nobody is dead, and then this statement is the only one.
+        let suspects = sqlx::query!(
+            r#"SELECT incarnation, pid, COALESCE(host_key = $1, false) AS "is_here!",
+                      last_heartbeat < clock_timestamp() - stale_after_ms * interval '1 millisecond' AS "is_stale!"
+               FROM instance_registry WHERE status <> 'offline'"#,
             self.host_key
         )
         .fetch_all(&self.db)
         .await?;
         let gone: Vec<Uuid> =
-            neighbours.into_iter().filter(|row| process_is_gone(&row.pid)).map(|row| row.incarnation).collect();
+            suspects.iter().filter(|row| row.is_here && process_is_gone(&row.pid)).map(|row| row.incarnation).collect();
+        if gone.is_empty() && !suspects.iter().any(|row| row.is_stale) {
+            return Ok(Vec::new());
+        }
         let dead = sqlx::query_scalar!(
             "UPDATE instance_registry SET status = 'offline', load = 0
              WHERE status <> 'offline'

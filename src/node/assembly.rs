@@ -315,7 +315,8 @@ impl Parts {
             .child(self.history.child().protected(PROTECTS_HISTORY))
             .child(control_child.protected(PROTECTS_CONTROL).carries_requests())
             .child(SettingsWatch::child(self.settings.clone()));
-        let crews = Crews::new(self.queues.clone(), self.producers());
+        let looks = Looks::new(self.engine.clone(), self.queues.clone());
+        let crews = Crews::new(self.queues.clone(), self.producers(&looks));
         let keeper = KeeperArgs {
             queues: self.queues.clone(),
             crews: crews.clone(),
@@ -332,6 +333,7 @@ impl Parts {
             .child(Stager::child(StagerArgs {
                 engine: self.engine.clone(),
                 queues: self.queues.clone(),
+                looks,
                 leadership: self.leadership.clone(),
                 foreign: self.foreign.clone(),
                 interval: self.config.services.stager.interval.get(),
@@ -412,8 +414,8 @@ impl Parts {
     }
 
     /// What the producer of a queue works with.
-    fn producers(&self) -> MakeProducer {
-        let looks = Looks::new(self.engine.clone(), self.queues.clone());
+    fn producers(&self, looks: &Looks) -> MakeProducer {
+        let looks = looks.clone();
         let template = (self.engine.clone(), self.workers.clone(), self.runtime.clone(), self.completions.clone());
         let (instance_id, lease) = (Arc::<str>::from(self.identity.instance_id.as_str()), self.lease.clone());
         Arc::new(move |queue| {

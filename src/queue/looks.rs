@@ -1,10 +1,11 @@
 //! One look at the table for the polls of all queues.
 //!
 //! Notices can be lost, so each producer polls. Asked one by one, a node with many queues that have nothing to do would
-//! be a load on the server; so polls fall due at the same moments, and whoever comes first asks for all.
+//! be a load on the server; so polls fall due at the same moments, and whoever comes first asks for all. Nobody need
+//! ask while the stager runs as often: its statement finds what is available, and it wakes the producers itself.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -27,6 +28,7 @@ struct Shared {
     queues: Queues,
     origin: Instant,
     last: Mutex<Option<Look>>,
+    staged: std::sync::Mutex<Option<Sweep>>,
 }
 
 #[derive(Debug)]
@@ -36,13 +38,34 @@ struct Look {
     found: HashSet<String>,
 }
 
+/// When the queues of which jobs were available have been woken.
+#[derive(Debug)]
+struct Sweep {
+    at: Instant,
+    /// Those that were looked at; all without a list.
+    queues: Option<Vec<String>>,
+}
+
 impl Looks {
     /// Looks for these queues, as they are at each.
     pub fn new(engine: Engine, queues: Queues) -> Self {
-        Self(Arc::new(Shared { engine, queues, origin: Instant::now(), last: Mutex::default() }))
+        Self(Arc::new(Shared {
+            engine,
+            queues,
+            origin: Instant::now(),
+            last: Mutex::default(),
+            staged: Default::default(),
+        }))
     }
 
-    /// Whether jobs of `queue` are available, as of at most a tenth of `interval` ago.
+    /// Tells that producers of those among `queues`, or of all without a list, that had available jobs at `at` have
+    /// been woken.
+    pub fn have_been_woken(&self, at: Instant, queues: Option<Vec<String>>) {
+        *self.staged() = Some(Sweep { at, queues });
+    }
+
+    /// Whether a producer should look for jobs of `queue`: some are available, as of at most a tenth of `interval`
+    /// ago, and it was not woken for what was available within the interval.
     ///
     /// Cancel safe.
     ///
@@ -50,6 +73,13 @@ impl Looks {
     /// [`QueueError::Db`].
     pub async fn has_jobs(&self, queue: &str, interval: Duration) -> Result<bool, QueueError> {
         let shared = &*self.0;
+        let is_woken = |sweep: &Sweep| {
+            sweep.at.elapsed() < interval
+                && sweep.queues.as_ref().is_none_or(|queues| queues.iter().any(|name| name == queue))
+        };
+        if self.staged().as_ref().is_some_and(is_woken) {
+            return Ok(false);
+        }
         let mut last = shared.last.lock().await;
         if let Some(look) = &*last
             && look.at.elapsed() < interval / FRESH_PART
@@ -67,6 +97,10 @@ impl Looks {
         let answer = found.contains(queue);
         *last = Some(Look { at, asked, found });
         Ok(answer)
+    }
+
+    fn staged(&self) -> MutexGuard<'_, Option<Sweep>> {
+        self.0.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Time until the next poll of queues with this interval: the same moment for all of them.

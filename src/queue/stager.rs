@@ -14,6 +14,7 @@ use super::engine::{self, Engine};
 use super::error::QueueError;
 use super::foreign::Foreign;
 use super::leadership::Leadership;
+use super::looks::Looks;
 use super::queues::Queues;
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
 use crate::telemetry::oban::{Plugin, Staged, StagerMode, plugin_failed};
@@ -28,6 +29,8 @@ pub struct StagerArgs {
     pub engine: Engine,
     /// Queues that it stages and wakes.
     pub queues: Queues,
+    /// Who need not poll for what was found here.
+    pub looks: Looks,
     /// Whether all queues are this instance's business.
     pub leadership: Leadership,
     /// Whether a node of another runtime stages for all.
@@ -58,6 +61,7 @@ impl Stager {
         ChildSpec::actor::<Self>("stager", &address, move || args.clone())
     }
 
+    /// Stages, and wakes the producers of this instance that have something to claim.
     async fn stage(&mut self, ctx: &Ctx<Stage>) -> Result<engine::Staged, QueueError> {
         let (leads, foreign) = (self.args.leadership.is_held(), self.args.foreign.stages());
         let mode = if leads || foreign { StagerMode::Global } else { StagerMode::Local };
@@ -70,11 +74,15 @@ impl Stager {
         if self.mode.replace(mode).is_some_and(|before| before != mode) {
             mode.switched();
         }
-        match (leads, foreign) {
-            (true, _) => self.args.engine.stage(None, self.args.limit).await,
-            (false, true) => Ok(engine::Staged::default()),
-            (false, false) => self.args.engine.stage(Some(&self.args.queues.names()), self.args.limit).await,
+        if foreign && !leads {
+            return Ok(engine::Staged::default());
         }
+        let queues = (!leads).then(|| self.args.queues.names());
+        let at = Instant::now();
+        let staged = self.args.engine.stage(queues.as_deref(), self.args.limit).await?;
+        staged.queues.iter().filter_map(|name| self.args.queues.get(name)).for_each(|queue| queue.poke());
+        self.args.looks.have_been_woken(at, queues);
+        Ok(staged)
     }
 }
 
@@ -93,7 +101,6 @@ impl Actor for Stager {
                 self.failing = false;
                 let leader = self.args.leadership.is_held();
                 Staged { leader, staged_count: staged.jobs }.emit(begun.elapsed());
-                staged.queues.iter().filter_map(|name| self.args.queues.get(name)).for_each(|queue| queue.poke());
             }
             Err(error) => plugin_failed(Plugin::Stager, &error, std::mem::replace(&mut self.failing, true)),
         }

@@ -90,6 +90,7 @@ mod queue_cron;
 mod queue_exchange;
 mod queue_insert;
 mod queue_kept;
+mod queue_looks;
 mod queue_manage_cost;
 mod queue_modes;
 mod queue_reindexer;

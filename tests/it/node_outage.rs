@@ -164,11 +164,21 @@ async fn a_short_outage_does_not_stop_jobs() {
 }
 
 #[tokio::test]
-async fn a_notice_that_was_lost_is_made_up_for_by_the_poll() {
-    let outage = Outage::new(|_| {}).await;
-    // Nothing was said: the row is simply there.
-    outage.db.execute("INSERT INTO oban_jobs (worker, args) VALUES ('fixture', '{\"do\": \"ok\"}')").await;
-    reaches(&outage.engine, 1, State::Completed).await;
+async fn a_notice_that_was_lost_is_made_up_for_by_the_poll_and_by_the_stager() {
+    let (soon, never) = (Period::from_millis(100), Period::from_secs(3_600));
+    for (poll, stager) in [(soon, never), (never, soon)] {
+        let outage = Outage::new(|config| {
+            config.services.stager.interval = stager;
+            config.queues.get_mut("default").unwrap().poll_interval = poll;
+        })
+        .await;
+        // One after the other, so that neither is what a start looks for by itself.
+        for id in [1, 2] {
+            // Nothing was said: the row is simply there.
+            outage.db.execute("INSERT INTO oban_jobs (worker, args) VALUES ('fixture', '{\"do\": \"ok\"}')").await;
+            reaches(&outage.engine, id, State::Completed).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub struct Rescued {
 pub struct Staged {
     /// Jobs that became available.
     pub jobs: u64,
-    /// Their queues, and where all were looked at those that have available jobs besides, in alphabetical order.
+    /// Of the queues that were looked at those that have available jobs, these or others, in alphabetical order.
     pub queues: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ struct InQueue {
 /// volatile bound is no index condition, so with an index on `scheduled_at` every later job would be looked at. Oban's
 /// own indexes have none: 40,000 jobs that wait for tomorrow cost 45 ms a look.
 macro_rules! stage {
-    ($with:literal, $which:literal, $queues:literal, $($argument:expr),+) => {
+    ($with:literal, $which:literal, $queues:literal, $told:literal, $($argument:expr),+) => {
         sqlx::query_as!(
             InQueue,
             $with + r#" due AS MATERIALIZED (
@@ -60,8 +60,10 @@ macro_rules! stage {
                )
                SELECT q.queue AS "queue!", q.jobs AS "jobs!"
                FROM (SELECT queue, sum(jobs)::bigint AS jobs
-                     FROM (SELECT queue, 1 AS jobs FROM staged "# + $queues + r#") every GROUP BY queue) q,
-                    LATERAL (SELECT pg_notify($2, json_build_object('queue', q.queue)::text)::text AS sent) n
+                     FROM (SELECT queue, 1 AS jobs FROM staged UNION ALL "# + $queues + r#") every GROUP BY queue) q,
+                    LATERAL (SELECT CASE WHEN "# + $told + r#"
+                                    THEN pg_notify($2, json_build_object('queue', q.queue)::text)::text
+                                    ELSE '' END AS sent) n
                WHERE n.sent IS NOT NULL ORDER BY q.queue"#,
             $($argument),+
         )
@@ -102,12 +104,13 @@ macro_rules! rescue {
 }
 
 impl Engine {
-    /// Makes due jobs of `queues`, or of all with `None`, available, oldest first, at most `limit`; returns the queues
-    /// that got any, and for all queues those that have any besides, as a leader of Oban tells them.
+    /// Makes due jobs of `queues`, or of all with `None`, available, oldest first, at most `limit`; returns which of
+    /// the queues have available jobs, so that no other statement need ask.
     ///
     /// Rows are locked with SKIP LOCKED and their state is checked again where it is written, so instances may stage
     /// side by side, and a job that was claimed or cancelled meanwhile stays as it is (Oban's own staging can revive
-    /// one). Sends one `insert` notice a queue that is returned.
+    /// one). Sends one `insert` notice for each queue that got any, and where all are looked at, for each that has any,
+    /// as a leader of Oban does.
     ///
     /// For all queues those with available jobs are found by a loose index scan, one step a queue: 0.15 ms where
     /// DISTINCT over a million rows took 70 ms.
@@ -117,7 +120,20 @@ impl Engine {
     pub async fn stage(&self, queues: Option<&[String]>, limit: u32) -> Result<Staged, QueueError> {
         let (limit, channel) = (i64::from(limit), self.db.channel("insert"));
         let staged = match queues {
-            Some(queues) => stage!("WITH", "queue = ANY($3)", "", limit, channel, queues).fetch_all(&self.db).await?,
+            Some(queues) => {
+                stage!(
+                    "WITH",
+                    "queue = ANY($3)",
+                    "SELECT o.queue, 0 FROM unnest($3::text[]) AS o (queue)
+                     WHERE EXISTS (SELECT FROM oban_jobs j WHERE j.state = 'available' AND j.queue = o.queue)",
+                    "q.jobs > 0",
+                    limit,
+                    channel,
+                    queues
+                )
+                .fetch_all(&self.db)
+                .await?
+            }
             None => {
                 stage!(
                     r#"WITH RECURSIVE available (queue) AS (
@@ -128,7 +144,8 @@ impl Engine {
                          FROM available a WHERE a.queue IS NOT NULL
                        ),"#,
                     "true",
-                    "UNION ALL SELECT queue, 0 FROM available WHERE queue IS NOT NULL",
+                    "SELECT queue, 0 FROM available WHERE queue IS NOT NULL",
+                    "true",
                     limit,
                     channel
                 )
