@@ -264,10 +264,11 @@ mod tests {
     #[test]
     fn a_wrong_path_leads_to_the_one_that_was_meant() {
         let root = System::new("x").snapshot();
-        let node = |path: &str, children: Vec<TreeNode>| TreeNode {
-            path: serde_json::from_value(path.into()).unwrap(),
-            children,
-            ..root.clone()
+        let node = |path: &str, children: Vec<TreeNode>| {
+            let mut node = serde_json::to_value(&root).unwrap();
+            node["path"] = path.into();
+            node["children"] = serde_json::to_value(children).unwrap();
+            serde_json::from_value::<TreeNode>(node).unwrap()
         };
         let queues = node("/queues", vec![node("/queues/default", vec![])]);
         let tree = node("/", vec![node("/services", vec![node("/services/stager", vec![])]), queues]);

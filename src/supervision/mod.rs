@@ -71,4 +71,4 @@ pub use supervisor::SupervisorSpec;
 pub use supervisor_handle::{SpecDiff, SupervisorHandle};
 pub use system::{Running, System};
 pub use task::TaskCtx;
-pub use tree::{LastExit, MailboxNode, NodeKind, NodeState, TREE_CHILDREN_MAX, TreeNode};
+pub use tree::{LastExit, MailboxNode, NodeExtra, NodeKind, NodeState, TREE_CHILDREN_MAX, TreeNode};

@@ -103,6 +103,11 @@ pub struct ExitRecord {
 }
 
 impl Facts {
+    /// Whether its spec has labels or some were set since.
+    pub(super) fn has_labels(&self) -> bool {
+        self.is_labelled || !self.labels.is_empty()
+    }
+
     /// The labels of its spec and those set since, the latter winning.
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
         let mut all = if self.is_labelled { self.given.labels.clone() } else { BTreeMap::new() };

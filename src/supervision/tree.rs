@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,8 @@ use super::probe::{ExitRecord, Facts, Probe, Supervising, millis};
 pub const TREE_CHILDREN_MAX: usize = 1_000;
 
 /// One node of the tree at one moment, with what is below it: at most [`TREE_CHILDREN_MAX`] children a node. Times in
-/// milliseconds are measured on the monotonic clock, `started_at` and `at` on the wall clock.
+/// milliseconds are measured on the monotonic clock, `started_at` and `at` on the wall clock. What most nodes of a large
+/// tree do not have is kept apart, so that they stay small, and is read as if it stood here; see [`NodeExtra`].
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct TreeNode {
     /// Id among its siblings.
@@ -30,8 +32,6 @@ pub struct TreeNode {
     pub actor: Cow<'static, str>,
     /// What it is doing.
     pub state: NodeState,
-    /// Only static supervisors.
-    pub strategy: Option<Strategy>,
     /// Its restart type.
     pub restart: Restart,
     /// The current life, or the last one.
@@ -42,6 +42,19 @@ pub struct TreeNode {
     pub uptime_ms: u64,
     /// How often it was restarted automatically.
     pub restarts_total: u64,
+    /// Only workers, while they run.
+    pub mailbox: Option<MailboxNode>,
+    /// Absent when it would say nothing; as JSON its fields stand among the others in any case.
+    #[serde(flatten, with = "extra")]
+    extra: Option<Box<NodeExtra>>,
+}
+
+/// What supervisors, busy workers, labelled ones and those that ended before have more than other nodes; a part of
+/// [`TreeNode`], which gives it by `Deref`.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct NodeExtra {
+    /// Only static supervisors.
+    pub strategy: Option<Strategy>,
     /// Only supervisors: restarts of children that count now.
     pub restarts_in_window: u32,
     /// Only supervisors: how many restarts the window allows.
@@ -51,9 +64,7 @@ pub struct TreeNode {
     /// When its pending restart is due, if it waits for one.
     pub retry_at: Option<DateTime<Utc>>,
     /// Its latest end.
-    pub last_exit: Option<Box<LastExit>>,
-    /// Only workers, while they run.
-    pub mailbox: Option<MailboxNode>,
+    pub last_exit: Option<LastExit>,
     /// Kind of the message being handled.
     pub current_message: Option<Cow<'static, str>>,
     /// How long it has been handling it.
@@ -130,6 +141,45 @@ pub enum NodeState {
     Stopped,
 }
 
+static NO_EXTRA: NodeExtra = NodeExtra {
+    strategy: None,
+    restarts_in_window: 0,
+    restart_limit: None,
+    restart_period_ms: None,
+    retry_at: None,
+    last_exit: None,
+    current_message: None,
+    busy_ms: None,
+    labels: BTreeMap::new(),
+    children_total: 0,
+    children_by_state: BTreeMap::new(),
+    children: Vec::new(),
+};
+
+impl Deref for TreeNode {
+    type Target = NodeExtra;
+
+    fn deref(&self) -> &NodeExtra {
+        self.extra.as_deref().unwrap_or(&NO_EXTRA)
+    }
+}
+
+/// Nodes without extras are written with those that say nothing.
+mod extra {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{NO_EXTRA, NodeExtra};
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(extra: &Option<Box<NodeExtra>>, serializer: S) -> Result<S::Ok, S::Error> {
+        extra.as_deref().unwrap_or(&NO_EXTRA).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<NodeExtra>>, D::Error> {
+        NodeExtra::deserialize(deserializer).map(Box::new).map(Some)
+    }
+}
+
 impl TreeNode {
     /// The node at `path` in this tree.
     pub fn find(&self, path: &str) -> Option<&TreeNode> {
@@ -152,16 +202,9 @@ impl Probe {
     }
 
     fn snapshot_at(&self, now: Instant) -> TreeNode {
-        let busy = self.busy();
         let facts = lock(&self.facts);
-        let supervising = facts.supervising.as_deref();
         let alive = matches!(facts.state, NodeState::Running | NodeState::Stopping | NodeState::Zombie);
         let started = facts.started.filter(|_| alive);
-        let counts = |supervising: &Supervising| {
-            let period = supervising.intensity.period;
-            let recent = supervising.restarts.iter().filter(|at| now.saturating_duration_since(**at) <= period);
-            u32::try_from(recent.count()).unwrap_or(u32::MAX)
-        };
         let mailbox = facts.mailbox.as_ref().map(|mailbox| mailbox.stats());
         let mut node = TreeNode {
             // Shared with the probe: a snapshot of many nodes copies no text.
@@ -170,39 +213,62 @@ impl Probe {
             kind: self.kind,
             actor: Cow::Borrowed(facts.actor),
             state: facts.shown_state(mailbox.as_ref()),
-            strategy: supervising.and_then(|supervising| supervising.strategy),
             restart: facts.restart,
             incarnation: facts.incarnation.0,
             started_at: started.map(|(at, _)| at),
             uptime_ms: started.map_or(0, |(_, since)| millis(now.saturating_duration_since(since))),
             restarts_total: self.restarts_total(),
-            restarts_in_window: supervising.map_or(0, counts),
-            restart_limit: supervising.map(|supervising| supervising.intensity.max_restarts),
-            restart_period_ms: supervising.map(|supervising| millis(supervising.intensity.period)),
-            retry_at: facts.retry_at.filter(|_| facts.state == NodeState::Restarting),
-            last_exit: facts.history.back().map(LastExit::of).map(Box::new),
             mailbox: mailbox.map(|stats| MailboxNode {
                 depth: stats.depth,
                 limit: stats.limit,
                 oldest_ms: stats.oldest.map(millis),
                 processed: stats.processed,
             }),
-            current_message: busy.map(|(kind, _)| Cow::Borrowed(kind)),
-            busy_ms: busy.map(|(_, since)| millis(now.saturating_duration_since(since))),
-            labels: facts.labels(),
-            children_total: self.children_total(),
-            children_by_state: BTreeMap::new(),
-            children: Vec::new(),
+            extra: self.extra(&facts, now),
         };
         drop(facts);
-        if node.children_total > 0 {
-            self.snapshot_children(&mut node, now);
+        if let Some(extra) = &mut node.extra
+            && extra.children_total > 0
+        {
+            self.snapshot_children(extra, now);
         }
         node
     }
 
-    fn snapshot_children(&self, node: &mut TreeNode, now: Instant) {
-        let TreeNode { children, children_total, children_by_state: states, .. } = node;
+    /// What few nodes have, yet without the children.
+    fn extra(&self, facts: &Facts, now: Instant) -> Option<Box<NodeExtra>> {
+        let busy = self.busy();
+        let children_total = self.children_total();
+        let retry_at = facts.retry_at.filter(|_| facts.state == NodeState::Restarting);
+        let supervising = facts.supervising.as_deref();
+        let last_exit = facts.history.back();
+        let idle = busy.is_none() && retry_at.is_none() && last_exit.is_none() && !facts.has_labels();
+        if idle && supervising.is_none() && children_total == 0 {
+            return None;
+        }
+        let counts = |supervising: &Supervising| {
+            let period = supervising.intensity.period;
+            let recent = supervising.restarts.iter().filter(|at| now.saturating_duration_since(**at) <= period);
+            u32::try_from(recent.count()).unwrap_or(u32::MAX)
+        };
+        Some(Box::new(NodeExtra {
+            strategy: supervising.and_then(|supervising| supervising.strategy),
+            restarts_in_window: supervising.map_or(0, counts),
+            restart_limit: supervising.map(|supervising| supervising.intensity.max_restarts),
+            restart_period_ms: supervising.map(|supervising| millis(supervising.intensity.period)),
+            retry_at,
+            last_exit: last_exit.map(LastExit::of),
+            current_message: busy.map(|(kind, _)| Cow::Borrowed(kind)),
+            busy_ms: busy.map(|(_, since)| millis(now.saturating_duration_since(since))),
+            labels: facts.labels(),
+            children_total,
+            children_by_state: BTreeMap::new(),
+            children: Vec::new(),
+        }))
+    }
+
+    fn snapshot_children(&self, extra: &mut NodeExtra, now: Instant) {
+        let NodeExtra { children, children_total, children_by_state: states, .. } = extra;
         children.reserve_exact((*children_total).min(TREE_CHILDREN_MAX));
         let mut next = self.look_at_children(0, TREE_CHILDREN_MAX, |child| {
             let child = child.snapshot_at(now);

@@ -143,9 +143,9 @@ async fn an_actor_may_write_to_itself_from_init_and_stop_itself() {
     let _running = kit.start(root(Strategy::OneForOne).child(child)).await;
     kit.is("/x", NodeState::Stopped).await;
     let node = kit.node("/x");
-    assert_eq!(node.last_exit.unwrap().reason, "shutdown: first");
+    assert_eq!(node.last_exit.as_ref().unwrap().reason, "shutdown: first");
     assert_eq!(
-        node.labels.into_iter().collect::<Vec<_>>(),
+        node.labels.clone().into_iter().collect::<Vec<_>>(),
         [("fixed".into(), "yes".into()), ("got".into(), "first".into())]
     );
 }

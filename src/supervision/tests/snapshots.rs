@@ -100,7 +100,7 @@ async fn of_very_many_children_the_first_are_shown_and_all_are_counted_and_found
     let node = kit.node("/jobs");
     assert_eq!((node.children.len(), node.children_total), (TREE_CHILDREN_MAX, TREE_CHILDREN_MAX + more));
     assert_eq!(
-        node.children_by_state.into_iter().collect::<Vec<_>>(),
+        node.children_by_state.clone().into_iter().collect::<Vec<_>>(),
         [(NodeState::Running, TREE_CHILDREN_MAX + more)]
     );
     let last = format!("/jobs/{}", TREE_CHILDREN_MAX + more - 1);
