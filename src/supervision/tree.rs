@@ -18,8 +18,8 @@ use super::probe::{ExitRecord, Facts, Probe, Supervising, millis};
 pub const TREE_CHILDREN_MAX: usize = 1_000;
 
 /// One node of the tree at one moment, with what is below it: at most [`TREE_CHILDREN_MAX`] children a node. Times in
-/// milliseconds are measured on the monotonic clock, `started_at` and `at` on the wall clock. What most nodes of a large
-/// tree do not have is kept apart, so that they stay small, and is read as if it stood here; see [`NodeExtra`].
+/// milliseconds are measured on the monotonic clock, `started_at` and `at` on the wall clock. What most nodes of a
+/// large tree do not have is kept apart, so that they stay small, and is read as if it stood here; see [`NodeExtra`].
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct TreeNode {
     /// Id among its siblings.
