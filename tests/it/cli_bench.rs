@@ -33,7 +33,13 @@ async fn a_measurement_prints_every_figure_and_leaves_no_schema() {
         assert!(document[key].as_f64().is_some_and(|figure| figure > 0.0), "{key} in {document}");
     }
     let latency = &document["latency_ms"];
-    for (least, most) in [("start_p50", "start_p99"), ("finish_p50", "finish_p99"), ("start_p50", "finish_p50")] {
+    for (least, most) in [
+        ("start_p50", "start_p99"),
+        ("finish_p50", "finish_p99"),
+        ("start_p50", "finish_p50"),
+        ("notice_p50", "chain_p50"),
+        ("chain_p50", "chain_p99"),
+    ] {
         let (least, most) = (latency[least].as_f64().unwrap(), latency[most].as_f64().unwrap());
         assert!(0.0 < least && least <= most, "{latency}");
     }

@@ -1,4 +1,5 @@
-//! From insert to start and to finish on a node that has nothing else to do, beside a bare notice.
+//! From insert to start and to finish on a node that has nothing else to do, beside a bare notice, and beside the chain
+//! of insert, notice and claim in bare SQL.
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +7,8 @@ use super::lab::Lab;
 use crate::cli::exit::Failure;
 use crate::queue::engine::BareNotices;
 
+/// The queue of the bare chain, which no node has.
+const BARE_QUEUE: &str = "bare";
 /// Samples of each kind; fewer where fewer than a hundred times as many jobs are drained.
 const SAMPLES: usize = 300;
 const SAMPLES_MIN: usize = 20;
@@ -20,6 +23,7 @@ const LOST_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Latencies {
     pub(super) notice: Vec<Duration>,
+    pub(super) chain: Vec<Duration>,
     pub(super) start: Vec<Duration>,
     pub(super) finish: Vec<Duration>,
 }
@@ -35,11 +39,14 @@ impl Latencies {
         lab.settle().await?;
         let mut all = Self::default();
         let Some(queue) = lab.queue() else { return Ok(all) };
+        let (_, worker) = Lab::names();
         let mut starts = lab.meter.starts();
         queue.set_paused(false);
         for sample in 0..WARM_UP + samples {
             tokio::time::sleep(PAUSE).await;
             let notice = bare.once().await?;
+            tokio::time::sleep(PAUSE).await;
+            let chain = bare.chain(BARE_QUEUE, worker, &Lab::args(sample as u64)).await?;
             tokio::time::sleep(PAUSE).await;
             let before = lab.meter.performed();
             let job = Lab::job(sample as u64);
@@ -51,12 +58,13 @@ impl Latencies {
             let (Ok(()), Some(started)) = (done, started) else { continue };
             if sample >= WARM_UP {
                 all.notice.push(notice);
+                all.chain.push(chain);
                 all.start.push(started.saturating_duration_since(began));
                 all.finish.push(finished);
             }
         }
         queue.set_paused(true);
-        for times in [&mut all.notice, &mut all.start, &mut all.finish] {
+        for times in [&mut all.notice, &mut all.chain, &mut all.start, &mut all.finish] {
             times.sort_unstable();
         }
         Ok(all)
