@@ -18,6 +18,9 @@ const COMMENT: &str = "made by singularity for a measurement; may be dropped";
 /// Longest wait for the locks of a schema that is dropped. Whoever reads in it is ours and has ended.
 const DROP_LOCK_TIMEOUT: &str = "10s";
 
+/// SQLSTATE of a statement that this user may not give.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
 /// A schema that nobody else uses. Remove it with [`Scratch::remove`]; of one that is merely dropped the next
 /// [`Scratch::create`] of anybody disposes.
 pub struct Scratch {
@@ -86,6 +89,18 @@ impl Scratch {
         .execute(&mut self.connection)
         .await?;
         Ok(())
+    }
+
+    /// Has the server write to disk what it holds, as it has long done with a history. Without the right to ask for it
+    /// the server does so in its own time.
+    ///
+    /// # Errors
+    /// Those of statements.
+    pub async fn write_back(&mut self) -> Result<(), DbError> {
+        match sqlx::raw_sql("CHECKPOINT").execute(&mut self.connection).await.map_err(DbError::from) {
+            Err(error) if error.sqlstate().as_deref() != Some(INSUFFICIENT_PRIVILEGE) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Server settings that decide about the figures, with their values.

@@ -98,6 +98,9 @@ impl Lab {
         }
         self.keeps_rows = history > 0;
         self.scratch.settle(true).await?;
+        if self.keeps_rows {
+            self.scratch.write_back().await?;
+        }
         Ok(())
     }
 
