@@ -294,6 +294,19 @@ pub struct Workflows {
     pub agent_task: AgentWorkflow,
 }
 
+impl Workflows {
+    /// Queue and most attempts of the jobs of a built-in workflow, by the worker that they name.
+    pub fn jobs_of(&self, worker: &str) -> Option<(&str, u32)> {
+        Some(match worker {
+            "llm_request" => (&self.llm_request.queue, self.llm_request.max_attempts),
+            "embedding" => (&self.embedding.queue, self.embedding.max_attempts),
+            "agent_coordination" => (&self.agent_coordination.queue, self.agent_coordination.max_attempts),
+            "agent_task" => (&self.agent_task.queue, self.agent_task.max_attempts),
+            _ => return None,
+        })
+    }
+}
+
 /// `[workflows.NAME]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -149,7 +149,12 @@ impl Node {
             agent_coordination(Arc::clone(&config), Facts::new(db.clone())),
         ];
         for definition in definitions {
-            workers.register_executable(WorkflowWorker::new(definition, store.clone()));
+            let jobs = config.workflows.jobs_of(definition.worker);
+            let worker = WorkflowWorker::new(definition, store.clone());
+            workers.register_executable(match jobs {
+                Some((queue, max_attempts)) => worker.with_jobs(queue, max_attempts),
+                None => worker,
+            });
         }
         workers.extend(options.workflows.workers(&store));
         workers.extend(options.workers);

@@ -16,7 +16,7 @@ use super::result::JobResult;
 use super::store::{Begun, Checkpoint, Owner, Store, cost_sum};
 use super::walk::{Place, Stop, Walk, millis, persist};
 use crate::postgres::DbError;
-use crate::queue::{Attempt, Executable, Execution, Executor, Outcome, Run, RunContext};
+use crate::queue::{Attempt, Executable, Execution, Executor, NewJob, Outcome, Run, RunContext};
 
 /// The actor that executes one attempt of a workflow, a child of its queue's dynamic supervisor.
 pub type WorkflowExecutor = Executor<WorkflowRun>;
@@ -26,6 +26,8 @@ pub type WorkflowExecutor = Executor<WorkflowRun>;
 pub struct WorkflowWorker {
     versions: Versions,
     store: Store,
+    /// Queue and most attempts of its jobs, where they have those in common.
+    jobs: Option<(String, i32)>,
 }
 
 /// One attempt at a workflow.
@@ -65,7 +67,14 @@ impl WorkflowWorker {
     /// A worker that runs `definition` with checkpoints in `store`.
     pub fn new(definition: Definition, store: Store) -> Self {
         let versions = Versions { present: Version::new(definition), older: Arc::new([]) };
-        Self { versions, store }
+        Self { versions, store, jobs: None }
+    }
+
+    /// Has jobs that say nothing else go to `queue` and have at most `max_attempts` attempts.
+    #[must_use]
+    pub fn with_jobs(mut self, queue: &str, max_attempts: u32) -> Self {
+        self.jobs = Some((queue.to_owned(), i32::try_from(max_attempts).unwrap_or(i32::MAX)));
+        self
     }
 
     /// Finishes runs that were begun with an `older` definition of this workflow with its steps. New runs begin with
@@ -82,6 +91,13 @@ impl Executable for WorkflowWorker {
     #[expect(clippy::misnamed_getters, reason = "an executable's name is the worker that jobs name")]
     fn name(&self) -> &str {
         self.versions.present.definition.worker
+    }
+
+    fn template(&self, job: NewJob) -> NewJob {
+        match self.jobs.clone() {
+            Some((queue, max_attempts)) => NewJob { queue, max_attempts, ..job },
+            None => job,
+        }
     }
 
     fn begin(&self, attempt: Attempt) -> Execution {

@@ -337,6 +337,32 @@ async fn jobs_have_their_workers_options_and_over_them_their_entrys_also_when_th
     node.shutdown().await;
 }
 
+#[tokio::test]
+async fn jobs_of_built_in_workflows_have_what_their_table_says_and_over_it_their_entrys() {
+    let (db, database) = TestDb::migrated().await;
+    let ask = || {
+        let args = Object(json!({ "prompt": "hello", "model": "sim_flash" }).as_object().unwrap().clone());
+        Cron { expr: "* * * * * *".into(), worker: "llm_request".into(), args, ..Cron::default() }
+    };
+    let node = TestNode::try_start(db.url(), "one", Workers::default(), |config| {
+        let paused = config.queues["default"].clone();
+        config.queues.insert("asked".into(), singularity::config::Queue { paused: true, ..paused });
+        config.workflows.llm_request.queue = "asked".into();
+        config.workflows.llm_request.max_attempts = 7;
+        leader(vec![("as_told", ask()), ("own", Cron { max_attempts: Some(2), ..ask() })])(config);
+    })
+    .await
+    .unwrap();
+    let jobs = || async {
+        let sql = "SELECT DISTINCT meta->>'cron_name', queue, max_attempts FROM oban_jobs ORDER BY 1";
+        let rows: Vec<(String, String, i32)> = sqlx::query_as(sql).fetch_all(database.pool()).await.unwrap();
+        (rows.len() == 2).then_some(rows)
+    };
+    let of = |name: &str, attempts| (name.to_owned(), "asked".to_owned(), attempts);
+    assert_eq!(until("a job of each", jobs).await, [of("as_told", 7), of("own", 2)]);
+    node.shutdown().await;
+}
+
 /// The flag of the process is a value that the actor is given, so that a test can be two processes.
 #[tokio::test]
 async fn a_decision_that_was_carried_out_is_not_repeated_when_its_answer_was_lost() {

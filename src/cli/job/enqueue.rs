@@ -122,28 +122,17 @@ fn new_job(args: EnqueueArgs, config: &Config) -> Result<NewJob, Failure> {
 pub(in crate::cli) fn of_worker(worker: String, args: Value, config: &Config) -> Result<NewJob, Failure> {
     let mut job = NewJob::new(worker, args);
     let refused = |error: &dyn Coded| Failure::coded(Exit::Usage, error);
-    let workflows = &config.workflows;
-    let (queue, max_attempts) = match job.worker.as_str() {
-        LLM_REQUEST => {
-            LlmRequest::parse(&job.args).map_err(|error| refused(&error))?;
-            (&workflows.llm_request.queue, workflows.llm_request.max_attempts)
-        }
-        EMBEDDING => {
-            EmbeddingRequest::parse(&job.args).map_err(|error| refused(&error))?;
-            (&workflows.embedding.queue, workflows.embedding.max_attempts)
-        }
-        AGENT_COORDINATION => {
-            CoordinationRequest::parse(&job.args).map_err(|error| refused(&error))?;
-            (&workflows.agent_coordination.queue, workflows.agent_coordination.max_attempts)
-        }
-        AGENT_TASK => {
-            AgentTask::parse(&job.args).map_err(|error| refused(&error))?;
-            (&workflows.agent_task.queue, workflows.agent_task.max_attempts)
-        }
-        _ => return Ok(job),
-    };
-    job.queue.clone_from(queue);
-    job.max_attempts = i32::try_from(max_attempts).unwrap_or(i32::MAX);
+    match job.worker.as_str() {
+        LLM_REQUEST => LlmRequest::parse(&job.args).map(drop).map_err(|error| refused(&error))?,
+        EMBEDDING => EmbeddingRequest::parse(&job.args).map(drop).map_err(|error| refused(&error))?,
+        AGENT_COORDINATION => CoordinationRequest::parse(&job.args).map(drop).map_err(|error| refused(&error))?,
+        AGENT_TASK => AgentTask::parse(&job.args).map(drop).map_err(|error| refused(&error))?,
+        _ => {}
+    }
+    if let Some((queue, max_attempts)) = config.workflows.jobs_of(&job.worker) {
+        job.queue = queue.to_owned();
+        job.max_attempts = i32::try_from(max_attempts).unwrap_or(i32::MAX);
+    }
     Ok(job)
 }
 
