@@ -146,10 +146,7 @@ impl ChildSpec {
         args: impl Fn() -> A::Args + Send + Sync + 'static,
     ) -> Self {
         let address = address.clone();
-        Self::new(id, move |ctx| {
-            let (address, args) = (address.clone(), args());
-            Box::pin(async move { ctx.actor::<A>(&address, args).await })
-        })
+        Self::new(id, move |ctx| Box::pin(ctx.actor::<A>(&address, args())))
     }
 
     /// When it is started again. Default permanent.
@@ -277,9 +274,12 @@ impl ChildSpec {
 
 impl StartCtx {
     /// Starts an actor that listens on `address`; returns once its `init` did.
-    pub async fn actor<A: Actor>(self, address: &Address<A::Msg>, args: A::Args) -> Result<Started, StartError> {
-        let handle = supervised::start::<A>(self, address.clone(), args).await?;
-        Ok(Started::Actor(ActorRun { handle, info: None }))
+    pub fn actor<A: Actor>(
+        self,
+        address: &Address<A::Msg>,
+        args: A::Args,
+    ) -> impl Future<Output = Result<Started, StartError>> + Send + use<A> {
+        supervised::start::<A>(self, address.clone(), args)
     }
 
     /// The child's place in the tree.

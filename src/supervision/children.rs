@@ -171,7 +171,7 @@ impl Children {
             Ok(Started::Ignore) => Ok(false),
             Err(error) => {
                 if entry.spec.rules().kind == ChildKind::Supervisor {
-                    descendants_gone(&probe).await;
+                    Box::pin(descendants_gone(&probe)).await;
                 }
                 probe.detach(incarnation);
                 probe.ended(incarnation, &error.to_exit());
@@ -327,8 +327,9 @@ impl Children {
 async fn run_start(spec: &ChildSpec, ctx: StartCtx, probe: &Probe) -> Result<Started, StartError> {
     let Some(start) = spec.start.clone() else { return Ok(Started::Ignore) };
     let caught = catch(async move { start(ctx).await });
+    // The limit is boxed: few have one, and the future of a start is moved about.
     let result = match spec.given.start_timeout {
-        Some(limit) => tokio::time::timeout(limit, caught).await.map_err(|_| StartError::Timeout(limit))?,
+        Some(limit) => Box::pin(tokio::time::timeout(limit, caught)).await.map_err(|_| StartError::Timeout(limit))?,
         None => caught.await,
     };
     result.unwrap_or_else(|caught| Err(StartError::Panic(Box::new(start_crash(probe, caught)))))

@@ -13,7 +13,7 @@ use super::child::{ChildSpec, StartCause, StartCtx};
 use super::child_ref::{ChildCounts, ChildInfo, ChildRef};
 use super::children::{Children, Entry};
 use super::core::{
-    ChildState, DynamicEvent, DynamicMachine, Effect, ExitReason, Incarnation, Intensity, Key, NumberMap,
+    ChildState, DynamicEvent, DynamicMachine, Effect, ExitReason, Incarnation, Intensity, Key, NumberMap, Shutdown,
 };
 use super::dynamic::{DynamicHandle, DynamicShared, DynamicSupervisorSpec};
 use super::error::{ChildError, StartChildError, StartError};
@@ -64,6 +64,8 @@ pub(super) struct Brood {
     children: Children,
     /// Who waits for the end of which child.
     askers: NumberMap<Key, Vec<Asker>>,
+    /// What is still to be done; empty between two undertakings, and kept because every start fills it.
+    effects: VecDeque<Effect>,
     start_error: Option<StartError>,
 }
 
@@ -120,10 +122,13 @@ impl ractor::Actor for DynamicActor {
                 asker.send(started).ok();
                 ended
             }
+            // Boxed, as is all that is rarer than a start: ractor moves this future about, all of it.
             Command::TerminateChild(key, probe, asker) => {
-                brood.request(key, &probe, DynamicEvent::Terminate(key), asker).await
+                Box::pin(brood.request(key, &probe, DynamicEvent::Terminate(key), asker)).await
             }
-            Command::CycleChild(key, probe, asker) => brood.request(key, &probe, DynamicEvent::Cycle(key), asker).await,
+            Command::CycleChild(key, probe, asker) => {
+                Box::pin(brood.request(key, &probe, DynamicEvent::Cycle(key), asker)).await
+            }
             Command::Update(intensity, asker) => {
                 brood.machine.set_intensity(intensity);
                 brood.children.probe.supervises_by(None, intensity);
@@ -135,9 +140,9 @@ impl ractor::Actor for DynamicActor {
                 None
             }
             Command::Stop(reason) => Some(reason),
-            Command::Retry { key, token } => brood.drive(DynamicEvent::RetryDue { key, token }).await,
-            Command::Stopped { key, reason, gone } => brood.stopped(key, reason, gone).await,
-            Command::ZombieGone { key } => brood.drive(DynamicEvent::Gone(key)).await,
+            Command::Retry { key, token } => Box::pin(brood.drive(DynamicEvent::RetryDue { key, token })).await,
+            Command::Stopped { key, reason, gone } => Box::pin(brood.stopped(key, reason, gone)).await,
+            Command::ZombieGone { key } => Box::pin(brood.drive(DynamicEvent::Gone(key))).await,
         };
         self.conclude(ended, brood);
         Ok(())
@@ -149,9 +154,9 @@ impl ractor::Actor for DynamicActor {
         event: Ended,
         brood: &mut Brood,
     ) -> Result<(), ActorProcessingErr> {
-        if let Some(exit) = brood.children.exited(event).await {
-            let (key, incarnation, reason, gone) = (exit.key, exit.incarnation, exit.reason, exit.gone);
-            let ended = brood.drive(DynamicEvent::Exited { key, incarnation, reason, gone }).await;
+        // Of every child ractor also tells that it runs; that must cost nothing.
+        if !matches!(event, Ended::ActorStarted(_)) {
+            let ended = Box::pin(brood.exited(event)).await;
             self.conclude(ended, brood);
         }
         Ok(())
@@ -179,7 +184,8 @@ impl Brood {
     fn new(system: System, myself: ActorRef<Command>, probe: Arc<Probe>, spec: &DynamicSupervisorSpec) -> Self {
         let children = Children::new(system, myself.get_cell(), probe);
         let machine = DynamicMachine::new(spec.intensity);
-        Self { myself, machine, children, askers: NumberMap::default(), start_error: None }
+        let (askers, effects) = (NumberMap::default(), VecDeque::new());
+        Self { myself, machine, children, askers, effects, start_error: None }
     }
 
     async fn start_child(
@@ -190,9 +196,10 @@ impl Brood {
         let Some((key, effects)) = self.machine.admit(spec.rules(), max_children) else {
             return (Err(StartChildError::MaxChildren(max_children)), None);
         };
+        self.effects.extend(effects);
         self.children.add(key, spec, None);
         self.start_error = None;
-        let ended = self.run(effects.into()).await;
+        let ended = self.run().await;
         let result = match (self.children.child_ref(key), self.start_error.take()) {
             (Some(child), _) => Ok(child),
             (None, Some(error)) => Err(StartChildError::Start(error)),
@@ -227,6 +234,13 @@ impl Brood {
         ended
     }
 
+    /// A child may have ended by itself.
+    async fn exited(&mut self, event: Ended) -> Option<ExitReason> {
+        let exit = self.children.exited(event).await?;
+        let (key, incarnation, reason, gone) = (exit.key, exit.incarnation, exit.reason, exit.gone);
+        self.drive(DynamicEvent::Exited { key, incarnation, reason, gone }).await
+    }
+
     async fn stopped(&mut self, key: Key, reason: ExitReason, gone: bool) -> Option<ExitReason> {
         self.children.stopped(key, &reason, gone);
         let askers = self.askers.remove(&key);
@@ -241,42 +255,62 @@ impl Brood {
     }
 
     async fn drive(&mut self, event: DynamicEvent) -> Option<ExitReason> {
-        let effects = self.machine.step(event, self.children.now());
-        self.run(effects.into()).await
+        self.step(event);
+        self.run().await
     }
 
-    /// Carries out effects and what follows from them. While the supervisor ends, all stops run side by side and are
-    /// awaited here; otherwise they run beside and report back by message.
-    async fn run(&mut self, mut effects: VecDeque<Effect>) -> Option<ExitReason> {
+    /// Decides what follows from the event.
+    fn step(&mut self, event: DynamicEvent) {
+        self.effects.extend(self.machine.step(event, self.children.now()));
+    }
+
+    /// Carries out effects and what follows from them.
+    async fn run(&mut self) -> Option<ExitReason> {
         let mut ended = None;
-        let mut stopping: Option<FuturesUnordered<_>> = None;
+        while let Some(effect) = self.effects.pop_front() {
+            match effect {
+                Effect::Start { key, incarnation, restart } => {
+                    let event = self.start(key, incarnation, restart).await;
+                    self.step(event);
+                }
+                Effect::Stop { key, shutdown, .. } if self.machine.is_closing() => {
+                    ended = Box::pin(self.close(key, shutdown)).await;
+                }
+                Effect::Exit(reason) => ended = Some(reason),
+                other => self.carry_out(other),
+            }
+        }
+        ended
+    }
+
+    /// Ends, with this stop as the first: all stops run side by side and are awaited here. Otherwise they run beside
+    /// and report back by message.
+    async fn close(&mut self, key: Key, shutdown: Shutdown) -> Option<ExitReason> {
+        let mut ended = None;
+        let mut stopping = FuturesUnordered::new();
+        let mut next = Some((key, shutdown));
         loop {
-            while let Some(effect) = effects.pop_front() {
-                match effect {
-                    Effect::Start { key, incarnation, restart } => {
-                        let event = self.start(key, incarnation, restart).await;
-                        effects.extend(self.machine.step(event, self.children.now()));
+            if let Some((key, shutdown)) = next.take() {
+                self.children.cancel(key);
+                let handle = self.children.take_running(key);
+                stopping.push(async move {
+                    match handle {
+                        Some(handle) => (key, handle.stop(shutdown).await),
+                        None => (key, (ExitReason::Shutdown, true)),
                     }
-                    Effect::Stop { key, shutdown, .. } if self.machine.is_closing() => {
-                        self.children.cancel(key);
-                        let handle = self.children.take_running(key);
-                        stopping.get_or_insert_default().push(async move {
-                            match handle {
-                                Some(handle) => (key, handle.stop(shutdown).await),
-                                None => (key, (ExitReason::Shutdown, true)),
-                            }
-                        });
-                    }
-                    Effect::Exit(reason) => ended = Some(reason),
-                    other => self.carry_out(other),
+                });
+            }
+            match self.effects.pop_front() {
+                Some(Effect::Stop { key, shutdown, .. }) => next = Some((key, shutdown)),
+                Some(Effect::Exit(reason)) => ended = Some(reason),
+                Some(other) => self.carry_out(other),
+                None => {
+                    let Some((key, (reason, gone))) = stopping.next().await else { return ended };
+                    self.children.stopped(key, &reason, gone);
+                    self.answer(key, &if gone { Ok(()) } else { Err(ChildError::Zombie) });
+                    self.step(DynamicEvent::Stopped { key, reason, gone });
                 }
             }
-            let Some(stopping) = &mut stopping else { return ended };
-            let Some((key, (reason, gone))) = stopping.next().await else { return ended };
-            self.children.stopped(key, &reason, gone);
-            self.answer(key, &if gone { Ok(()) } else { Err(ChildError::Zombie) });
-            let event = DynamicEvent::Stopped { key, reason, gone };
-            effects.extend(self.machine.step(event, self.children.now()));
         }
     }
 

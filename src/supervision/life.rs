@@ -53,7 +53,7 @@ impl Life {
 
     /// Registers what reaches this life under the name of its spec, if that has one.
     pub(super) fn register<T: Any + Send + Sync>(&self, registry: &Arc<Registry>, value: T) -> Result<(), StartError> {
-        if let Some(name) = self.probe.given().name.clone() {
+        if let Some(name) = self.probe.registered_name() {
             let registration = registry.register(name, &self.probe.path, value)?;
             self.registration.set(registration).ok();
         }

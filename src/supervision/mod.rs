@@ -35,6 +35,7 @@ mod partition;
 mod probe;
 mod registry;
 mod report;
+mod roster;
 mod supervised;
 mod supervisor;
 mod supervisor_actor;

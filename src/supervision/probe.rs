@@ -19,6 +19,7 @@ use super::core::{ChildId, ExitReason, Incarnation, Intensity, Path, Restart, St
 use super::life::Life;
 use super::lock::lock;
 use super::mailbox::Gauge;
+use super::roster::Roster;
 use super::tree::{NodeKind, NodeState};
 use super::{DynamicHandle, SupervisorHandle};
 
@@ -41,7 +42,7 @@ pub struct Probe {
     busy: Mutex<Option<(&'static str, Instant)>>,
     /// Whether `busy` says something. Most children are idle, and a look at an idle one need not lock.
     is_busy: AtomicBool,
-    children: Mutex<BTreeMap<u64, Arc<Probe>>>,
+    children: Mutex<Roster>,
     /// How many children there are. Most nodes have none, and a look at such a one need not lock.
     children_total: AtomicUsize,
 }
@@ -143,7 +144,7 @@ impl Probe {
             facts: Mutex::new(facts),
             busy: Mutex::new(None),
             is_busy: AtomicBool::new(false),
-            children: Mutex::new(BTreeMap::new()),
+            children: Mutex::default(),
             children_total: AtomicUsize::new(0),
         })
     }
@@ -247,6 +248,11 @@ impl Probe {
         lock(&self.facts).given.clone()
     }
 
+    /// The name in the registry that its spec says.
+    pub(super) fn registered_name(&self) -> Option<Arc<str>> {
+        lock(&self.facts).given.name.clone()
+    }
+
     pub(super) fn set_given(&self, given: Arc<Given>) {
         let mut facts = lock(&self.facts);
         (facts.restart, facts.is_labelled) = (given.rules.restart, !given.labels.is_empty());
@@ -313,13 +319,15 @@ impl Probe {
 
     pub(super) fn add_child(&self, order: u64, child: Arc<Probe>) {
         let mut children = lock(&self.children);
-        children.insert(order, child);
+        let before = children.insert(order, child);
         self.children_total.store(children.len(), Ordering::Release);
+        drop(children);
+        drop(before);
     }
 
     pub(super) fn remove_child(&self, order: u64) {
         let mut children = lock(&self.children);
-        let removed = children.remove(&order);
+        let removed = children.remove(order);
         self.children_total.store(children.len(), Ordering::Release);
         drop(children);
         drop(removed);
@@ -329,13 +337,13 @@ impl Probe {
     pub(super) fn take_children(&self) -> Vec<Arc<Probe>> {
         let mut children = lock(&self.children);
         self.children_total.store(0, Ordering::Release);
-        std::mem::take(&mut *children).into_values().collect()
+        std::mem::take(&mut *children).all().cloned().collect()
     }
 
     pub(super) fn children(&self) -> Vec<Arc<Probe>> {
         match self.children_total() {
             0 => Vec::new(),
-            _ => lock(&self.children).values().cloned().collect(),
+            _ => lock(&self.children).all().cloned().collect(),
         }
     }
 
@@ -348,13 +356,13 @@ impl Probe {
     /// removed meanwhile, so the limit should be small.
     pub(super) fn look_at_children(&self, from: u64, limit: usize, mut look: impl FnMut(&Arc<Probe>)) -> Option<u64> {
         let children = lock(&self.children);
-        let mut ahead = children.range(from..).take(limit);
-        let mut looked = children.range(from..);
+        let mut ahead = children.from(from).take(limit);
+        let mut looked = children.from(from);
         for first in (0..limit).step_by(AHEAD) {
             ahead.by_ref().take(AHEAD).for_each(|(_, child)| child.touch());
             looked.by_ref().take(AHEAD.min(limit - first)).for_each(|(_, child)| look(child));
         }
-        looked.next().map(|(order, _)| *order)
+        looked.next().map(|(order, _)| order)
     }
 
     /// Reads a little of everything that a look reads and takes no lock: processors fetch the memory of several nodes
@@ -384,7 +392,7 @@ impl Probe {
 
     /// The probes of its children, with the order in which they were added.
     pub(super) fn ordered_children(&self) -> Vec<(u64, Arc<Probe>)> {
-        lock(&self.children).iter().map(|(order, child)| (*order, child.clone())).collect()
+        lock(&self.children).from(0).map(|(order, child)| (order, child.clone())).collect()
     }
 
     /// The actors below this node that have not let go of everything yet.

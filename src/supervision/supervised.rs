@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::child::StartCtx;
+use super::child::{ActorRun, StartCtx, Started};
 use super::core::{CrashInfo, ErrorInfo, ExitReason};
 use super::error::StartError;
 use super::life::{ActorHandle, Body, Life, release};
@@ -45,7 +45,7 @@ pub(super) async fn start<A: Actor>(
     ctx: StartCtx,
     address: Address<A::Msg>,
     args: A::Args,
-) -> Result<ActorHandle, StartError> {
+) -> Result<Started, StartError> {
     let StartCtx { system, parent, life, .. } = ctx;
     let holding = Arc::new(Holding::<A> {
         mailbox: Arc::new(Mailbox::new(address.limit())),
@@ -58,7 +58,10 @@ pub(super) async fn start<A: Actor>(
     let spawned = spawn(Wrapper { holding, registry: system.registry().clone() }, args, parent);
     match spawned.await {
         // The task is owned by the supervision tree: it ends with its supervisor.
-        Ok((actor, _task)) => Ok(ActorHandle { cell: actor.get_cell(), life, body }),
+        Ok((actor, _task)) => {
+            let handle = ActorHandle { cell: actor.get_cell(), life, body };
+            Ok(Started::Actor(ActorRun { handle, info: None }))
+        }
         Err(error) => {
             release(&*body);
             Err(start_error(error))
@@ -97,8 +100,10 @@ pub(super) fn start_error(error: SpawnErr) -> StartError {
 /// The last part of a type's name, without its parameters.
 pub(super) fn short_name<T>() -> &'static str {
     let full = std::any::type_name::<T>();
-    let plain = full.split('<').next().unwrap_or(full);
-    plain.rsplit("::").next().unwrap_or(plain)
+    // By bytes: every start asks, and a search for a text costs several times as much.
+    let end = full.bytes().position(|byte| byte == b'<').unwrap_or(full.len());
+    let begin = full.bytes().take(end).rposition(|byte| byte == b':').map_or(0, |colon| colon + 1);
+    full.get(begin..end).unwrap_or(full)
 }
 
 impl<A: Actor> ractor::Actor for Wrapper<A> {

@@ -5,6 +5,7 @@
 //! one at a time, stops run side by side. Every operation is O(1), so a hundred thousand children cost no more each.
 
 use std::time::Duration;
+use std::vec::Drain;
 
 use super::effect::is_expected;
 use super::intensity::Window;
@@ -74,6 +75,7 @@ pub(crate) struct DynamicMachine {
     stopping: usize,
     closing: Option<ExitReason>,
     closed: bool,
+    /// What is told next; empty between two events, and kept because every start fills it.
     out: Vec<Effect>,
 }
 
@@ -111,8 +113,8 @@ impl DynamicMachine {
         self.slots.values().filter(active).count()
     }
 
-    /// Takes a new child in, unless all `max_children` places are occupied. The first effect starts it.
-    pub(crate) fn admit(&mut self, rules: &ChildRules, max_children: usize) -> Option<(Key, Vec<Effect>)> {
+    /// Takes a new child in, unless all `max_children` places are occupied. The effects start it.
+    pub(crate) fn admit(&mut self, rules: &ChildRules, max_children: usize) -> Option<(Key, Drain<'_, Effect>)> {
         if self.slots.len() >= max_children || self.is_closing() {
             return None;
         }
@@ -133,11 +135,11 @@ impl DynamicMachine {
         };
         self.slots.insert(key, slot);
         self.start(key);
-        Some((key, std::mem::take(&mut self.out)))
+        Some((key, self.out.drain(..)))
     }
 
     /// Takes one event at `now` and tells what to do.
-    pub(crate) fn step(&mut self, event: DynamicEvent, now: Duration) -> Vec<Effect> {
+    pub(crate) fn step(&mut self, event: DynamicEvent, now: Duration) -> Drain<'_, Effect> {
         match event {
             DynamicEvent::Started(key) => self.started(key, now),
             DynamicEvent::Ignored(key) => self.forget(key),
@@ -151,7 +153,7 @@ impl DynamicMachine {
             DynamicEvent::Shutdown(reason) => self.close(reason),
         }
         self.finish();
-        std::mem::take(&mut self.out)
+        self.out.drain(..)
     }
 
     fn start(&mut self, key: Key) {

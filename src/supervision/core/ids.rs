@@ -1,5 +1,6 @@
 //! Names within one tree: the id of a child, its path, and the number of its current life.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,6 +20,10 @@ pub struct Path(Arc<str>);
 #[serde(transparent)]
 pub struct Incarnation(pub u64);
 
+thread_local! {
+    static JOINED: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
 impl ChildId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
@@ -36,7 +41,12 @@ impl Path {
     #[must_use]
     pub fn join(&self, id: &ChildId) -> Self {
         let parent = if self.is_root() { "" } else { &self.0 };
-        Self(Arc::from([parent, "/", &id.0].concat()))
+        // Joined where the last one was: a text of its own would be given back at once.
+        JOINED.with_borrow_mut(|joined| {
+            joined.clear();
+            [parent, "/", &id.0].iter().for_each(|part| joined.push_str(part));
+            Self(Arc::from(joined.as_str()))
+        })
     }
 
     /// Whether this is the root.

@@ -10,7 +10,7 @@ fn machine(max_restarts: u32) -> DynamicMachine {
 }
 
 fn step(machine: &mut DynamicMachine, event: DynamicEvent) -> Vec<String> {
-    tell(&machine.step(event, Duration::ZERO))
+    tell(machine.step(event, Duration::ZERO).as_slice())
 }
 
 fn tell(effects: &[Effect]) -> Vec<String> {
@@ -31,7 +31,8 @@ fn tell(effects: &[Effect]) -> Vec<String> {
 
 fn started(machine: &mut DynamicMachine, restart: Restart) -> Key {
     let (key, effects) = machine.admit(&rules("job", restart), 10).expect("a free place");
-    assert_eq!(tell(&effects), ["start"]);
+    assert_eq!(tell(effects.as_slice()), ["start"]);
+    drop(effects);
     step(machine, DynamicEvent::Started(key));
     key
 }

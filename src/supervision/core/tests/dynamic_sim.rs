@@ -59,18 +59,18 @@ impl DynamicSim {
     pub(crate) fn admit(&mut self, restart: Restart, max_children: usize) -> Option<Key> {
         let rules = ChildRules { on_zombie: self.on_zombie, ..super::sim::rules("x", restart) };
         let (key, effects) = self.machine.admit(&rules, max_children)?;
+        let effects = effects.collect();
         assert!(self.children.insert(key, Seen::default()).is_none(), "a key is used twice");
         self.run(effects);
         Some(key)
     }
 
     pub(crate) fn event(&mut self, event: DynamicEvent) {
-        let effects = self.machine.step(event, self.now);
+        let effects = self.machine.step(event, self.now).collect();
         self.run(effects);
     }
 
-    fn run(&mut self, effects: Vec<Effect>) {
-        let mut todo: VecDeque<Effect> = effects.into();
+    fn run(&mut self, mut todo: VecDeque<Effect>) {
         while let Some(effect) = todo.pop_front() {
             assert!(self.exit.is_none(), "nothing happens after the end: {effect:?}");
             match effect {
