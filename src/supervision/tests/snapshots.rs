@@ -1,5 +1,9 @@
 //! What the tree and the event stream show.
 
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
 use super::kit::{Do, Kit, ms, root, until};
 use crate::supervision::*;
 
@@ -47,6 +51,23 @@ async fn a_snapshot_tells_everything_about_a_busy_worker() {
     assert_eq!(text["strategy"], "rest_for_one");
     let back: TreeNode = serde_json::from_value(text).unwrap();
     assert_eq!(back.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_json_every_node_has_every_field() {
+    let kit = Kit::new();
+    let _running = kit.start(root(Strategy::OneForOne).child(kit.worker("idle").0)).await;
+    let tree = serde_json::to_value(kit.system.snapshot()).unwrap();
+    let fields = |node: &serde_json::Value| node.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let all = "actor busy_ms children children_by_state children_total current_message id incarnation kind labels \
+               last_exit mailbox path restart restart_limit restart_period_ms restarts_in_window restarts_total \
+               retry_at started_at state strategy uptime_ms";
+    let all: BTreeSet<_> = all.split_whitespace().map(str::to_owned).collect();
+    let idle = &tree["children"][0];
+    assert_eq!((fields(&tree), fields(idle)), (all.clone(), all));
+    assert_eq!((&idle["labels"], &idle["children"], &idle["strategy"]), (&json!({}), &json!([]), &json!(null)));
+    let again: TreeNode = serde_json::from_value(tree.clone()).unwrap();
+    assert_eq!(serde_json::to_value(again).unwrap(), tree);
 }
 
 #[tokio::test(start_paused = true)]
