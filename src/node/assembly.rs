@@ -31,7 +31,7 @@ use crate::queue::{
 use crate::routing::LivePolicy;
 use crate::supervision::{Intensity, Running, Strategy, SupervisorSpec, System};
 use crate::workflow::agents::{Facts, agent_coordination, agent_task};
-use crate::workflow::{RunPruner, RunPrunerArgs, Store, Vectors, WorkflowWorker, Workflows, embedding, llm_request};
+use crate::workflow::{RunPruner, RunPrunerArgs, Store, WorkflowWorker, Workflows, embedding, llm_request};
 
 // Why operators may neither terminate nor suspend these.
 const PROTECTS_REGISTRY: &str =
@@ -144,7 +144,7 @@ impl Node {
         let store = Store::new(db.clone());
         let definitions = [
             llm_request(Arc::clone(&config), Arc::clone(&gateway), live.clone(), db.clone()),
-            embedding(Arc::clone(&config), Arc::clone(&gateway), Vectors::new(db.clone())),
+            embedding(Arc::clone(&config), Arc::clone(&gateway), db.clone()),
             agent_task(Arc::clone(&config), Arc::clone(&gateway), live.clone(), db.clone()),
             agent_coordination(Arc::clone(&config), Facts::new(db.clone())),
         ];

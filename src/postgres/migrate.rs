@@ -41,7 +41,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 11] = [
+const MIGRATIONS: [Migration; 12] = [
     Migration { version: 1, name: "oban", sql: include_str!("../../migrations/0001_oban.sql") },
     Migration { version: 2, name: "instances", sql: include_str!("../../migrations/0002_instances.sql") },
     Migration { version: 3, name: "workflows", sql: include_str!("../../migrations/0003_workflows.sql") },
@@ -61,6 +61,7 @@ const MIGRATIONS: [Migration; 11] = [
     Migration { version: 9, name: "workflow_parts", sql: include_str!("../../migrations/0009_workflow_parts.sql") },
     Migration { version: 10, name: "models", sql: include_str!("../../migrations/0010_models.sql") },
     Migration { version: 11, name: "embeddings", sql: include_str!("../../migrations/0011_embeddings.sql") },
+    Migration { version: 12, name: "budget_attempts", sql: include_str!("../../migrations/0012_budget_attempts.sql") },
 ];
 
 /// The migration of Oban's tables. Its SQL looks for itself what is missing.

@@ -253,6 +253,33 @@ async fn dropping_an_instance_never_breaks_publishing() {
     assert!(!store.leave("comes_and_goes").await.unwrap(), "there is nothing any more");
 }
 
+/// Also where somebody is in the middle of it and has looked already whom to tell.
+#[tokio::test]
+async fn a_queue_is_dropped_when_all_who_publish_are_done() {
+    let (_db, database) = TestDb::migrated().await;
+    let store = SyncStore::new(database.clone());
+    store.join("leaves").await.unwrap();
+    let queue = Names::new(database.schema()).learning("leaves");
+    let mut transaction = database.pool().begin().await.unwrap();
+    lock_for_publishing(&mut transaction).await.unwrap();
+    let leaving = store.clone();
+    let leaving = tokio::spawn(async move { leaving.leave("leaves").await.unwrap() });
+    until("a drop that waits", || async {
+        let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                   WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted";
+        let waiting: i64 = sqlx::query_scalar(sql).fetch_one(database.pool()).await.unwrap();
+        (waiting == 1).then_some(())
+    })
+    .await;
+    let send = sqlx::query("SELECT pgmq.send($1::text, '{}'::jsonb)").bind(&queue);
+    send.execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert!(leaving.await.unwrap());
+    let sql = "SELECT count(*) FROM pgmq.meta WHERE queue_name = $1";
+    let left: i64 = sqlx::query_scalar(sql).bind(&queue).fetch_one(database.pool()).await.unwrap();
+    assert_eq!(left, 0);
+}
+
 #[tokio::test]
 async fn a_long_gone_instance_is_forgotten_by_others_and_follows_from_the_beginning_when_it_comes_back() {
     let (db, database) = TestDb::migrated().await;

@@ -200,6 +200,23 @@ async fn one_decides_at_a_time_and_numbers_have_no_gaps() {
             }
         }
     };
+    // While one decides, the other has nothing to say.
+    let (enter, mut entered) = tokio::sync::mpsc::channel(1);
+    let (leave, may_leave) = std::sync::mpsc::channel::<()>();
+    let may_leave = Mutex::new(may_leave);
+    let first = stores[0].clone();
+    let deciding = tokio::spawn(async move {
+        let held = |_: &CellView, _| {
+            enter.try_send(()).unwrap();
+            tokio::task::block_in_place(|| may_leave.lock().unwrap().recv_timeout(Duration::from_secs(20))).unwrap();
+            Vec::new()
+        };
+        first.look(&cell(), &models(), &Settings::default(), PAUSE, held).await.unwrap()
+    });
+    entered.recv().await.unwrap();
+    assert_eq!(look(&stores[1]).await, Looked::Busy);
+    leave.send(()).unwrap();
+    assert_eq!(deciding.await.unwrap(), Looked::Decided(Vec::new()));
     tokio::join!(one(&stores[0]), one(&stores[1]));
     let ids: Vec<i64> = log(&db).await.iter().map(|(id, ..)| *id).collect();
     assert_eq!(ids, (1..=80).collect::<Vec<_>>());

@@ -2,10 +2,12 @@
 //! network.
 
 use serde_json::{Value, json};
-use singularity::config::{Config, EmbeddingModel, Model, ModelKind, Period, Price, Provider, ProviderKind, SecretRef};
+use singularity::config::{
+    Budget, Config, EmbeddingModel, Model, ModelKind, Period, Price, Provider, ProviderKind, SecretRef,
+};
 use singularity::llm::Gateway;
 use singularity::queue::{Engine, Job, NewJob, State, Workers};
-use singularity::workflow::{EMBEDDING, NewVectors, Query, Store, StoredResult, Vectors, Written};
+use singularity::workflow::{Budgets, EMBEDDING, Limited, NewVectors, Query, Store, StoredResult, Vectors, Written};
 use uuid::Uuid;
 
 use crate::support::db::TestDb;
@@ -52,6 +54,10 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let db = TestDb::new().await;
         let provider = FakeProvider::start(Wire::Openai).await;
         provider.set_default(Reply::Vectors);
@@ -60,6 +66,7 @@ impl Bench {
             models(config, provider.base_url());
             // Snoozed and failed jobs stay where they are, so that tests can look at them.
             config.services.stager.interval = Period::from_secs(3_600);
+            change(config);
             used = config.clone();
         })
         .await
@@ -123,6 +130,31 @@ async fn texts_are_embedded_in_batches_and_each_vector_is_stored_with_its_text()
     );
     let collections = bench.vectors.collections().await.unwrap();
     assert_eq!((collections.len(), collections[0].vectors, collections[0].vector_bytes), (1, 3, 36));
+}
+
+#[tokio::test]
+async fn requests_count_in_budgets_and_a_job_without_room_waits_with_what_it_has_stored() {
+    let two = Budget { provider: Some("p".into()), requests: Some(2), ..Budget::default() };
+    let bench = Bench::with(|config| config.budgets = [("two".to_owned(), two)].into()).await;
+    let items: Vec<Value> = ["a", "b", "c", "d", "e"].map(|text| json!({ "key": text, "text": text })).into();
+    let args = json!({"model": "m", "collection": "docs", "items": items});
+    let job = bench.ends(args, State::Scheduled).await;
+    let waiting = &job.meta["waiting"]["reason"];
+    // Those before it may still be under way, and then their requests are only promised.
+    let says = ["budget \"two\" is used up until", "budget \"two\" is promised to calls under way"];
+    assert!(says.iter().any(|text| waiting.as_str().unwrap().starts_with(text)), "{waiting}");
+    assert_eq!((job.attempt, bench.provider.received().len()), (0, 2));
+    let budgets = Budgets::new(bench.engine().db().clone());
+    let window = &budgets.windows(&Limited::all(&bench.config)).await.unwrap()[0];
+    assert_eq!((window.requests, window.reserved_requests, window.unpriced), (2, 0, 0));
+    // The next day.
+    bench.db.execute("UPDATE budget_windows SET requests = 0").await;
+    bench.db.execute("UPDATE oban_jobs SET state = 'available'").await;
+    let job = reaches(bench.engine(), job.id, State::Completed).await;
+    assert_eq!((job.meta.get("waiting"), bench.provider.received().len()), (None, 3), "nothing is asked twice");
+    let window = &budgets.windows(&Limited::all(&bench.config)).await.unwrap()[0];
+    // A token for each of the five letters, at a dollar per million.
+    assert_eq!((window.requests, window.spent_nanousd), (1, 5_000));
 }
 
 #[tokio::test]

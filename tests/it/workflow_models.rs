@@ -276,7 +276,7 @@ async fn money_is_never_promised_twice_however_many_ask_at_once() {
         let limits = [limit.clone(), other.clone()];
         tasks.spawn(async move {
             let id = Uuid::now_v7();
-            let holder = Holder { job_id, instance_id: "one" };
+            let holder = Holder { job_id, instance_id: "one", attempted_at: None };
             // Each may cost 7 cents and costs 6 in the end.
             let reserved = budgets.reserve(&limits, id, 70_000_000, holder, Duration::from_secs(60)).await.unwrap();
             (id, reserved.is_ok())
@@ -304,14 +304,20 @@ async fn what_a_crashed_attempt_was_promised_comes_back() {
     let (db, database) = TestDb::migrated().await;
     let budgets = Budgets::new(database);
     let limits = [Limited { name: "one".into(), budget: requests(1) }];
-    let holder = |job_id| Holder { job_id, instance_id: "one" };
+    let began = chrono::Utc::now();
+    let at = |job_id, attempt: i64| {
+        let attempted_at = Some(began + chrono::TimeDelta::seconds(attempt));
+        Holder { job_id, instance_id: "one", attempted_at }
+    };
+    let holder = |job_id| at(job_id, 1);
     let minute = Duration::from_secs(60);
     let (first, second, third) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
     assert_eq!(budgets.reserve(&limits, first, 0, holder(1), minute).await.unwrap(), Ok(()));
     let refused = budgets.reserve(&limits, second, 0, holder(2), minute).await.unwrap().unwrap_err();
     assert!(refused.reason.starts_with("is promised to calls under way") && refused.wait <= minute, "{refused}");
-    // The same job's next attempt has it at once, others when it expires.
-    assert_eq!(budgets.reserve(&limits, second, 0, holder(1), minute).await.unwrap(), Ok(()));
+    // Another call of the same attempt is one more. The next attempt has it at once, others when it expires.
+    assert!(budgets.reserve(&limits, second, 0, holder(1), minute).await.unwrap().is_err());
+    assert_eq!(budgets.reserve(&limits, second, 0, at(1, 2), minute).await.unwrap(), Ok(()));
     db.execute("UPDATE budget_reservations SET expires_at = now() - interval '1 second'").await;
     assert_eq!(budgets.reserve(&limits, third, 0, holder(3), minute).await.unwrap(), Ok(()));
     // One that was not dead is settled all the same, and gives nothing back twice.

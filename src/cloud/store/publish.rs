@@ -1,6 +1,6 @@
 //! The log of learnings: a number, a row and a message to every instance, all or nothing.
 //!
-//! Numbers have no gaps, because they are given under a lock that is held until the transaction ends. A queue that
+//! Numbers have no gaps, because whoever publishes holds the learner's lock until its transaction ends. A queue that
 //! somebody drops while a message is sent to it fails the sender (SQLSTATE 42P01); whoever drops by our rules takes
 //! the lock that publishers share, against others the whole transaction is repeated.
 
@@ -14,10 +14,8 @@ use crate::cloud::learning::{Learning, SCHEMA_VERSION};
 use crate::cloud::names::Names;
 use crate::postgres::DbError;
 
-/// Key of the lock under which numbers are given.
-const LOG_LOCK_KEY: i64 = 0x73696e_6c6f67;
-
-/// Appends a learning to the log and sends it to the queues of all instances, within the transaction of `connection`.
+/// Appends a learning to the log and sends it to the queues of all instances, within the transaction of `connection`,
+/// which holds the learner's lock.
 ///
 /// # Errors
 /// [`DbError`]; the transaction is to be rolled back then.
@@ -28,7 +26,6 @@ pub(super) async fn publish(
     now: DateTime<Utc>,
 ) -> Result<i64, DbError> {
     lock_for_publishing(&mut *connection).await?;
-    sqlx::query!("SELECT pg_advisory_xact_lock($1)", LOG_LOCK_KEY).execute(&mut *connection).await?;
     let id = sqlx::query_scalar!(r#"SELECT coalesce(max(id), 0) + 1 AS "id!" FROM learnings"#)
         .fetch_one(&mut *connection)
         .await?;

@@ -38,6 +38,13 @@ impl Gateway {
         Ok(batches_of(entry, texts))
     }
 
+    /// What vectors for `texts` may cost by what is known before, at four bytes a token. `None` where no price is
+    /// known.
+    pub fn estimate_embedding_nanousd(&self, model: &str, texts: &[&str]) -> Option<i64> {
+        let bytes = texts.iter().map(|text| text.len()).fold(0, usize::saturating_add);
+        self.models.get(model)?.setup.price?.cost_nanousd(&Usage::estimate(bytes, 0))
+    }
+
     /// A vector for each text, in order, by as few requests as the model's limits allow, one after the other.
     ///
     /// `idempotency_key` names the whole; each request has a key made from it and its number.

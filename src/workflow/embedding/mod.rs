@@ -3,6 +3,7 @@
 //! `generate` asks the model in batches, several at a time. What a batch came to is stored before anything else
 //! happens, so a crash after it pays nothing twice; then its vectors are written to their table, guarded by the job's
 //! attempt. That may be repeated: it writes the same again. So vectors of a large request appear batch by batch.
+//! Budgets count each request to the model; where one has no room the job waits with what it has stored.
 
 mod ranking;
 mod request;
@@ -27,14 +28,14 @@ pub use vectors::{
 };
 
 use super::definition::{Definition, Effect, Step, StepContext, StepError, StepOutput, Work};
-use super::models::failed_call;
+use super::models::{Caller, Purse, failed_call, spent};
 use super::result::{Attempted, JobResult};
 use super::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, to_output, unreadable};
 use super::walk::persist;
 use crate::config::{Config, ModelKind, nearest};
 use crate::error::Coded;
 use crate::llm::{Advice, Gateway, LlmError};
-use crate::postgres::DbError;
+use crate::postgres::{Database, DbError};
 use crate::queue::Outcome;
 
 /// Name in the `worker` column.
@@ -132,13 +133,14 @@ struct Stored {
     made: Made,
 }
 
-/// The definition, bound to configuration, providers and table.
-pub fn embedding(config: Arc<Config>, gateway: Arc<Gateway>, vectors: Vectors) -> Definition {
+/// The definition, bound to configuration, providers and tables.
+pub fn embedding(config: Arc<Config>, gateway: Arc<Gateway>, db: Database) -> Definition {
     let timeout = config.workflows.embedding.timeout.get();
+    let (purse, vectors) = (Purse::new(Arc::clone(&config), db.clone()), Vectors::new(db));
     let batching = Arc::clone(&gateway);
     let ask = Step::external("ask", move |context: StepContext| {
-        let gateway = Arc::clone(&gateway);
-        async move { ask(&context, &gateway).await }
+        let (gateway, purse) = (Arc::clone(&gateway), purse.clone());
+        async move { ask(&context, &gateway, &purse).await }
     });
     let store = Step::external("store", move |context: StepContext| {
         let vectors = vectors.clone();
@@ -214,11 +216,25 @@ fn within<T: DeserializeOwned>(context: &StepContext) -> Result<(T, EmbeddingReq
     Ok((input, request))
 }
 
-async fn ask(context: &StepContext, gateway: &Gateway) -> Result<StepOutput, StepError> {
+async fn ask(context: &StepContext, gateway: &Gateway, purse: &Purse) -> Result<StepOutput, StepError> {
     let (batch, request): (Batch, EmbeddingRequest) = within(context)?;
     let texts = request.texts();
     let texts = texts.get(batch.from..batch.to).unwrap_or_default();
+    let caller = Caller { job: &context.job, cancelled: &context.cancelled };
+    purse.unpark(caller).await.map_err(database)?;
+    let provider = gateway.model(&batch.model).map_or("", |model| model.provider.as_str());
+    let nanousd = gateway.estimate_embedding_nanousd(&batch.model, texts).unwrap_or(0);
+    let promise = match purse.promise(caller, None, provider, nanousd).await.map_err(database)? {
+        Ok(promise) => promise,
+        Err(none) => {
+            let wait = none.wait();
+            purse.park(caller, &none.exhausted.to_string(), wait).await.map_err(database)?;
+            return Err(StepError::new(Outcome::Snoozed(wait)));
+        }
+    };
     let embedded = gateway.embed(&batch.model, texts, &context.idempotency_key).await;
+    let spent = spent(embedded.as_ref().map(|embedded| embedded.cost.nanousd));
+    purse.settle(caller, promise, spent).await.map_err(database)?;
     let embedded = embedded.map_err(|error| call_failed(&error, &request))?;
     let cost_nanousd = embedded.cost.nanousd;
     let generated = Generated {
@@ -257,8 +273,15 @@ async fn store(context: &StepContext, vectors: &Vectors) -> Result<StepOutput, S
     match persist(&context.cancelled, || vectors.put(&context.job, &new)).await {
         Ok(Some(Written { stored, newer })) => to_output(NAME, &Stored { stored, newer, made }),
         // The completion's guard will say so too.
-        Ok(None) | Err(DbError::Stopped { .. }) => Err(StepError::new(Outcome::HandedBack)),
-        Err(error) => Err(StepError::msg(format!("** (Database) {error}"))),
+        Ok(None) => Err(StepError::new(Outcome::HandedBack)),
+        Err(error) => Err(database(error)),
+    }
+}
+
+fn database(error: DbError) -> StepError {
+    match error {
+        DbError::Stopped { .. } => StepError::new(Outcome::HandedBack),
+        error => StepError::msg(format!("** (Database) {error}")),
     }
 }
 

@@ -10,15 +10,12 @@
 mod budget;
 mod fallback;
 mod key;
+mod purse;
 mod store;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,36 +23,33 @@ use uuid::Uuid;
 
 pub use self::budget::{Exhausted, Limited, Window};
 use self::fallback::HOPS_MAX;
+use self::purse::NoRoom;
+pub(super) use self::purse::{Caller, Purse, spent};
+use self::store::FailedCall;
 pub use self::store::{Answers, Budgets, Holder, Spent};
-use self::store::{Calls, FailedCall};
 use super::result::{Attempted, JobResult};
 use super::steps::banner;
-use super::store::Owner;
+use super::walk::persist;
 use crate::config::Config;
 use crate::error::Coded as _;
-use crate::llm::{Advice, Answer, ChatRequest, Cost, ErrorClass, FinishReason, Gateway, LlmError, Usage};
-use crate::postgres::{Database, DbError, retry_unavailable};
+use crate::llm::{Advice, Answer, ChatRequest, Cost, FinishReason, Gateway, LlmError, Usage};
+use crate::postgres::{Database, DbError};
 use crate::queue::Job;
 use crate::routing::Choice;
 
 /// Largest answer that is kept, as JSON.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
-/// How much longer a promise of money lasts than the call may take.
-const PROMISE_SLACK: Duration = Duration::from_secs(60);
-/// Jobs that wait for a budget come back within this share of their wait, and at least within this time, one by one.
-const SPREAD_SHARE: f64 = 0.02;
-const SPREAD_MIN: Duration = Duration::from_secs(2);
+/// Wait of a job that has no model at all.
+const NO_MODEL_WAIT: Duration = Duration::from_secs(2);
 /// `prices_version` of an answer that cost nothing because it was kept.
 const CACHE_VERSION: &str = "cache";
 
 /// The service of one instance.
 #[derive(Debug, Clone)]
 pub struct Models {
-    config: Arc<Config>,
     gateway: Arc<Gateway>,
-    budgets: Budgets,
+    purse: Purse,
     answers: Answers,
-    calls: Calls,
 }
 
 /// What is asked, by whom.
@@ -75,6 +69,12 @@ pub struct Asking<'a> {
     pub chat: &'a ChatRequest,
     /// How long its answer serves the same request again.
     pub cache: Option<Duration>,
+}
+
+impl<'a> Asking<'a> {
+    fn caller(&self) -> Caller<'a> {
+        Caller { job: self.job, cancelled: self.cancelled }
+    }
 }
 
 /// Why there is no answer.
@@ -113,13 +113,7 @@ struct Failures {
 impl Models {
     /// A service on top of `gateway` and the tables of `db`.
     pub fn new(config: Arc<Config>, gateway: Arc<Gateway>, db: Database) -> Self {
-        Self {
-            config,
-            gateway,
-            budgets: Budgets::new(db.clone()),
-            answers: Answers::new(db.clone()),
-            calls: Calls::new(db),
-        }
+        Self { gateway, purse: Purse::new(config, db.clone()), answers: Answers::new(db) }
     }
 
     /// The models themselves.
@@ -135,10 +129,8 @@ impl Models {
     /// # Errors
     /// [`Unanswered`].
     pub async fn ask(&self, asking: &Asking<'_>) -> Result<(Answer, i32), Unanswered> {
-        let owner = owner(asking.job);
-        if asking.job.meta.get("waiting").is_some() {
-            persist(asking.cancelled, || self.calls.unpark(&owner)).await?;
-        }
+        let caller = asking.caller();
+        self.purse.unpark(caller).await?;
         if let Some(answer) = self.kept(asking).await? {
             return Ok((answer, hop(asking.job, 0)));
         }
@@ -146,12 +138,12 @@ impl Models {
         let models = std::iter::once(&asking.choice.model).chain(&asking.choice.fallbacks).take(usize::from(HOPS_MAX));
         for (index, model) in models.enumerate() {
             let hop = hop(asking.job, index);
-            let promise = match self.promise(asking, &owner, model).await? {
+            let promise = match self.promise(asking, model).await? {
                 Ok(promise) => promise,
-                Err((exhausted, is_everybodys)) => {
-                    failures.waits(exhausted.to_string(), spread(exhausted.wait));
+                Err(none) => {
+                    failures.waits(none.exhausted.to_string(), none.wait());
                     // What is left of a provider's own budget says nothing about the others.
-                    if is_everybodys {
+                    if none.is_everybodys {
                         break;
                     }
                     continue;
@@ -159,18 +151,16 @@ impl Models {
             };
             let started = Instant::now();
             let called = self.gateway.chat(model, asking.chat, call_number(asking.job)).await;
-            if let Some(promise) = promise {
-                let spent = spent(&called);
-                persist(asking.cancelled, || self.budgets.settle(promise, spent)).await?;
-            }
+            let spent = spent(called.as_ref().map(|answer| answer.cost.nanousd));
+            self.purse.settle(caller, promise, spent).await?;
             match called {
                 Ok(answer) => {
-                    self.record(asking, &owner, &mut failures, true).await?;
+                    self.record(asking, &mut failures, true).await?;
                     self.keep(asking, model, &answer).await;
                     return Ok((answer, hop));
                 }
                 Err(error) => {
-                    self.record(asking, &owner, &mut failures, true).await?;
+                    self.record(asking, &mut failures, true).await?;
                     let ends = !fallback::falls_back(error.class);
                     failures.add(error, hop, started.elapsed(), ends);
                     if ends {
@@ -179,15 +169,10 @@ impl Models {
                 }
             }
         }
-        self.unanswered(asking, &owner, failures).await
+        self.unanswered(asking, failures).await
     }
 
-    async fn unanswered(
-        &self,
-        asking: &Asking<'_>,
-        owner: &Owner,
-        mut failures: Failures,
-    ) -> Result<(Answer, i32), Unanswered> {
+    async fn unanswered(&self, asking: &Asking<'_>, mut failures: Failures) -> Result<(Answer, i32), Unanswered> {
         let advice = failures.advice.unwrap_or(Advice::Retry);
         match (advice, failures.last.take()) {
             (Advice::Retry | Advice::Cancel, Some((error, hop, _))) => {
@@ -197,53 +182,24 @@ impl Models {
                 failures.last = last;
                 // Where it was the only call, nothing was answered and nothing spent: no row says anything new.
                 let only = failures.reasons.len() == 1;
-                self.record(asking, owner, &mut failures, !only).await?;
-                let until = Utc::now() + TimeDelta::from_std(wait).unwrap_or(TimeDelta::zero());
-                let reason = failures.reasons.join("; then ");
-                tracing::info!(target: "job", id = owner.job_id, reason, ?wait, "the job waits");
-                persist(asking.cancelled, || self.calls.park(owner, &reason, until)).await?;
+                self.record(asking, &mut failures, !only).await?;
+                self.purse.park(asking.caller(), &failures.reasons.join("; then "), wait).await?;
                 Err(Unanswered::Waits(wait))
             }
             // Without a model there is no failure either; routing does not let that happen.
-            (Advice::Retry | Advice::Cancel, None) => Err(Unanswered::Waits(SPREAD_MIN)),
+            (Advice::Retry | Advice::Cancel, None) => Err(Unanswered::Waits(NO_MODEL_WAIT)),
         }
     }
 
-    /// Reserves money and a request for a call of `model`; `None` when no budget limits it. The inner error says
-    /// whether other models of the route have the same trouble.
-    async fn promise(
-        &self,
-        asking: &Asking<'_>,
-        owner: &Owner,
-        model: &str,
-    ) -> Result<Result<Option<Uuid>, (Exhausted, bool)>, DbError> {
+    /// Reserves money and a request for a call of `model`; `None` when no budget limits it.
+    async fn promise(&self, asking: &Asking<'_>, model: &str) -> Result<Result<Option<Uuid>, NoRoom>, DbError> {
         let Some(info) = self.gateway.model(model) else { return Ok(Ok(None)) };
-        let limits = Limited::of_call(&self.config, asking.choice.route.as_deref(), &info.provider);
-        if limits.is_empty() {
-            return Ok(Ok(None));
-        }
-        let id = Uuid::now_v7();
         let nanousd = self.gateway.estimate_nanousd(model, asking.chat).unwrap_or(0);
-        let total = self.config.providers.get(&info.provider).map_or(Duration::ZERO, |it| it.timeouts.total.get());
-        let holder = Holder { job_id: owner.job_id, instance_id: &owner.instance_id };
-        let expires_in = total.saturating_add(PROMISE_SLACK);
-        let reserved =
-            persist(asking.cancelled, || self.budgets.reserve(&limits, id, nanousd, holder, expires_in)).await?;
-        Ok(reserved.map(|()| Some(id)).map_err(|exhausted| {
-            let of = limits.iter().find(|limit| limit.name == exhausted.budget);
-            let is_everybodys = of.is_none_or(|limit| limit.budget.provider.is_none());
-            (exhausted, is_everybodys)
-        }))
+        self.purse.promise(asking.caller(), asking.choice.route.as_deref(), &info.provider, nanousd).await
     }
 
     /// Stores the last failure, when it was a call that was `followed` by another or has cost something.
-    async fn record(
-        &self,
-        asking: &Asking<'_>,
-        owner: &Owner,
-        failures: &mut Failures,
-        followed: bool,
-    ) -> Result<(), DbError> {
+    async fn record(&self, asking: &Asking<'_>, failures: &mut Failures, followed: bool) -> Result<(), DbError> {
         let Some((error, hop, took)) = failures.last.take() else { return Ok(()) };
         if !error.sent || !(followed || error.partial.is_some()) {
             return Ok(());
@@ -258,7 +214,7 @@ impl Models {
         let duration_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
         let (job_type, workflow_type) = (asking.job_type, asking.workflow_type);
         let call = FailedCall { job_type, workflow_type, duration_ms, result };
-        persist(asking.cancelled, || self.calls.failed(owner, &call)).await
+        self.purse.failed(asking.caller(), &call).await
     }
 
     /// The answer that is kept for this request, as one that cost nothing.
@@ -341,29 +297,6 @@ pub(super) const fn answered(answer: &Answer) -> Attempted {
     if answer.cached { Attempted::Cached } else { Attempted::Success }
 }
 
-/// What a budget is charged.
-fn spent(called: &Result<Answer, LlmError>) -> Spent {
-    match called {
-        Ok(answer) => Spent::Call(answer.cost.nanousd),
-        Err(error) => match (&error.partial, error.class) {
-            (Some(partial), _) => Spent::Call(partial.cost.nanousd),
-            (None, ErrorClass::Refused) => Spent::Call(Some(0)),
-            // An answer with an error status costs nothing. When none came, whether it was billed is unknown.
-            (None, ErrorClass::Transient) if error.sent && error.status.is_none() => Spent::Call(None),
-            (None, _) => Spent::Nothing,
-        },
-    }
-}
-
-fn owner(job: &Job) -> Owner {
-    Owner {
-        job_id: job.id,
-        attempt: job.attempt,
-        producer: job.attempted_by.get(1).cloned().unwrap_or_default(),
-        instance_id: job.attempted_by.first().cloned().unwrap_or_default(),
-    }
-}
-
 fn snoozes(job: &Job) -> u64 {
     job.meta.get("snoozed").and_then(Value::as_u64).unwrap_or(0)
 }
@@ -377,19 +310,4 @@ fn call_number(job: &Job) -> u32 {
 fn hop(job: &Job, index: usize) -> i32 {
     let before = snoozes(job).saturating_mul(u64::from(HOPS_MAX));
     i32::try_from(before.saturating_add(index as u64)).unwrap_or(i32::MAX)
-}
-
-/// Later by a little, each job by another.
-fn spread(wait: Duration) -> Duration {
-    wait.saturating_add(wait.mul_f64(SPREAD_SHARE).max(SPREAD_MIN).mul_f64(rand::random()))
-}
-
-/// Repeats `operation` until the database answers; ends early only when the job shall stop.
-async fn persist<T, F, Fut>(cancelled: &CancellationToken, operation: F) -> Result<T, DbError>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, DbError>>,
-{
-    let mut rng = StdRng::from_rng(&mut rand::rng());
-    retry_unavailable(cancelled, &mut rng, operation).await
 }

@@ -24,6 +24,8 @@ pub struct Holder<'a> {
     pub job_id: i64,
     /// The instance that runs it.
     pub instance_id: &'a str,
+    /// When its attempt began, by which one attempt is told from another.
+    pub attempted_at: Option<DateTime<Utc>>,
 }
 
 /// What a call came to.
@@ -92,7 +94,7 @@ impl Budgets {
         let mut tx = self.db.pool().begin().await?;
         let columns = Columns::of(limits);
         let (starts, now) = open(&mut tx, &columns).await?;
-        release(&mut tx, &columns.names, &starts, holder.job_id).await?;
+        release(&mut tx, &columns.names, &starts, holder).await?;
         let windows = locked(&mut tx, &columns.names, &starts).await?;
         let refused = limits
             .iter()
@@ -102,8 +104,9 @@ impl Budgets {
         if refused.is_none() {
             sqlx::query!(
                 "WITH mine AS (
-                   INSERT INTO budget_reservations (id, budget, starts_at, nanousd, job_id, instance_id, expires_at)
-                   SELECT $1, d.budget, d.starts_at, $4, $5, $6, now() + $7::float8 * interval '1 second'
+                   INSERT INTO budget_reservations (id, budget, starts_at, nanousd, job_id, instance_id, expires_at,
+                                                    attempted_at)
+                   SELECT $1, d.budget, d.starts_at, $4, $5, $6, now() + $7::float8 * interval '1 second', $8
                    FROM unnest($2::text[], $3::timestamptz[]) AS d (budget, starts_at)
                    RETURNING budget, starts_at
                  )
@@ -117,6 +120,7 @@ impl Budgets {
                 holder.job_id,
                 holder.instance_id,
                 expires_in.as_secs_f64(),
+                holder.attempted_at,
             )
             .execute(&mut *tx)
             .await?;
@@ -190,14 +194,15 @@ async fn release(
     tx: &mut PgConnection,
     names: &[String],
     starts: &[DateTime<Utc>],
-    job_id: i64,
+    holder: Holder<'_>,
 ) -> Result<(), DbError> {
     sqlx::query!(
         "WITH given_back AS (
            UPDATE budget_reservations r SET released = true
            FROM unnest($1::text[], $2::timestamptz[]) AS d (budget, starts_at)
            WHERE r.budget = d.budget AND r.starts_at = d.starts_at
-             AND NOT r.released AND (r.job_id = $3 OR r.expires_at <= now())
+             AND NOT r.released
+             AND (r.job_id = $3 AND r.attempted_at IS DISTINCT FROM $4 OR r.expires_at <= now())
            RETURNING r.budget, r.starts_at, r.nanousd
          ), sums AS (
            SELECT budget, starts_at, SUM(nanousd)::bigint AS nanousd, COUNT(*) AS requests
@@ -208,7 +213,8 @@ async fn release(
          FROM sums WHERE w.budget = sums.budget AND w.starts_at = sums.starts_at",
         names,
         starts,
-        job_id,
+        holder.job_id,
+        holder.attempted_at,
     )
     .execute(&mut *tx)
     .await?;

@@ -102,14 +102,16 @@ impl Calls {
         Ok(())
     }
 
-    /// Takes the reason away again: the job goes on.
-    pub(in crate::workflow::models) async fn unpark(&self, owner: &Owner) -> Result<(), DbError> {
+    /// Takes this reason away again: the job goes on. Another one, which was written since, stays.
+    pub(in crate::workflow::models) async fn unpark(&self, owner: &Owner, waiting: &Value) -> Result<(), DbError> {
         sqlx::query!(
             "UPDATE oban_jobs j SET meta = j.meta - 'waiting'
-             WHERE j.id = $1 AND j.state = 'executing' AND j.attempt = $2 AND j.attempted_by[2] = $3",
+             WHERE j.id = $1 AND j.state = 'executing' AND j.attempt = $2 AND j.attempted_by[2] = $3
+               AND j.meta->'waiting' = $4",
             owner.job_id,
             owner.attempt,
             owner.producer,
+            waiting,
         )
         .execute(&self.db)
         .await?;
