@@ -1,6 +1,8 @@
-//! A TCP proxy that can fail in the ways a network does.
+//! A TCP proxy that can fail in the ways a network does, and counts statements.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +27,7 @@ pub enum Mode {
 pub struct Proxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
+    statements: Arc<AtomicU64>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -34,14 +37,22 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (mode, modes) = watch::channel(Mode::Pass);
+        let statements = Arc::<AtomicU64>::default();
+        let done = Arc::clone(&statements);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
-                connections.spawn(serve(client, upstream.clone(), modes.clone()));
+                let answers = Answers { statements: Arc::clone(&done), ..Answers::default() };
+                connections.spawn(serve(client, upstream.clone(), modes.clone(), answers));
             }
         });
-        Self { address, mode, _task: AbortOnDropHandle::new(task) }
+        Self { address, mode, statements, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// Statements that the server has said it is done with.
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
     }
 
     /// Where to connect to.
@@ -55,9 +66,8 @@ impl Proxy {
     }
 }
 
-async fn serve(mut client: TcpStream, upstream: String, mut modes: watch::Receiver<Mode>) {
+async fn serve(mut client: TcpStream, upstream: String, mut modes: watch::Receiver<Mode>, mut answers: Answers) {
     let mut is_silent = false;
-    let mut answers = Answers::default();
     let Ok(mut server) = TcpStream::connect(&upstream).await else { return };
     let (mut up, mut down) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     loop {
@@ -94,10 +104,13 @@ const ENCRYPT: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const HEAD_BYTES: usize = 5;
 /// A message that carries a notification.
 const NOTIFICATION: u8 = b'A';
+/// A message that ends a statement.
+const COMMAND_COMPLETE: u8 = b'C';
 
 /// What the server answers on one connection, message by message.
 #[derive(Default)]
 struct Answers {
+    statements: Arc<AtomicU64>,
     was_asked: bool,
     /// Answers of one byte that come before messages.
     bytes_first: usize,
@@ -134,6 +147,7 @@ impl Answers {
                 {
                     self.left = u32::from_be_bytes(length.try_into().unwrap()) as usize - length.len();
                     self.dropping = deaf && *kind == NOTIFICATION;
+                    self.statements.fetch_add(u64::from(*kind == COMMAND_COMPLETE), Ordering::Relaxed);
                     if !self.dropping {
                         passed.append(&mut self.head);
                     }
