@@ -73,7 +73,7 @@ impl Rest {
         let of = |figure: Option<f64>, unit: &str| figure.map_or("?".into(), |figure| format!("{figure:.2} {unit}"));
         output::pairs(&[
             ("queues".into(), format!("{}, for {:.0} s", self.queues, self.seconds)),
-            ("statements".into(), format!("{:.2} a second", self.statements_per_second)),
+            ("statements".into(), format!("{:.2} a second, autovacuum's included", self.statements_per_second)),
             ("processor".into(), of(self.cpu_percent, "% of a core")),
             ("memory".into(), of(self.memory_mb, "MB")),
         ]);
