@@ -16,6 +16,7 @@ mod comparison;
 mod decide;
 mod evidence;
 mod fall;
+mod news;
 mod pattern;
 mod replay;
 mod row;

@@ -15,7 +15,7 @@ use super::settings::Settings;
 const COST_MIN: f64 = 0.1;
 
 /// Weights are whole multiples of one in so many: people read them, and noise below it is none.
-const GRAIN: f64 = 1_000.0;
+pub(super) const GRAIN: f64 = 1_000.0;
 
 /// What the draws of one decision gave a model.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -14,16 +14,11 @@ use super::claim::claim;
 use super::comparison::{Comparison, compare};
 use super::evidence::{of_comparison, of_fall, of_model, of_replay, percent};
 use super::fall::fallen;
+use super::news::{CHANGE_MIN, is_news};
 use super::replay::{Belief, Logged, Replay, replay};
 use super::settings::Settings;
 use super::view::CellView;
 use crate::cloud::{ModelRouting, Payload, RoutingRule, WeightedModel};
-
-/// A rule is published when a weight changes by at least so much: noise of the draws is no news.
-const CHANGE_MIN: f64 = 0.03;
-
-/// And by at least this part of itself, or of what is left.
-const CHANGE_SHARE_MIN: f64 = 0.2;
 
 /// Attempts that the rule in force must have chosen before a share rises again.
 const SEEN_MIN: usize = 20;
@@ -166,14 +161,8 @@ impl<'a> Known<'a> {
             rule.value.reference == self.view.models[0].model
                 && names(&rule.value).into_iter().eq(self.view.models.iter().map(|model| model.model.clone()))
         });
-        let news = |(next, now): (&f64, &f64)| {
-            let change = (next - now).abs();
-            change >= CHANGE_MIN && change >= CHANGE_SHARE_MIN * now.min(1.0 - now)
-        };
-        // The reference has what is left, so that it says nothing of its own.
-        let has_news = next.iter().zip(&self.weights).skip(1).any(news);
         let confirm = self.view.rule.as_ref().is_some_and(|rule| rule.is_old(self.now));
-        if same_models && !has_news {
+        if same_models && !is_news(&drawn, &self.weights, &next, self.settings) {
             if !confirm {
                 return Decision::note("keep", self.evidence(Some(&drawn), &self.weights, None));
             }

@@ -60,6 +60,13 @@ const NEW_MODEL: Market = Market {
     delay: 0,
     runs: 100,
 };
+const TWO_NEW: Market = Market {
+    name: "two candidates from the start",
+    models: &[model!(0.92, 1e7), model!(0.92, 8e6), model!(0.94, 5e6)],
+    jobs: 4_000,
+    delay: 0,
+    runs: 100,
+};
 const DELAYED: Market = Market {
     name: "better, results 300 jobs late",
     models: &[model!(0.92, 1e7), model!(0.95, 6e6)],
@@ -210,12 +217,14 @@ fn markets() {
     let price = show(PRICE_DROP, 4_000, Some((1, 2_000, true)), none);
     let drop = show(QUALITY_DROP, 4_000, Some((1, 3_000, false)), none);
     let new = show(NEW_MODEL, 4_000, Some((2, 2_000, true)), none);
+    let two = show(TWO_NEW, 3_000, Some((2, 0, true)), none);
     let delayed = show(DELAYED, 3_000, Some((1, 0, true)), none);
     let harder = show(HARDER, 9_000, Some((1, 4_000, true)), none);
 
     assert!(worse.with_claims(true) * 100 <= worse.runs.len(), "wrong claims");
     assert!(equal.with_claims(true) * 20 <= equal.runs.len(), "wrong claims between equal models");
     assert!(better.until(0.95) <= 2_000, "a better and cheaper model has 80 % of the requests");
+    assert!(two.until(0.95) <= 2_000, "also where two candidates share the nursery");
     assert!(drop.until(0.95) <= 500, "a model whose success fell is left");
     assert!(new.until(0.5) <= 2_000 && delayed.until(0.5) <= 3_000 && price.until(0.5) <= 2_000);
     assert!(cheaper.until(0.5) <= 2_000 && harder.until(0.5) <= 5_000);
