@@ -37,7 +37,8 @@ pub struct PrunerArgs {
 pub struct Pruner {
     args: PrunerArgs,
     timer: Timer,
-    failing: bool,
+    /// Runs that failed since the last one that did not.
+    failed: u32,
 }
 
 /// Its only message.
@@ -56,12 +57,12 @@ impl Pruner {
         let begun = Instant::now();
         match self.args.engine.prune(self.args.max_age, self.args.limit).await {
             Ok(pruned) => {
-                self.failing = false;
+                self.failed = 0;
                 pruned.emit(begun.elapsed());
                 pruned.count() >= u64::from(self.args.limit)
             }
             Err(error) => {
-                plugin_failed(Plugin::Pruner, &error, std::mem::replace(&mut self.failing, true));
+                plugin_failed(Plugin::Pruner, &error, &mut self.failed);
                 false
             }
         }
@@ -73,7 +74,7 @@ impl Actor for Pruner {
     type Args = PrunerArgs;
 
     async fn init(ctx: &Ctx<Prune>, args: PrunerArgs) -> Result<Self, ActorError> {
-        Ok(Self { timer: ctx.send_after(args.interval, Prune), args, failing: false })
+        Ok(Self { timer: ctx.send_after(args.interval, Prune), args, failed: 0 })
     }
 
     async fn handle(&mut self, ctx: &Ctx<Prune>, _msg: Prune) -> Result<Flow, ActorError> {

@@ -46,7 +46,8 @@ pub struct Reindexer {
     /// The time that comes next, by the server's clock.
     next: Option<DateTime<Utc>>,
     timer: Timer,
-    failing: bool,
+    /// Runs that failed since the last one that did not.
+    failed: u32,
 }
 
 /// Its only message.
@@ -81,7 +82,7 @@ impl Reindexer {
 /// the rest is done.
 pub async fn rebuild(engine: &Engine, names: &[String], limit: Duration) -> Reindexed {
     let mut done = Reindexed::default();
-    let failed = |error: &dyn Display| plugin_failed(Plugin::Reindexer, error, false);
+    let failed = |error: &dyn Display| plugin_failed(Plugin::Reindexer, error, &mut 0);
     match engine.indexes(names).await {
         Ok(indexes) => {
             for index in indexes {
@@ -117,17 +118,17 @@ impl Actor for Reindexer {
     type Args = ReindexerArgs;
 
     async fn init(ctx: &Ctx<Reindex>, args: ReindexerArgs) -> Result<Self, ActorError> {
-        Ok(Self { args, next: None, timer: ctx.send_after(Duration::ZERO, Reindex), failing: false })
+        Ok(Self { args, next: None, timer: ctx.send_after(Duration::ZERO, Reindex), failed: 0 })
     }
 
     async fn handle(&mut self, ctx: &Ctx<Reindex>, _msg: Reindex) -> Result<Flow, ActorError> {
         let wait = match self.look(ctx).await {
             Ok(wait) => {
-                self.failing = false;
+                self.failed = 0;
                 wait
             }
             Err(error) => {
-                plugin_failed(Plugin::Reindexer, &error, std::mem::replace(&mut self.failing, true));
+                plugin_failed(Plugin::Reindexer, &error, &mut self.failed);
                 SLEEP_MAX
             }
         };

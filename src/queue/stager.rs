@@ -47,7 +47,8 @@ pub struct Stager {
     args: StagerArgs,
     mode: Option<StagerMode>,
     timer: Timer,
-    failing: bool,
+    /// Runs that failed since the last one that did not.
+    failed: u32,
 }
 
 /// Its only message.
@@ -91,18 +92,18 @@ impl Actor for Stager {
     type Args = StagerArgs;
 
     async fn init(ctx: &Ctx<Stage>, args: StagerArgs) -> Result<Self, ActorError> {
-        Ok(Self { args, mode: None, timer: ctx.send_after(Duration::ZERO, Stage), failing: false })
+        Ok(Self { args, mode: None, timer: ctx.send_after(Duration::ZERO, Stage), failed: 0 })
     }
 
     async fn handle(&mut self, ctx: &Ctx<Stage>, _msg: Stage) -> Result<Flow, ActorError> {
         let begun = Instant::now();
         match self.stage(ctx).await {
             Ok(staged) => {
-                self.failing = false;
+                self.failed = 0;
                 let leader = self.args.leadership.is_held();
                 Staged { leader, staged_count: staged.jobs }.emit(begun.elapsed());
             }
-            Err(error) => plugin_failed(Plugin::Stager, &error, std::mem::replace(&mut self.failing, true)),
+            Err(error) => plugin_failed(Plugin::Stager, &error, &mut self.failed),
         }
         self.timer = ctx.send_after(self.args.interval, Stage);
         Ok(Flow::Continue)

@@ -209,13 +209,15 @@ pub fn election_failed(name: &str, node: &str, error: &str, again: bool) {
     }
 }
 
-/// `oban.plugin.exception`: a run failed. `again` says that the run before it failed too.
-pub fn plugin_failed(plugin: Plugin, error: &dyn Display, again: bool) {
-    let plugin = plugin.name();
-    if again {
-        tracing::debug!(target: "oban", event = "oban.plugin.exception", plugin, error = %error);
+/// `oban.plugin.exception`: a run failed, and `failed` runs right before it. Warns of the first and whenever their number
+/// has doubled, so that a service that never succeeds is heard of again.
+pub fn plugin_failed(plugin: Plugin, error: &dyn Display, failed: &mut u32) {
+    *failed = failed.saturating_add(1);
+    let (plugin, event, runs) = (plugin.name(), "oban.plugin.exception", *failed);
+    if runs.is_power_of_two() {
+        tracing::warn!(target: "oban", event, plugin, error = %error, runs, "will be tried again");
     } else {
-        tracing::warn!(target: "oban", event = "oban.plugin.exception", plugin, error = %error, "will be tried again");
+        tracing::debug!(target: "oban", event, plugin, error = %error, runs);
     }
 }
 
@@ -280,10 +282,15 @@ mod tests {
         );
         assert!(told(|| Pruned::default().emit(Duration::ZERO))[0].starts_with("DEBUG oban"));
         assert_eq!(
-            told(|| plugin_failed(Plugin::Pruner, &"away", false)),
-            ["WARN oban message=will be tried again event=\"oban.plugin.exception\" plugin=\"Oban.Pruner\" error=away"]
+            told(|| plugin_failed(Plugin::Pruner, &"away", &mut 0)),
+            [
+                "WARN oban message=will be tried again event=\"oban.plugin.exception\" plugin=\"Oban.Pruner\" error=away runs=1"
+            ]
         );
-        assert!(told(|| plugin_failed(Plugin::Pruner, &"away", true))[0].starts_with("DEBUG"));
+        let mut failed = 1;
+        let levels = told(|| (2..=8).for_each(|_| plugin_failed(Plugin::Pruner, &"away", &mut failed)));
+        let levels: Vec<_> = levels.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(levels, ["WARN", "DEBUG", "WARN", "DEBUG", "DEBUG", "DEBUG", "WARN"]);
         assert_eq!(
             told(|| Staged { leader: true, staged_count: 7 }.emit(Duration::ZERO)),
             ["DEBUG oban event=\"oban.plugin.stop\" plugin=\"Oban.Stager\" duration_us=0 leader=true staged_count=7"]

@@ -8,6 +8,7 @@ use singularity::error::Coded;
 use singularity::postgres::migrate::{self, IndexStep, Tuning, switch_indexes};
 use singularity::postgres::{Database, PoolOptions, horizon};
 use singularity::queue::{Engine, NewJob};
+use sqlx::AssertSqlSafe;
 
 use crate::cli_support::run;
 use crate::support::db::TestDb;
@@ -40,6 +41,47 @@ async fn profiles_are_switched_with_rows_in_the_table_and_nothing_else_is_touche
     switched(&database, Indexes::Oban).await;
     let mine: bool = sqlx::query_scalar("SELECT to_regclass('mine') IS NOT NULL").fetch_one(&database).await.unwrap();
     assert!(mine);
+}
+
+#[tokio::test]
+async fn pruning_finds_old_jobs_by_an_index_in_both_profiles() {
+    let (db, database) = TestDb::migrated().await;
+    db.execute(
+        "INSERT INTO oban_jobs (state, worker, args, scheduled_at, completed_at, cancelled_at, discarded_at)
+         SELECT s.state::oban_job_state, 'w', '{}', at, at, at, at
+         FROM generate_series(1, 2000) n, (VALUES ('completed'), ('cancelled'), ('discarded')) s (state),
+              LATERAL (SELECT timezone('UTC', now()) - n * interval '1 s') t (at)",
+    )
+    .await;
+    for profile in [Indexes::Oban, Indexes::Lean] {
+        switch_indexes(&database, profile, |_| {}).await.unwrap();
+        db.execute("ANALYZE oban_jobs").await;
+        for (state, column) in
+            [("completed", "scheduled_at"), ("cancelled", "cancelled_at"), ("discarded", "discarded_at")]
+        {
+            let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+                "EXPLAIN SELECT id FROM oban_jobs WHERE state = '{state}'
+                   AND {column} < timezone('UTC', now()) - 86400000 * interval '1 millisecond'
+                 LIMIT 10000 FOR UPDATE SKIP LOCKED"
+            )))
+            .fetch_all(&database)
+            .await
+            .unwrap();
+            let plan = plan.join("\n");
+            assert!(plan.contains("Index Cond") && plan.contains(column), "{profile:?}, {state}: {plan}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_index_of_an_earlier_lean_profile_goes_with_the_next_switch() {
+    let (db, database) = TestDb::migrated().await;
+    switched(&database, Indexes::Lean).await;
+    db.execute("CREATE INDEX oban_jobs_lean_completed_index ON oban_jobs (completed_at, id) WHERE state = 'completed'")
+        .await;
+    assert_eq!(state(&database).await.profile(), None);
+    let steps = switched(&database, Indexes::Lean).await;
+    assert_eq!(steps, [IndexStep::DropInvalid("oban_jobs_lean_completed_index")]);
 }
 
 #[tokio::test]

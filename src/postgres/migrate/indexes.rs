@@ -32,10 +32,13 @@ const LEAN: [Index; 6] = [
     ("oban_jobs_lean_available_index", "(queue, priority, scheduled_at, id) WHERE state = 'available'"),
     ("oban_jobs_lean_executing_index", "(queue, id) WHERE state = 'executing'"),
     ("oban_jobs_lean_staging_index", "(scheduled_at, id) INCLUDE (queue) WHERE state IN ('scheduled', 'retryable')"),
-    ("oban_jobs_lean_completed_index", "(completed_at, id) WHERE state = 'completed'"),
+    ("oban_jobs_lean_pruning_index", "(scheduled_at, id) WHERE state = 'completed'"),
     ("oban_jobs_lean_cancelled_index", "(cancelled_at, id) WHERE state = 'cancelled'"),
     ("oban_jobs_lean_discarded_index", "(discarded_at, id) WHERE state = 'discarded'"),
 ];
+
+/// Of earlier versions of the lean profile: nothing looks them up any more.
+const RETIRED: [&str; 1] = ["oban_jobs_lean_completed_index"];
 
 /// What the table has of both profiles.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,7 +47,7 @@ pub struct IndexState {
     pub oban: Vec<String>,
     /// Those of the lean profile.
     pub lean: Vec<String>,
-    /// Of either profile, left by a build that was cut short; they cost and serve nothing.
+    /// Of either profile, left by a build that was cut short or by an earlier version; they cost and serve nothing.
     pub invalid: Vec<String>,
 }
 
@@ -55,7 +58,7 @@ pub enum IndexStep {
     Create(&'static str),
     /// An index is dropped.
     Drop(&'static str),
-    /// What a build that was cut short left is dropped.
+    /// What a build that was cut short or an earlier version left is dropped.
     DropInvalid(&'static str),
 }
 
@@ -88,6 +91,7 @@ impl IndexState {
         for (name, is_valid) in rows {
             let known = |indexes: &[Index]| indexes.iter().any(|(index, _)| *index == name);
             match (known(&OBAN), known(&LEAN)) {
+                (false, false) if RETIRED.contains(&&*name) => state.invalid.push(name),
                 (false, false) => {}
                 _ if !is_valid => state.invalid.push(name),
                 (true, _) => state.oban.push(name),
@@ -108,11 +112,12 @@ impl IndexState {
             Indexes::Lean => (&LEAN, &OBAN),
         };
         let drop = |name: &str| format!("DROP INDEX CONCURRENTLY IF EXISTS {name}");
-        let invalid = wanted.iter().chain(others).filter(|(name, _)| self.invalid.iter().any(|index| index == name));
+        let all = wanted.iter().chain(others).map(|(name, _)| name).chain(&RETIRED);
+        let invalid = all.filter(|name| self.invalid.iter().any(|index| index == *name));
         let missing = wanted.iter().filter(|(name, _)| !self.has(name));
         let unwanted = others.iter().filter(|(name, _)| self.has(name));
         invalid
-            .map(|(name, _)| (IndexStep::DropInvalid(name), drop(name)))
+            .map(|name| (IndexStep::DropInvalid(name), drop(name)))
             .chain(missing.map(|(name, definition)| {
                 (IndexStep::Create(name), format!("CREATE INDEX CONCURRENTLY {name} ON oban_jobs {definition}"))
             }))
@@ -173,7 +178,7 @@ mod tests {
         let mut state = IndexState { oban: names(&OBAN), ..IndexState::default() };
         assert_eq!(state.profile(), Some(Indexes::Oban));
         assert_eq!(state.steps(Indexes::Oban), []);
-        state.invalid.push(LEAN[1].0.to_owned());
+        state.invalid.extend([LEAN[1].0.to_owned(), RETIRED[0].to_owned()]);
         state.lean.push(LEAN[0].0.to_owned());
         assert_eq!(state.profile(), None);
         let steps: Vec<_> = state.steps(Indexes::Lean).into_iter().map(|(step, _)| step).collect();
@@ -181,7 +186,12 @@ mod tests {
         let drops = OBAN.iter().map(|(name, _)| IndexStep::Drop(name));
         assert_eq!(
             steps,
-            [IndexStep::DropInvalid(LEAN[1].0)].into_iter().chain(builds).chain(drops).collect::<Vec<_>>()
+            [LEAN[1].0, RETIRED[0]]
+                .map(IndexStep::DropInvalid)
+                .into_iter()
+                .chain(builds)
+                .chain(drops)
+                .collect::<Vec<_>>()
         );
     }
 }

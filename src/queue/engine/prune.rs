@@ -8,10 +8,11 @@ use crate::telemetry::oban::Pruned;
 
 impl Engine {
     /// Deletes at most `limit` jobs that ended more than `max_age` ago, by Oban's rules: a completed job's age counts
-    /// from `scheduled_at` (Oban for Elixir's choice; it has an index), a cancelled one's from `cancelled_at`, a
+    /// from `scheduled_at` (Oban for Elixir's choice), a cancelled one's from `cancelled_at`, a
     /// discarded one's from `discarded_at`. One without that time stays, and so does every other state.
     ///
-    /// No order; at most `limit` of each state are looked at, so a large table costs no more than a small one. Rows are
+    /// No order; at most `limit` of each state are looked at. With lean indexes a large table costs no more than a small
+    /// one; of Oban's the part of the main index that has completed jobs is read when fewer than `limit` are due. Rows are
     /// locked with SKIP LOCKED and their state is checked again, so one that a person just retries stays, and several
     /// may prune at once. The cut is fixed when the statement starts, because an index condition cannot move.
     ///
