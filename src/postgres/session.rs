@@ -80,7 +80,21 @@ impl Database {
     /// # Errors
     /// Those of `work`, and a timed-out I/O error, which counts as a database that is away.
     pub async fn within_limit<T, E: From<Error>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        match tokio::time::timeout(self.statement_timeout().saturating_add(ANSWER_MARGIN), work).await {
+        self.within_limit_of(1, work).await
+    }
+
+    /// Runs `work`, a transaction of not more than `statements`, for at most a little longer than the server works on
+    /// so many.
+    ///
+    /// # Errors
+    /// As [`Database::within_limit`].
+    pub async fn within_limit_of<T, E: From<Error>>(
+        &self,
+        statements: u32,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let limit = self.statement_timeout().saturating_mul(statements).saturating_add(ANSWER_MARGIN);
+        match tokio::time::timeout(limit, work).await {
             Ok(result) => result,
             Err(_) => {
                 let error = io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time");

@@ -49,7 +49,8 @@ pub struct CronArgs {
 pub struct Cron {
     args: CronArgs,
     timer: Timer,
-    failing: bool,
+    /// Runs that failed since the last one that did not.
+    failed: u32,
 }
 
 /// Its only message.
@@ -67,6 +68,16 @@ impl Cron {
     async fn run(&self) -> Result<(Duration, Option<DateTime<Utc>>), QueueError> {
         let (args, asked) = (&self.args, Instant::now());
         let stand = args.engine.cron_stand(&args.oban, &args.crontab.keys()).await?;
+        for (entry, was) in args.crontab.iter().zip(&stand.set_back) {
+            if let Some(until) = was {
+                let until = until.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+                tracing::warn!(
+                    target: "queue", entry = entry.key().name, until,
+                    "times up to one that is yet to come were decided; the database's clock was ahead, and the entry goes on \
+                     from its present"
+                );
+            }
+        }
         // Later than all that was decided, also for an entry that began in this moment.
         let begun = stand.decided_until.iter().flatten().max().map(|at| *at + TimeDelta::microseconds(1));
         let first_led = *args.first_led.get_or_init(|| begun.map_or(stand.now, |begun| begun.max(stand.now)));
@@ -121,7 +132,7 @@ impl Actor for Cron {
     type Args = CronArgs;
 
     async fn init(ctx: &Ctx<Tick>, args: CronArgs) -> Result<Self, ActorError> {
-        Ok(Self { args, timer: ctx.send_after(Duration::ZERO, Tick), failing: false })
+        Ok(Self { args, timer: ctx.send_after(Duration::ZERO, Tick), failed: 0 })
     }
 
     async fn handle(&mut self, ctx: &Ctx<Tick>, _msg: Tick) -> Result<Flow, ActorError> {
@@ -130,11 +141,11 @@ impl Actor for Cron {
         if self.args.leadership.is_held() {
             match self.run().await {
                 Ok((until, next)) => {
-                    (sleep, self.failing) = (until, false);
+                    (sleep, self.failed) = (until, 0);
                     label = next.map_or("-".into(), |next| next.to_rfc3339_opts(SecondsFormat::AutoSi, true));
                 }
                 Err(error) => {
-                    plugin_failed(Plugin::Cron, &error, std::mem::replace(&mut self.failing, true));
+                    plugin_failed(Plugin::Cron, &error, &mut self.failed);
                     (sleep, label) = (RETRY, "the last insertion failed".into());
                 }
             }

@@ -94,7 +94,7 @@ impl CronEntry {
         self.expression.next(self.zone, now)
     }
 
-    fn key(&self) -> CronEntryKey<'_> {
+    pub(super) fn key(&self) -> CronEntryKey<'_> {
         CronEntryKey { name: &self.name, expr: self.expression.as_str(), timezone: self.zone.name() }
     }
 

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use serde_json::json;
 use singularity::error::Coded;
 use singularity::postgres::{Database, DbError, PoolOptions, retry_unavailable};
+use singularity::queue::engine::{CronDecision, CronEntryKey};
+use singularity::queue::{Engine, NewJob, Unique};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::db::{DEADLINE, TestDb};
@@ -106,4 +109,23 @@ async fn waits_until_the_server_is_back() {
     });
     tokio::time::timeout(DEADLINE, answer).await.unwrap().unwrap();
     assert!(failures >= 3);
+}
+
+#[tokio::test]
+async fn a_transaction_ends_although_its_answer_never_comes() {
+    let (db, database) = TestDb::migrated().await;
+    drop(database);
+    let proxy = Proxy::start(db.host_and_port()).await;
+    let options = PoolOptions { statement_timeout: Duration::from_millis(200), ..PoolOptions::default() };
+    let engine = Engine::new(Database::connect(&db.url_through(proxy.address()), &options).await.unwrap());
+    let unique = || NewJob { unique: Some(Unique::default()), ..NewJob::new("w", json!({})) };
+    engine.insert(unique()).await.unwrap();
+    let key = [CronEntryKey { name: "e", expr: "* * * * *", timezone: "Etc/UTC" }];
+    let now = engine.cron_stand("Oban", &key).await.unwrap().now;
+    proxy.set(Mode::Blackhole);
+    let error = tokio::time::timeout(DEADLINE, engine.insert(unique())).await.unwrap().unwrap_err();
+    assert!(error.is_unavailable(), "{error:?}");
+    let decision = CronDecision { name: "e".into(), from: now, until: now, jobs: Vec::new() };
+    let error = tokio::time::timeout(DEADLINE, engine.cron_decide("Oban", vec![decision])).await.unwrap().unwrap_err();
+    assert!(error.is_unavailable(), "{error:?}");
 }

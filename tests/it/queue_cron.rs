@@ -85,6 +85,24 @@ async fn a_new_entry_and_one_with_another_expression_have_missed_nothing() {
     assert_eq!(engine.cron_overview("Other").await.unwrap().rows.len(), 1);
 }
 
+#[tokio::test]
+async fn an_entry_goes_on_after_the_databases_clock_was_far_ahead() {
+    let (_db, engine) = engine().await;
+    let secondly = crontab([("e", entry("* * * * * *", CatchUp::All)), ("f", entry("@daily", CatchUp::All))]);
+    decisions(&engine, &secondly).await;
+    // Decided in a moment in which the clock showed tomorrow, or was a little ahead.
+    set_back(engine.db(), "e", -86_400.0).await;
+    set_back(engine.db(), "f", -1_800.0).await;
+    let stand = engine.cron_stand("Oban", &secondly.keys()).await.unwrap();
+    assert!(stand.set_back[0].is_some_and(|was| was > stand.now), "{stand:?}");
+    assert!(stand.decided_until[0].is_some_and(|until| until <= stand.now), "{stand:?}");
+    assert_eq!(stand.set_back[1], None);
+    assert!(stand.decided_until[1].is_some_and(|until| until > stand.now), "{stand:?}");
+    assert_eq!(engine.cron_stand("Oban", &secondly.keys()).await.unwrap().set_back, [None, None]);
+    set_back(engine.db(), "e", 3.0).await;
+    assert!(!decisions(&engine, &secondly).await.is_empty());
+}
+
 /// Also where the server's own default of isolation is another one: the second of two would fail to serialise, or not
 /// see what the first has moved.
 #[tokio::test]
@@ -117,7 +135,8 @@ async fn stale_leaders(engine: &Engine) {
     assert_eq!(done, 2, "each entry was moved once: {all:?}");
     let a = times(engine.db(), "a").await;
     assert!(a.len() >= 20 && a.iter().all(|(_, jobs)| *jobs == 1), "{a:?}");
-    assert_eq!(times(engine.db(), "b").await.len(), 4);
+    // One more where five seconds end between the two clocks that are read.
+    assert!((4..=5).contains(&times(engine.db(), "b").await.len()));
     sqlx::query("DELETE FROM oban_jobs").execute(engine.db().pool()).await.unwrap();
     for decisions in again {
         assert_eq!(engine.cron_decide("Oban", decisions).await.unwrap(), [None, None]);

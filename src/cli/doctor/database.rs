@@ -209,7 +209,7 @@ async fn notices(db: &Database) -> Check {
             match listener.next().await {
                 Event::Resync => {
                     let sent = Instant::now();
-                    notifier::notify(db.pool(), &db.channel(CHANNEL), &[json!({ "token": token })]).await?;
+                    notifier::notify(db, &db.channel(CHANNEL), &[json!({ "token": token })]).await?;
                     if heard(&mut listener, &token).await? {
                         return Ok::<_, DbError>(sent.elapsed());
                     }

@@ -1,7 +1,7 @@
 //! Periodic jobs: how far each entry was decided, and inserting what is due.
 
 use chrono::{DateTime, Utc};
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 
 use super::Engine;
 use crate::queue::error::QueueError;
@@ -25,6 +25,8 @@ pub struct CronStand {
     pub now: DateTime<Utc>,
     /// Up to which time each was decided; `None` when somebody else is just adding it.
     pub decided_until: Vec<Option<DateTime<Utc>>>,
+    /// Of those that were decided up to a time that is far from having come, that time: each begins at the present.
+    pub set_back: Vec<Option<DateTime<Utc>>>,
 }
 
 /// What becomes of the times of one entry.
@@ -68,7 +70,8 @@ pub struct CronRow {
 
 impl Engine {
     /// Says where `entries` stand, after adding those that are new. A new entry, and one with another expression or
-    /// zone than before, begins at the present: it has missed nothing.
+    /// zone than before, begins at the present: it has missed nothing. So does one that was decided up to more than an
+    /// hour from now: the database's clock was ahead then and was put right, and it would be silent until that time.
     ///
     /// # Errors
     /// [`QueueError::Db`].
@@ -85,15 +88,19 @@ impl Engine {
                  SELECT $1, name, expr, timezone, clock_timestamp() FROM given ORDER BY name
                  ON CONFLICT (oban_name, name) DO UPDATE
                  SET expr = excluded.expr, timezone = excluded.timezone,
-                     decided_until = GREATEST(e.decided_until, excluded.decided_until)
+                     decided_until = CASE WHEN e.decided_until > excluded.decided_until + interval '1 hour'
+                                          THEN excluded.decided_until
+                                          ELSE GREATEST(e.decided_until, excluded.decided_until) END
                  WHERE (e.expr, e.timezone) <> (excluded.expr, excluded.timezone)
+                    OR e.decided_until > excluded.decided_until + interval '1 hour'
                  RETURNING e.name, e.decided_until
                ), known AS MATERIALIZED (
-                 SELECT g.place, COALESCE(b.decided_until, e.decided_until) AS decided_until
+                 SELECT g.place, COALESCE(b.decided_until, e.decided_until) AS decided_until,
+                        CASE WHEN e.decided_until > b.decided_until + interval '1 hour' THEN e.decided_until END AS was
                  FROM given g LEFT JOIN begun b ON b.name = g.name
                       LEFT JOIN cron_entries e ON e.oban_name = $1 AND e.name = g.name
                )
-               SELECT k.decided_until, clock_timestamp() AS "now!" FROM known k ORDER BY k.place"#,
+               SELECT k.decided_until, k.was, clock_timestamp() AS "now!" FROM known k ORDER BY k.place"#,
             oban,
             &texts(|entry| entry.name),
             &texts(|entry| entry.expr),
@@ -102,7 +109,8 @@ impl Engine {
         .fetch_all(&self.db)
         .await?;
         let now = rows.iter().map(|row| row.now).max().ok_or(sqlx::Error::RowNotFound)?;
-        Ok(CronStand { now, decided_until: rows.into_iter().map(|row| row.decided_until).collect() })
+        let (decided_until, set_back) = rows.into_iter().map(|row| (row.decided_until, row.was)).unzip();
+        Ok(CronStand { now, decided_until, set_back })
     }
 
     /// Moves entries forward and inserts their jobs, in one transaction; returns how many jobs each decision got, in
@@ -118,11 +126,27 @@ impl Engine {
         oban: &str,
         decisions: Vec<CronDecision>,
     ) -> Result<Vec<Option<usize>>, QueueError> {
+        let mut session = self.db.session().await?;
+        let transaction = async {
+            let mut tx = session.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+            let counts = self.cron_decide_on(&mut tx, oban, decisions).await?;
+            tx.commit().await?;
+            Ok::<_, QueueError>(counts)
+        };
+        let counts = self.db.within_limit_of(super::insert::TRANSACTION_STATEMENTS, transaction).await?;
+        session.give_back();
+        Ok(counts)
+    }
+
+    async fn cron_decide_on(
+        &self,
+        tx: &mut PgConnection,
+        oban: &str,
+        decisions: Vec<CronDecision>,
+    ) -> Result<Vec<Option<usize>>, QueueError> {
         let names: Vec<String> = decisions.iter().map(|decision| decision.name.clone()).collect();
         let from: Vec<_> = decisions.iter().map(|decision| decision.from).collect();
         let until: Vec<_> = decisions.iter().map(|decision| decision.until).collect();
-        let mut session = self.db.session().await?;
-        let mut tx = session.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
         // Locked in the order of the names; a row that somebody else holds is looked at again when they are done.
         let moved = sqlx::query_scalar!(
             r#"WITH given AS MATERIALIZED (
@@ -157,7 +181,7 @@ impl Engine {
             counts.push(is_moved.then_some(0));
         }
         if !jobs.is_empty() {
-            let inserted = self.insert_many_on(&mut tx, jobs).await?;
+            let inserted = self.insert_many_on(&mut *tx, jobs).await?;
             for (_, number) in inserted.iter().zip(&of).filter(|(job, _)| !job.conflict) {
                 if let Some(Some(count)) = counts.get_mut(*number) {
                     *count += 1;
@@ -179,8 +203,6 @@ impl Engine {
             .execute(&mut *tx)
             .await?;
         }
-        tx.commit().await?;
-        session.give_back();
         Ok(counts)
     }
 

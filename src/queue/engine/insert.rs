@@ -15,6 +15,8 @@ use crate::queue::new_job::{NewJob, Schedule};
 
 /// Jobs in one call. Ten thousand rows of `unnest` arrays are one round trip; far more would only hold memory.
 pub const INSERT_BATCH_MAX: usize = 10_000;
+/// Statements of a transaction that inserts, of which each may take as long as the server allows.
+pub(super) const TRANSACTION_STATEMENTS: u32 = 5;
 
 /// What became of one job that was to be inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,10 +103,14 @@ impl Engine {
     pub async fn insert_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, QueueError> {
         if jobs.iter().any(|job| job.unique.is_some()) {
             let mut session = self.db.session().await?;
-            // Whatever the server's default is: after the lock, what others committed must be seen.
-            let mut tx = session.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-            let inserted = self.insert_many_on(&mut tx, jobs).await?;
-            tx.commit().await?;
+            let transaction = async {
+                // Whatever the server's default is: after the lock, what others committed must be seen.
+                let mut tx = session.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+                let inserted = self.insert_many_on(&mut tx, jobs).await?;
+                tx.commit().await?;
+                Ok::<_, QueueError>(inserted)
+            };
+            let inserted = self.db.within_limit_of(TRANSACTION_STATEMENTS, transaction).await?;
             session.give_back();
             return Ok(inserted);
         }

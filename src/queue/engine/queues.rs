@@ -16,7 +16,7 @@ impl Engine {
     pub async fn order(&self, oban: &str, instance_id: Option<&str>, order: &QueueOrder) -> Result<(), QueueError> {
         order.check()?;
         let signal = order.signal(&ident_of(oban, instance_id));
-        notifier::notify(self.db.pool(), &self.db.channel(notifier::SIGNAL), &[signal]).await?;
+        notifier::notify(&self.db, &self.db.channel(notifier::SIGNAL), &[signal]).await?;
         Ok(())
     }
 
