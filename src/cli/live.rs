@@ -4,14 +4,14 @@ use super::exit::Failure;
 use crate::instance::{Identity, InstanceRow, Presence};
 use crate::node::Storage;
 
-/// All instances, those that are not offline first. Instances whose process is gone, or whose heartbeat is stale, are
-/// marked offline before, as every node does it all the time: a killed one would be shown as online until then.
+/// All instances, those that are not offline first. Instances whose process is gone from this machine are marked offline
+/// before, as every node does it all the time: a killed one would be shown as online until then.
 ///
 /// # Errors
 /// The database is away.
 pub(super) async fn instances(storage: &Storage) -> Result<Vec<InstanceRow>, Failure> {
     let presence = Presence::new(storage.db().clone(), Identity::of_this_process("auto")?.host_key);
-    presence.mark_dead().await?;
+    presence.mark_gone().await?;
     Ok(presence.list().await?)
 }
 

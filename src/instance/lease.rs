@@ -2,7 +2,8 @@
 //!
 //! Others take over the jobs of an instance whose heartbeat is stale. So an instance that could not write its heartbeat
 //! must have stopped its own jobs before that moment: it keeps a lease that is shorter than the time after which it
-//! counts as dead, measured on its own monotonic clock from before the last heartbeat that was stored.
+//! counts as dead, measured on its own clocks from before the last heartbeat that was stored. The monotonic clock stands
+//! still while a machine is suspended, and nobody else's does: so the time since boot, which goes on, decides too.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,33 @@ const LEASE_SHARE: f64 = 0.7;
 #[derive(Debug, Clone)]
 pub struct Lease {
     length: Duration,
-    until: Arc<Mutex<Option<Instant>>>,
+    until: Arc<Mutex<Option<Moment>>>,
+}
+
+/// A moment by the clocks of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    at: Instant,
+    /// Time since boot, with that of suspension; `None` where the system does not tell.
+    since_boot: Option<Duration>,
+}
+
+impl Moment {
+    /// The present.
+    pub fn now() -> Self {
+        Self { at: Instant::now(), since_boot: since_boot() }
+    }
+
+    fn after(self, time: Duration) -> Self {
+        Self { at: self.at + time, since_boot: self.since_boot.map(|at| at + time) }
+    }
+
+    /// From `now` until this moment, 0 when either clock has passed it.
+    fn left(self, now: Self) -> Duration {
+        let left = self.at.saturating_duration_since(now.at);
+        let awake = self.since_boot.zip(now.since_boot).map(|(until, now)| until.saturating_sub(now));
+        awake.map_or(left, |awake| left.min(awake))
+    }
 }
 
 impl Lease {
@@ -27,8 +54,8 @@ impl Lease {
     }
 
     /// A heartbeat was stored that was begun at `begun`.
-    pub fn renew(&self, begun: Instant) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun + self.length);
+    pub fn renew(&self, begun: Moment) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun.after(self.length));
     }
 
     /// Whether the instance may claim and run jobs now.
@@ -38,9 +65,24 @@ impl Lease {
 
     /// How long it will be held, 0 when it has run out; `None` before the first heartbeat.
     pub fn remaining(&self) -> Option<Duration> {
-        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.map(|until| until.saturating_duration_since(Instant::now()))
+        self.remaining_at(Moment::now())
     }
+
+    fn remaining_at(&self, now: Moment) -> Option<Duration> {
+        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.map(|until| until.left(now))
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn since_boot() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Some(Duration::new(time.tv_sec.try_into().ok()?, time.tv_nsec.try_into().ok()?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn since_boot() -> Option<Duration> {
+    None
 }
 
 #[cfg(test)]
@@ -52,10 +94,26 @@ mod tests {
         let stale_after = Duration::from_secs(30);
         let lease = Lease::new(stale_after);
         assert!(!lease.is_held(), "no heartbeat yet");
-        lease.renew(Instant::now());
+        lease.renew(Moment::now());
         tokio::time::advance(Duration::from_secs(20)).await;
         assert!(lease.is_held());
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(!lease.is_held());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspended_machine_wakes_without_it() {
+        let lease = Lease::new(Duration::from_secs(30));
+        let begun = Moment { at: Instant::now(), since_boot: Some(Duration::from_secs(100)) };
+        lease.renew(begun);
+        // One second of work, and a minute in which only the time since boot went on.
+        let now = |awake: u64, suspended: u64| Moment {
+            at: begun.at + Duration::from_secs(awake),
+            since_boot: Some(Duration::from_secs(100 + awake + suspended)),
+        };
+        assert_eq!(lease.remaining_at(now(1, 0)), Some(Duration::from_secs(20)));
+        assert_eq!(lease.remaining_at(now(1, 15)), Some(Duration::from_secs(5)));
+        assert_eq!(lease.remaining_at(now(1, 60)), Some(Duration::ZERO));
+        assert_eq!(lease.remaining_at(now(30, 0)), Some(Duration::ZERO));
     }
 }

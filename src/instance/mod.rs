@@ -12,6 +12,7 @@ mod lease;
 mod presence;
 mod registry;
 mod settings;
+mod sightings;
 
 pub use ask::ask;
 pub use control::{Answer, CONTROL_CHANNEL, Control, ControlMsg, Refusal, RefusalKind, Request};
@@ -20,7 +21,8 @@ pub use event_record::EVENT_TEXT_CHARS_MAX;
 pub use events::{EVENTS_BATCH_MAX, EVENTS_KEPT_MAX, EVENTS_LISTED_MAX, EventRow, events};
 pub use history::{EVENTS_WAITING_MAX, Historian, History, HistoryMsg};
 pub use identity::{INSTANCE_ID_CHARS_MAX, Identity};
-pub use lease::Lease;
+pub use lease::{Lease, Moment};
 pub use presence::{Beat, BeatAnswer, InstanceRow, Presence};
 pub use registry::{Registry, RegistryArgs, RegistryMsg};
 pub use settings::{Authorship, REASON_CHARS_MAX, Setting, Settings};
+pub use sightings::Sightings;

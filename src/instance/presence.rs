@@ -1,12 +1,16 @@
 //! Every statement on `instance_registry`: who is there, since when, with what, and who is dead.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::error::InstanceError;
 use super::identity::{Identity, process_is_gone};
+use super::sightings::Sightings;
 use crate::postgres::{Database, DbError};
 
 /// One row of `instance_registry`, as listings show it.
@@ -18,7 +22,8 @@ pub struct InstanceRow {
     pub hostname: String,
     /// Process.
     pub pid: String,
-    /// `online`, `offline`, `paused` or `draining`.
+    /// `online`, `offline`, `paused` or `draining`; `offline` also when the last heartbeat is stale and nobody has said
+    /// so yet.
     pub status: String,
     /// Last sign of life, by the database's clock.
     pub last_heartbeat: DateTime<Utc>,
@@ -74,7 +79,8 @@ impl Presence {
         Self { db, host_key }
     }
 
-    /// Registers this process. A row of the same name is taken over unless its process is alive.
+    /// Registers this process. A row of the same name is taken over unless its process is alive: gone from this machine,
+    /// marked offline, or without a heartbeat for longer than it said.
     ///
     /// # Errors
     /// [`InstanceError::InUse`], [`InstanceError::Db`].
@@ -85,7 +91,7 @@ impl Presence {
         beat: &Beat,
         stale_after_ms: i64,
     ) -> Result<(), InstanceError> {
-        self.mark_dead().await?;
+        self.mark_gone().await?;
         let taken = sqlx::query_scalar!(
             "INSERT INTO instance_registry AS r
                (instance_id, hostname, pid, status, capabilities, load, incarnation, version, host_key, queues, stale_after_ms)
@@ -96,6 +102,7 @@ impl Presence {
                incarnation = excluded.incarnation, version = excluded.version, host_key = excluded.host_key,
                queues = excluded.queues, stale_after_ms = excluded.stale_after_ms
              WHERE r.status = 'offline' OR r.incarnation = excluded.incarnation
+                OR r.last_heartbeat < clock_timestamp() - r.stale_after_ms * interval '1 millisecond'
              RETURNING instance_id",
             identity.instance_id,
             identity.hostname,
@@ -119,7 +126,7 @@ impl Presence {
     /// # Errors
     /// [`InstanceError::InUse`], [`InstanceError::Db`].
     pub async fn refuse_taken(&self, identity: &Identity) -> Result<(), InstanceError> {
-        self.mark_dead().await?;
+        self.mark_gone().await?;
         self.forget_old().await?;
         match self.get(&identity.instance_id).await? {
             Some(row) if row.status != "offline" => Err(self.in_use(identity).await?),
@@ -182,33 +189,60 @@ impl Presence {
         Ok(())
     }
 
-    /// Marks instances offline whose heartbeat is stale or whose process is gone from this machine; returns their
-    /// names.
+    /// Marks instances offline whose process is gone from this machine; returns their names.
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn mark_dead(&self) -> Result<Vec<String>, DbError> {
-        // Nearly always nobody is dead, and then this statement is the only one.
-        let suspects = sqlx::query!(
-            r#"SELECT incarnation, pid, COALESCE(host_key = $1, false) AS "is_here!",
+    pub async fn mark_gone(&self) -> Result<Vec<String>, DbError> {
+        let rows = self.not_offline().await?;
+        self.mark(&gone(&rows), &[]).await
+    }
+
+    /// Marks instances offline whose process is gone from this machine, or whose heartbeat is stale and stood still for
+    /// a while before the eyes of this process, whose `sightings` they are; returns their names.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn mark_dead(&self, sightings: &mut Sightings, now: Instant) -> Result<Vec<String>, DbError> {
+        let rows = self.not_offline().await?;
+        let seen = rows.iter().map(|row| {
+            let stale_after = Duration::from_millis(u64::try_from(row.stale_after_ms).unwrap_or_default());
+            (row.incarnation, row.last_heartbeat, stale_after)
+        });
+        let mut still = sightings.look(seen, now);
+        let is_stale = |incarnation| rows.iter().any(|row| row.incarnation == incarnation && row.is_stale);
+        still.retain(|incarnation| is_stale(*incarnation));
+        self.mark(&gone(&rows), &still).await
+    }
+
+    async fn not_offline(&self) -> Result<Vec<Neighbour>, DbError> {
+        let rows = sqlx::query_as!(
+            Neighbour,
+            r#"SELECT incarnation, pid, COALESCE(host_key = $1, false) AS "is_here!", last_heartbeat, stale_after_ms,
                       last_heartbeat < clock_timestamp() - stale_after_ms * interval '1 millisecond' AS "is_stale!"
                FROM instance_registry WHERE status <> 'offline'"#,
             self.host_key
         )
         .fetch_all(&self.db)
         .await?;
-        let gone: Vec<Uuid> =
-            suspects.iter().filter(|row| row.is_here && process_is_gone(&row.pid)).map(|row| row.incarnation).collect();
-        if gone.is_empty() && !suspects.iter().any(|row| row.is_stale) {
+        Ok(rows)
+    }
+
+    /// Marks those of `still` only if their heartbeat is stale now.
+    async fn mark(&self, gone: &[Uuid], still: &[Uuid]) -> Result<Vec<String>, DbError> {
+        // Nearly always nobody is dead, and then looking was the only statement.
+        if gone.is_empty() && still.is_empty() {
             return Ok(Vec::new());
         }
         let dead = sqlx::query_scalar!(
             "UPDATE instance_registry SET status = 'offline', load = 0
              WHERE status <> 'offline'
                AND (incarnation = ANY($1)
-                    OR last_heartbeat < clock_timestamp() - stale_after_ms * interval '1 millisecond')
+                    OR incarnation = ANY($2)
+                       AND last_heartbeat < clock_timestamp() - stale_after_ms * interval '1 millisecond')
              RETURNING instance_id",
-            &gone,
+            gone,
+            still,
         )
         .fetch_all(&self.db)
         .await?;
@@ -238,11 +272,15 @@ impl Presence {
     pub async fn list(&self) -> Result<Vec<InstanceRow>, DbError> {
         let rows = sqlx::query_as!(
             InstanceRow,
-            r#"SELECT instance_id, hostname, pid, status, last_heartbeat, load, capabilities, queues, version, created_at,
+            r#"SELECT instance_id, hostname, pid, state.status AS "status!", last_heartbeat, load, capabilities, queues,
+                      version, created_at,
                       (extract(epoch FROM clock_timestamp() - last_heartbeat) * 1000)::bigint AS "heartbeat_age_ms!",
                       EXISTS (SELECT FROM oban_peers p WHERE p.node = r.instance_id
                               AND p.expires_at > timezone('UTC', clock_timestamp())) AS "leader!"
-               FROM instance_registry r ORDER BY status = 'offline', instance_id"#
+               FROM instance_registry r,
+                    LATERAL (SELECT CASE WHEN last_heartbeat < clock_timestamp() - stale_after_ms * interval '1 millisecond'
+                                         THEN 'offline' ELSE r.status END AS status) state
+               ORDER BY state.status = 'offline', instance_id"#
         )
         .fetch_all(&self.db)
         .await?;
@@ -256,4 +294,18 @@ impl Presence {
     pub async fn get(&self, instance_id: &str) -> Result<Option<InstanceRow>, DbError> {
         Ok(self.list().await?.into_iter().find(|row| row.instance_id == instance_id))
     }
+}
+
+/// An instance that is not offline, as the registry shows it.
+struct Neighbour {
+    incarnation: Uuid,
+    pid: String,
+    is_here: bool,
+    last_heartbeat: DateTime<Utc>,
+    stale_after_ms: i64,
+    is_stale: bool,
+}
+
+fn gone(rows: &[Neighbour]) -> Vec<Uuid> {
+    rows.iter().filter(|row| row.is_here && process_is_gone(&row.pid)).map(|row| row.incarnation).collect()
 }

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::identity::Identity;
-use super::lease::Lease;
+use super::lease::{Lease, Moment};
 use super::presence::{Beat, BeatAnswer, Presence};
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
 
@@ -80,7 +79,7 @@ impl Registry {
     }
 
     async fn beat(&mut self) -> Result<(), ActorError> {
-        let begun = Instant::now();
+        let begun = Moment::now();
         let beat = (self.args.beat)();
         let stored = self.args.presence.beat(&self.args.identity, &beat);
         let limit = self.until_fence(self.args.interval.mul_f64(BEAT_LIMIT_SHARE).max(BEAT_LIMIT_MIN));
@@ -106,7 +105,7 @@ impl Registry {
         Ok(())
     }
 
-    fn alive(&mut self, begun: Instant) {
+    fn alive(&mut self, begun: Moment) {
         self.args.lease.renew(begun);
         if std::mem::take(&mut self.failing) {
             tracing::info!(target: "instance", "heartbeat is stored again");
@@ -145,7 +144,7 @@ impl Actor for Registry {
     type Args = RegistryArgs;
 
     async fn init(ctx: &Ctx<RegistryMsg>, args: RegistryArgs) -> Result<Self, ActorError> {
-        let begun = Instant::now();
+        let begun = Moment::now();
         let stale_after_ms = i64::try_from(args.stale_after.as_millis()).unwrap_or(i64::MAX);
         let beat = (args.beat)();
         let registered = args.presence.register(&args.identity, &args.capabilities, &beat, stale_after_ms).await;
@@ -163,7 +162,7 @@ impl Actor for Registry {
     }
 
     async fn handle(&mut self, ctx: &Ctx<RegistryMsg>, _msg: RegistryMsg) -> Result<Flow, ActorError> {
-        let begun = Instant::now();
+        let begun = tokio::time::Instant::now();
         self.fence_if_lost();
         self.beat().await?;
         let wait = self.until_fence(self.args.interval.saturating_sub(begun.elapsed()));

@@ -15,7 +15,7 @@ use super::engine::Engine;
 use super::error::QueueError;
 use super::leadership::Leadership;
 use super::queues::Queues;
-use crate::instance::Presence;
+use crate::instance::{Presence, Sightings};
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
 use crate::telemetry::oban::{Plugin, Rescued, plugin_failed};
 
@@ -47,7 +47,10 @@ pub struct LifelineArgs {
 pub struct Lifeline {
     args: LifelineArgs,
     timer: Timer,
-    failing: bool,
+    /// Runs that failed since the last one that did not.
+    failed: u32,
+    /// Heartbeats of the others, as this process saw them.
+    sightings: Sightings,
     /// Runs so far.
     runs: u32,
 }
@@ -65,7 +68,7 @@ impl Lifeline {
 
     async fn rescue(&mut self) -> Result<(), QueueError> {
         let begun = Instant::now();
-        for instance_id in self.args.presence.mark_dead().await? {
+        for instance_id in self.args.presence.mark_dead(&mut self.sightings, begun).await? {
             tracing::warn!(target: "instance", instance = %instance_id, "instance is dead; its jobs are taken over");
         }
         let mut rescued = self.args.engine.rescue().await?;
@@ -102,14 +105,15 @@ impl Actor for Lifeline {
     type Args = LifelineArgs;
 
     async fn init(ctx: &Ctx<Rescue>, args: LifelineArgs) -> Result<Self, ActorError> {
-        Ok(Self { args, timer: ctx.send_after(Duration::ZERO, Rescue), failing: false, runs: 0 })
+        let timer = ctx.send_after(Duration::ZERO, Rescue);
+        Ok(Self { args, timer, failed: 0, sightings: Sightings::default(), runs: 0 })
     }
 
     async fn handle(&mut self, ctx: &Ctx<Rescue>, _msg: Rescue) -> Result<Flow, ActorError> {
         match self.rescue().await {
-            Ok(()) => self.failing = false,
+            Ok(()) => self.failed = 0,
             Err(error) => {
-                plugin_failed(Plugin::Lifeline, &error, std::mem::replace(&mut self.failing, true));
+                plugin_failed(Plugin::Lifeline, &error, &mut self.failed);
             }
         }
         self.timer = ctx.send_after(self.args.interval, Rescue);

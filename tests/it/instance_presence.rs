@@ -6,13 +6,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use singularity::error::Coded;
 use singularity::instance::{
-    Answer, Beat, BeatAnswer, CONTROL_CHANNEL, Control, ControlMsg, Identity, InstanceError, Presence, Request, ask,
+    Answer, Beat, BeatAnswer, CONTROL_CHANNEL, Control, ControlMsg, Identity, InstanceError, Presence, Request,
+    Sightings, ask,
 };
 use singularity::postgres::Database;
 use singularity::postgres::notifier::{Listener, ListenerOptions};
 use singularity::queue::State;
 use singularity::supervision::{Strategy, SupervisorSpec, System, TreeNode};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::support::db::TestDb;
@@ -107,7 +109,7 @@ async fn a_neighbour_whose_process_is_gone_is_dead_at_once() {
     for who in [&elsewhere, &unknown, &gone] {
         register(&presence, who).await.unwrap();
     }
-    assert_eq!(presence.mark_dead().await.unwrap(), ["one"]);
+    assert_eq!(presence.mark_gone().await.unwrap(), ["one"]);
     assert_eq!(status(&presence, "two").await, "online");
     assert_eq!(status(&presence, "three").await, "online");
     // And its name can be had without waiting.
@@ -120,16 +122,38 @@ async fn an_instance_without_heartbeat_is_dead_after_its_own_time() {
     let (db, presence) = presence().await;
     let one = identity("one");
     register(&presence, &one).await.unwrap();
-    age(&db, 29).await;
-    assert!(presence.mark_dead().await.unwrap().is_empty());
+    let (mut sightings, start) = (Sightings::default(), Instant::now());
+    age(&db, 25).await;
+    assert!(presence.mark_dead(&mut sightings, start).await.unwrap().is_empty());
+    let later = start + Duration::from_secs(100);
+    assert!(presence.mark_dead(&mut sightings, later).await.unwrap().is_empty(), "stands still, but is not stale");
     age(&db, 31).await;
-    assert_eq!(presence.mark_dead().await.unwrap(), ["one"]);
-    assert!(presence.mark_dead().await.unwrap().is_empty(), "once");
+    assert!(presence.mark_dead(&mut sightings, later).await.unwrap().is_empty(), "is stale, but just seen");
+    assert_eq!(status(&presence, "one").await, "offline", "for those who look");
+    let later = later + Duration::from_secs(10);
+    assert_eq!(presence.mark_dead(&mut sightings, later).await.unwrap(), ["one"]);
+    assert!(presence.mark_dead(&mut sightings, later).await.unwrap().is_empty(), "once");
     assert_eq!(presence.beat(&one, &beat("online", 0)).await.unwrap(), BeatAnswer::WasDead);
     assert_eq!(presence.beat(&one, &beat("online", 0)).await.unwrap(), BeatAnswer::Stored);
     // A stale name can be taken over in one step.
     age(&db, 31).await;
     register(&presence, &identity("one")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_makes_nobody_dead() {
+    let (db, presence) = presence().await;
+    let one = identity("one");
+    register(&presence, &one).await.unwrap();
+    let (mut sightings, start) = (Sightings::default(), Instant::now());
+    // By the jumped clock every heartbeat is an hour old, until the instance has written its next one.
+    for beats in 0..5 {
+        let now = start + Duration::from_secs(beats * 5);
+        age(&db, 3_600).await;
+        assert!(presence.mark_dead(&mut sightings, now).await.unwrap().is_empty());
+        assert!(presence.mark_dead(&mut sightings, now + Duration::from_secs(4)).await.unwrap().is_empty());
+        assert_eq!(presence.beat(&one, &beat("online", 0)).await.unwrap(), BeatAnswer::Stored);
+    }
 }
 
 #[tokio::test]

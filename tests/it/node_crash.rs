@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use singularity::config::{Period, Queue};
-use singularity::instance::Lease;
+use singularity::instance::{Lease, Moment};
 use singularity::queue::{
     Attempt, Completer, Completions, Engine, Executable, Execution, JobRuntime, Looks, NewJob, Producer, ProducerArgs,
     QueueState, Queues, State, Workers,
@@ -14,7 +14,6 @@ use singularity::supervision::{
     Actor, ActorError, Address, ChildSpec, Ctx, DynamicHandle, DynamicSupervisorSpec, Flow, Intensity, Restart,
     Running, Strategy, SupervisorHandle, SupervisorSpec, System,
 };
-use tokio::time::Instant;
 
 use crate::support::db::TestDb;
 use crate::support::node::{Fixture, job, reaches, restarts, until, workers};
@@ -34,7 +33,7 @@ struct Parts {
 impl Parts {
     fn new(engine: &Engine, workers: Workers, limit: u32) -> Self {
         let lease = Lease::new(Duration::from_secs(600));
-        lease.renew(Instant::now());
+        lease.renew(Moment::now());
         Self {
             engine: engine.clone(),
             queue: Arc::new(QueueState::new(
@@ -318,7 +317,7 @@ async fn without_a_lease_nothing_is_claimed() {
     })
     .await;
     assert_eq!(engine.get(id).await.unwrap().unwrap().attempt, 0);
-    parts.lease.renew(Instant::now());
+    parts.lease.renew(Moment::now());
     reaches(&engine, id, State::Completed).await;
     running.stop().await;
 }
