@@ -137,10 +137,11 @@ async fn what_is_known_is_what_the_tables_say_also_after_a_restart() {
     let store = LearnerStore::new(db.clone());
     attempts(&db, "opus", 300, 20, 1_000, Some(1)).await;
     attempts(&db, "sonnet", 300, 10, 600, Some(1)).await;
-    sqlx::query("UPDATE central_results SET cost_nanousd = NULL, outcome = 'infrastructure' WHERE job_id = 2")
-        .execute(&db)
-        .await
-        .unwrap();
+    for (cost, jobs) in [("NULL", "= 2"), ("10", "IN (3, 4)")] {
+        let failed =
+            format!("UPDATE central_results SET outcome = 'infrastructure', cost_nanousd = {cost} WHERE job_id {jobs}");
+        sqlx::query(sqlx::AssertSqlSafe(failed)).execute(&db).await.unwrap();
+    }
     look(&store).await;
     let view = known(&store).await;
     assert_eq!(view, known(&LearnerStore::new(db.clone())).await);
@@ -148,9 +149,9 @@ async fn what_is_known_is_what_the_tables_say_also_after_a_restart() {
     assert_eq!((opus.rows.len(), sonnet.rows.len()), (300, 300));
     assert!(opus.rows.is_sorted_by_key(|row| row.completed_at));
     let sums = opus.sums[&1];
-    assert_eq!((sums.n, sums.spent, sums.priced, sums.cost), (299, 300, 299, 299_000.0));
+    assert_eq!((sums.n, sums.priced, sums.cost, sums.lost, sums.lost_squared), (297, 297, 297_000.0, 20.0, 200.0));
     assert_eq!((sonnet.sums[&1].successes, sonnet.sums[&1].cost_of_successes), (270, 162_000.0));
-    assert_eq!(opus.rows.iter().filter(|row| row.outcome == Outcome::Infrastructure).count(), 1);
+    assert_eq!(opus.rows.iter().filter(|row| row.outcome == Outcome::Infrastructure).count(), 3);
     assert_eq!(view.rule.as_ref().map(|rule| rule.id), Some(1));
 }
 
@@ -177,7 +178,7 @@ async fn a_model_that_was_taken_back_starts_anew_from_its_fall() {
     let sonnet = &view.models[1];
     let since = sonnet.since.unwrap();
     let after = sonnet.rows.iter().filter(|row| row.completed_at >= since).count();
-    assert_eq!(sonnet.sums[&1].spent, after as u64, "what was before is in no sum");
+    assert_eq!(sonnet.sums[&1].n, after as u64, "what was before is in no sum");
     assert!((1..=300).contains(&after));
 }
 

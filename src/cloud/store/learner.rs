@@ -324,6 +324,7 @@ async fn changes(connection: &mut PgConnection, key: &str) -> Result<Vec<(String
     Ok(rows.iter().flat_map(falls).collect())
 }
 
+/// Attempts that infrastructure failed are limited apart, so that no outage hides how good and dear a model was before.
 async fn add_rows(
     connection: &mut PgConnection,
     cell: &Cell,
@@ -334,9 +335,10 @@ async fn add_rows(
     let rows = sqlx::query!(
         r#"SELECT m.model AS "model!", r.outcome AS "outcome!", r.cost_nanousd, r.duration_ms AS "duration_ms!",
                   r.completed_at AS "completed_at!", r.policy_version, r.propensity
-           FROM unnest($3::text[]) AS m (model), LATERAL (
+           FROM unnest($3::text[]) AS m (model),
+             (VALUES ('{success,failure,refused}'::text[]), ('{infrastructure}')) AS o (outcomes), LATERAL (
              SELECT * FROM central_results c
-             WHERE c.job_type = $1 AND c.route = $2 AND c.model = m.model
+             WHERE c.job_type = $1 AND c.route = $2 AND c.model = m.model AND c.outcome = ANY (o.outcomes)
                AND c.completed_at > now() - $4::bigint * interval '1 millisecond'
              ORDER BY c.completed_at DESC LIMIT $5
            ) r ORDER BY r.completed_at, r.job_id, r.attempt"#,
@@ -375,10 +377,14 @@ async fn add_sums(
         r#"SELECT m.model AS "model!", coalesce(c.policy_version, 0) AS "version!",
                   count(*) FILTER (WHERE c.outcome IN ('success', 'failure', 'refused')) AS "n!",
                   count(*) FILTER (WHERE c.outcome = 'success') AS "successes!",
-                  count(*) AS "spent!", count(c.cost_nanousd) AS "priced!",
-                  coalesce(sum(c.cost_nanousd::float8), 0) AS "cost!",
-                  coalesce(sum(c.cost_nanousd::float8 ^ 2), 0) AS "cost_squared!",
-                  coalesce(sum(c.cost_nanousd::float8) FILTER (WHERE c.outcome = 'success'), 0) AS "cost_of_successes!"
+                  count(c.cost_nanousd) FILTER (WHERE c.outcome <> 'infrastructure') AS "priced!",
+                  coalesce(sum(c.cost_nanousd::float8) FILTER (WHERE c.outcome <> 'infrastructure'), 0) AS "cost!",
+                  coalesce(sum(c.cost_nanousd::float8 ^ 2) FILTER (WHERE c.outcome <> 'infrastructure'), 0)
+                    AS "cost_squared!",
+                  coalesce(sum(c.cost_nanousd::float8) FILTER (WHERE c.outcome = 'success'), 0) AS "cost_of_successes!",
+                  coalesce(sum(c.cost_nanousd::float8) FILTER (WHERE c.outcome = 'infrastructure'), 0) AS "lost!",
+                  coalesce(sum(c.cost_nanousd::float8 ^ 2) FILTER (WHERE c.outcome = 'infrastructure'), 0)
+                    AS "lost_squared!"
            FROM unnest($3::text[], $4::timestamptz[]) AS m (model, since)
            JOIN central_results c ON c.job_type = $1 AND c.route = $2 AND c.model = m.model
              AND c.completed_at > now() - $5::bigint * interval '1 millisecond'
@@ -398,11 +404,12 @@ async fn add_sums(
         let sums = Sums {
             n: row.n.unsigned_abs(),
             successes: row.successes.unsigned_abs(),
-            spent: row.spent.unsigned_abs(),
             priced: row.priced.unsigned_abs(),
             cost: row.cost,
             cost_squared: row.cost_squared,
             cost_of_successes: row.cost_of_successes,
+            lost: row.lost,
+            lost_squared: row.lost_squared,
         };
         view.sums.insert(row.version, sums);
     }

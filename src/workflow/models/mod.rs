@@ -277,7 +277,10 @@ pub(super) fn failed_call(error: &LlmError) -> JobResult {
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     JobResult {
         error_reason: Some(banner(error)),
-        cost_nanousd: partial.and_then(|partial| partial.cost.nanousd).or((!error.sent).then_some(0)),
+        cost_nanousd: match spent(Err(error)) {
+            Spent::Call(nanousd) => nanousd,
+            Spent::Nothing => Some(0),
+        },
         prices_version: partial.map(|partial| partial.cost.prices_version.clone()),
         provider: (!error.provider.is_empty()).then(|| error.provider.clone()),
         model_used: Some(error.model.clone()),

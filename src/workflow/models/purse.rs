@@ -154,8 +154,13 @@ pub(in crate::workflow) fn spent(called: Result<Option<i64>, &LlmError>) -> Spen
         Err(error) => match (&error.partial, error.class) {
             (Some(partial), _) => Spent::Call(partial.cost.nanousd),
             (None, ErrorClass::Refused) => Spent::Call(Some(0)),
-            // An answer with an error status costs nothing. When none came, whether it was billed is unknown.
-            (None, ErrorClass::Transient) if error.sent && error.status.is_none() => Spent::Call(None),
+            // An answer with an error status costs nothing. When none came that could be read, whether it was billed is
+            // unknown.
+            (None, ErrorClass::Transient | ErrorClass::Permanent)
+                if error.sent && error.status.is_none_or(|status| status < 400) =>
+            {
+                Spent::Call(None)
+            }
             (None, _) => Spent::Nothing,
         },
     }

@@ -10,7 +10,7 @@ use super::wilson::{Z_95, wilson};
 /// Newest attempts that say how good a model is.
 const QUALITY_MEMORY: usize = 1_000;
 
-/// Newest attempts that say what it costs: prices change at once, and their spread is small.
+/// Newest of these attempts that say what it costs: prices change at once, and their spread is small.
 const COST_MEMORY: usize = 100;
 
 /// Newest attempts that say how long it takes.
@@ -19,7 +19,9 @@ const LATENCY_MEMORY: usize = 500;
 /// Share of the attempts that may be slower than the ceiling.
 const SLOW_SHARE: f64 = 0.05;
 
-/// Least share of attempts whose cost must be known to speak of the cost.
+/// Least share of the attempts that say how good a model is whose cost must be known to speak of its cost. What
+/// infrastructure failed does not count here: whether it was billed is often unknown, and an outage must not put a model
+/// of known price, or all that are compared with it, out of the running.
 pub(super) const PRICED_SHARE: f64 = 0.9;
 
 const DAY_SECONDS: f64 = 86_400.0;
@@ -87,25 +89,35 @@ pub(super) fn smoothed(successes: u64, n: u64) -> f64 {
 }
 
 fn cost(rows: &[Row]) -> Option<(f64, f64)> {
-    let (mut spent, mut quality, mut priced, mut sum, mut squares) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for row in rows.iter().rev().filter(|row| row.outcome.is_spent()).take(COST_MEMORY) {
-        spent += 1.0;
-        quality += f64::from(u8::from(row.outcome.is_quality()));
-        if let Some(cost) = row.cost_nanousd {
-            let cost = cost as f64;
+    let (mut quality, mut priced, mut sum, mut squares, mut lost, mut lost_squares) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
+    let mut last = COST_MEMORY;
+    for row in rows.iter().rev().filter(|row| row.outcome.is_spent()) {
+        let cost = row.cost_nanousd.map(|cost| cost as f64);
+        if !row.outcome.is_quality() {
+            let cost = cost.unwrap_or(0.0);
+            lost += cost;
+            lost_squares += cost * cost;
+            continue;
+        }
+        if last == 0 {
+            break;
+        }
+        last -= 1;
+        quality += 1.0;
+        if let Some(cost) = cost {
             priced += 1.0;
             sum += cost;
             squares += cost * cost;
         }
     }
-    if quality == 0.0 || priced < PRICED_SHARE * spent {
+    if priced == 0.0 || priced < PRICED_SHARE * quality {
         return None;
     }
     let mean = sum / priced;
     let variance = (squares / priced - mean * mean).max(0.0);
-    // Attempts that infrastructure failed are paid for by those that were worth something.
-    let each = spent / quality;
-    Some((mean * each, (variance / priced).sqrt() * each))
+    // Attempts that infrastructure failed are paid for by those that were worth something. How many they are is chance
+    // too: the variance of such a sum is the sum of the squares.
+    Some((mean + lost / quality, (variance / priced + lost_squares / (quality * quality)).sqrt()))
 }
 
 fn is_too_slow(rows: &[Row], settings: &Settings) -> bool {

@@ -45,8 +45,7 @@ pub(super) fn benchmarks(view: &CellView, now: DateTime<Utc>, settings: &Setting
 fn measured(view: &CellView, model: &ModelView, sums: &Sums) -> Benchmark {
     let (successes, n) = (sums.successes as f64, sums.n as f64);
     let (success_low, success_high) = wilson(successes, n, Z_95);
-    let cost = (sums.successes > 0 && sums.priced > 0)
-        .then(|| (sums.cost / sums.priced as f64 * sums.spent as f64 / successes).round() as i64);
+    let cost = sums.cost_each().filter(|_| sums.successes > 0).map(|each| (each * n / successes).round() as i64);
     let mut latencies: Vec<u64> = model
         .current_rows()
         .iter()

@@ -52,9 +52,7 @@ impl Side {
         let n = sums.n as f64;
         self.all.merge(sums);
         self.success += weight * sums.successes as f64 / n;
-        if sums.priced > 0 {
-            self.cost += weight * sums.cost / sums.priced as f64 * sums.spent as f64 / n;
-        }
+        self.cost += weight * sums.cost_each().unwrap_or(0.0);
         self.spread += weight * weight / n;
     }
 
@@ -71,16 +69,17 @@ impl Side {
     }
 
     fn is_priced(&self) -> bool {
-        self.all.priced as f64 >= PRICED_SHARE * self.all.spent as f64 && self.cost > 0.0 && self.success > 0.0
+        self.all.priced as f64 >= PRICED_SHARE * self.all.n as f64 && self.cost > 0.0 && self.success > 0.0
     }
 
     /// Variance of the logarithm of the cost a success: by the delta method that of cost ÷ mean − success ÷ mean.
     fn log_variance(&self) -> f64 {
-        let n = self.all.n as f64;
+        let (n, priced) = (self.all.n as f64, self.all.priced as f64);
         let success = smoothed(self.all.successes, self.all.n);
-        let cost = self.all.cost / n;
-        let one = self.all.cost_squared / n / (cost * cost) + 1.0 / success
-            - 2.0 * self.all.cost_of_successes / n / (cost * success);
+        let cost = self.all.cost / priced + self.all.lost / n;
+        let squared = self.all.cost_squared / priced + self.all.lost_squared / n;
+        let one =
+            squared / (cost * cost) + 1.0 / success - 2.0 * self.all.cost_of_successes / priced / (cost * success);
         one.max(0.0) * self.spread
     }
 }

@@ -27,7 +27,8 @@ pub struct CellView {
 pub struct ModelView {
     /// Name in `[models]`.
     pub model: String,
-    /// Its newest attempts in the window, oldest first, at most [`ModelView::ROWS_MAX`].
+    /// Its newest attempts in the window, oldest first: at most [`ModelView::ROWS_MAX`] that say how good it is, and as
+    /// many that infrastructure failed.
     pub rows: Vec<Row>,
     /// Sums of its attempts in the window and since `since`, by the learning whose rule chose;
     /// 0 where none did.
@@ -58,8 +59,6 @@ pub struct Sums {
     pub n: u64,
     /// Successes among them.
     pub successes: u64,
-    /// Attempts whose cost is the model's, those that infrastructure failed included.
-    pub spent: u64,
     /// Those of them whose cost is known.
     pub priced: u64,
     /// Nano-dollars of these.
@@ -68,10 +67,14 @@ pub struct Sums {
     pub cost_squared: f64,
     /// Nano-dollars of successes.
     pub cost_of_successes: f64,
+    /// Nano-dollars of attempts that infrastructure failed, as far as they are known.
+    pub lost: f64,
+    /// Their squares.
+    pub lost_squared: f64,
 }
 
 impl ModelView {
-    /// Most attempts of a model that a decision looks at one by one.
+    /// Most attempts of a model, of either kind, that a decision looks at one by one.
     pub const ROWS_MAX: usize = 2_000;
 
     /// The attempts that say something about the model as it is now.
@@ -99,17 +102,17 @@ impl Sums {
 
     /// Counts one attempt more.
     pub fn add(&mut self, row: &Row) {
-        let success = u64::from(row.outcome == Outcome::Success);
-        if row.outcome.is_quality() {
-            self.n += 1;
-            self.successes += success;
-        }
-        if !row.outcome.is_spent() {
+        let cost = row.cost_nanousd.map(|cost| cost as f64);
+        if !row.outcome.is_quality() {
+            let cost = cost.filter(|_| row.outcome.is_spent()).unwrap_or(0.0);
+            self.lost += cost;
+            self.lost_squared += cost * cost;
             return;
         }
-        self.spent += 1;
-        if let Some(cost) = row.cost_nanousd {
-            let cost = cost as f64;
+        let success = u64::from(row.outcome == Outcome::Success);
+        self.n += 1;
+        self.successes += success;
+        if let Some(cost) = cost {
             self.priced += 1;
             self.cost += cost;
             self.cost_squared += cost * cost;
@@ -117,14 +120,20 @@ impl Sums {
         }
     }
 
+    /// Nano-dollars for each attempt that says how good the model is, what infrastructure lost included.
+    pub(super) fn cost_each(&self) -> Option<f64> {
+        (self.priced > 0).then(|| self.cost / self.priced as f64 + self.lost / self.n as f64)
+    }
+
     /// Both together.
     pub fn merge(&mut self, other: &Self) {
         self.n += other.n;
         self.successes += other.successes;
-        self.spent += other.spent;
         self.priced += other.priced;
         self.cost += other.cost;
         self.cost_squared += other.cost_squared;
         self.cost_of_successes += other.cost_of_successes;
+        self.lost += other.lost;
+        self.lost_squared += other.lost_squared;
     }
 }

@@ -47,8 +47,8 @@ fn an_equal_model_is_proven_within_some_thousand_jobs() {
 
 fn sums(n: u64, successes: u64, cost: f64) -> Sums {
     let total = cost * n as f64;
-    let (spent, priced, cost_squared) = (n, n, cost * cost * n as f64 * 1.25);
-    Sums { n, successes, spent, priced, cost: total, cost_squared, cost_of_successes: cost * successes as f64 }
+    let (priced, cost_squared, cost_of_successes) = (n, cost * cost * n as f64 * 1.25, cost * successes as f64);
+    Sums { n, successes, priced, cost: total, cost_squared, cost_of_successes, ..Sums::default() }
 }
 
 fn view(versions: &[(i64, Sums)]) -> ModelView {
@@ -74,6 +74,10 @@ fn the_ratio_of_costs_is_bounded_where_costs_are_known() {
     assert!((cheap.ratio - 0.5).abs() < 1e-9 && cheap.ratio_high < 0.6, "{cheap:?}");
     let near = compare(&reference, &view(&[(1, sums(1_000, 950, 9.9))]), 0.05).unwrap().cost.unwrap();
     assert!(near.ratio_high > 1.0, "{near:?}");
+    // What infrastructure lost is paid for by the others: 2,500 of it make 7.5 of 5.
+    let lossy = Sums { lost: 2_500.0, lost_squared: 25_000.0, ..sums(1_000, 950, 5.0) };
+    let lossy = compare(&reference, &view(&[(1, lossy)]), 0.05).unwrap().cost.unwrap();
+    assert!((lossy.ratio - 0.75).abs() < 1e-9 && lossy.ratio_high < 0.9, "{lossy:?}");
     let unknown = Sums { priced: 800, ..sums(1_000, 950, 5.0) };
     assert_eq!(compare(&reference, &view(&[(1, unknown)]), 0.05).unwrap().cost, None);
 }

@@ -209,3 +209,37 @@ fn infrastructure_costs_money_and_says_nothing_about_quality() {
     assert!(sonnet["cost_per_success_nanousd"].as_f64().unwrap() > 120.0, "{sonnet}");
     assert!(weights_of(&decisions)[1] < 0.5);
 }
+
+/// Adds attempts that infrastructure failed and whose cost nobody knows, one in front of every `each`-th.
+fn with_trouble(mut model: ModelView, each: usize) -> ModelView {
+    let trouble = |row: &Row| Row { outcome: Outcome::Infrastructure, cost_nanousd: None, ..*row };
+    let extra: Vec<_> = model.rows.iter().step_by(each).map(trouble).collect();
+    for row in extra {
+        model.sums.values_mut().next().unwrap().add(&row);
+        model.rows.push(row);
+    }
+    model.rows.sort_by_key(|row| row.completed_at);
+    model
+}
+
+#[test]
+fn attempts_of_unknown_cost_that_infrastructure_failed_switch_nothing_off() {
+    let mut view = view(vec![
+        with_trouble(model("opus", 4_000, 20, 100, Some(7)), 4),
+        with_trouble(model("sonnet", 4_000, 20, 60, Some(7)), 3),
+    ]);
+    view.rule = Some(rule(&[("opus", 0.8), ("sonnet", 0.2)]));
+    let decisions = decide_now(&view);
+    assert_eq!(weights_of(&decisions), [0.6, 0.4]);
+    let claim = decisions.iter().find(|decision| decision.name == "claim").unwrap().draft.as_ref().unwrap();
+    let Payload::CostOptimization(told) = &claim.payload else { panic!("{claim:?}") };
+    assert!((told.estimated_savings.fraction - 0.4).abs() < 0.01, "{told:?}");
+    // A claim stays, and a share too, while the reference does not answer at all.
+    view.claim = Some(InForce { id: 9, value: told.clone(), created_at: now(), expires_at: None });
+    view.rule = Some(rule(&[("opus", 0.1), ("sonnet", 0.9)]));
+    let last = view.models[0].rows.len() - 1;
+    let down = Row { outcome: Outcome::Infrastructure, cost_nanousd: None, ..view.models[0].rows[last] };
+    view.models[0].rows.extend([down; 500]);
+    assert_eq!(names(&decide_now(&view))[0], "keep");
+    assert!(!names(&decide_now(&view)).contains(&"withdraw_claim"));
+}
