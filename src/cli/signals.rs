@@ -5,11 +5,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::codes;
 use super::exit::{Exit, Failure};
 
-/// SIGTERM and SIGINT, in the order in which they arrive.
+/// SIGTERM, SIGINT and SIGHUP, which a closed terminal sends, in the order in which they arrive.
 #[derive(Debug)]
 pub(super) struct Stops {
     term: Signal,
     int: Signal,
+    hup: Signal,
 }
 
 impl Stops {
@@ -22,6 +23,7 @@ impl Stops {
         Ok(Self {
             term: signal(SignalKind::terminate()).map_err(problem)?,
             int: signal(SignalKind::interrupt()).map_err(problem)?,
+            hup: signal(SignalKind::hangup()).map_err(problem)?,
         })
     }
 
@@ -30,6 +32,7 @@ impl Stops {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}
+            _ = self.hup.recv() => {}
         }
     }
 }

@@ -78,6 +78,20 @@ async fn a_stopped_node_lets_its_job_finish_and_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_closed_terminal_stops_a_node_in_order() {
+    let (db, database) = TestDb::migrated().await;
+    let place = Place::new(&db, &slow("1s", "20s"));
+    let (node, _) = place.start(&["--instance-id", "one"]);
+    let id = enqueue(&place).await;
+    until_state(database.pool(), id, "executing").await;
+    node.signal("HUP");
+    let (exit, _) = node.finish();
+    assert_eq!(exit.code(), Some(0));
+    assert_eq!(state(database.pool(), id).await, ("completed".into(), 1));
+    assert_eq!(status(database.pool(), "one").await, "offline");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_does_not_finish_within_the_grace_is_handed_back_unspent() {
     let (db, database) = TestDb::migrated().await;
     let place = Place::new(&db, &slow("60s", "200ms"));
