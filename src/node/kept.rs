@@ -47,7 +47,8 @@ pub fn queue_of(key: &str) -> Option<(&str, &str)> {
 pub(super) fn laid_over(configured: &Table, settings: &[Setting]) -> (Table, Vec<String>) {
     let (mut queues, mut unusable) = (configured.clone(), Vec::new());
     // The last word counts, whether it is about one queue or about all.
-    let mut settings: Vec<&Setting> = settings.iter().collect();
+    // Others keep theirs in the same table.
+    let mut settings: Vec<&Setting> = settings.iter().filter(|setting| setting.key.starts_with(PREFIX)).collect();
     settings.sort_by_key(|setting| setting.set_at);
     // A start comes first: it alone makes a queue that the configuration does not have.
     let is_start = |setting: &&Setting| queue_of(&setting.key).is_some_and(|(_, name)| name == "start");
@@ -212,9 +213,11 @@ mod tests {
             ("queues.default.paused", json!(1)),
             ("queues.default.poll_interval", json!("1s")),
             ("queues.a/b.start", json!(true)),
+            // Whose these are looks after them.
+            ("routing.pin.complex", json!("opus")),
             ("log.filter", json!("debug")),
         ]);
-        assert_eq!((queues, unusable.len()), (configured(), 7));
+        assert_eq!((queues, unusable.len()), (configured(), 6));
         assert!(unusable.iter().any(|text| text.starts_with("queues.default.limit = 0: ")), "{unusable:?}");
     }
 
