@@ -8,6 +8,8 @@ pub(super) const LOG: &str = "E0802";
 pub(super) const THREADS: &str = "E0803";
 /// Signals cannot be handled.
 pub(super) const SIGNALS: &str = "E0804";
+/// Standard output cannot be written.
+pub(super) const UNWRITTEN: &str = "E0806";
 /// The supervision tree gave up.
 pub(super) const GAVE_UP: &str = "E0805";
 /// Lines of a file of requests cannot be used.

@@ -1,9 +1,10 @@
 //! The only place that prints. Data goes to stdout, everything else to stderr.
 //!
-//! A closed pipe (`singularity job list | head`) ends the output quietly. Money, durations and times have one form
+//! A closed pipe (`singularity job list | head`) ends the output quietly; a full disk is an error at the end. Money, durations and times have one form
 //! each.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -12,14 +13,18 @@ use serde::Serialize;
 use super::codes;
 use super::exit::{Exit, Failure};
 
+/// The first error of standard output.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
 /// Prints one line of data.
 pub(super) fn line(text: impl AsRef<str>) {
-    quiet(writeln!(io::stdout().lock(), "{}", text.as_ref()));
+    written(writeln!(io::stdout().lock(), "{}", text.as_ref()));
 }
 
 /// Prints one line for the person, apart from the data.
 pub(super) fn note(text: impl AsRef<str>) {
-    quiet(writeln!(io::stderr().lock(), "{}", text.as_ref()));
+    // There is nowhere left to say what is wrong with this stream.
+    drop(writeln!(io::stderr().lock(), "{}", text.as_ref()));
 }
 
 /// Prints one JSON document.
@@ -83,7 +88,7 @@ pub(super) fn is_terminal() -> bool {
 /// Prints a text of any number of lines; tells whether anybody still reads.
 pub(super) fn is_read(text: &str) -> bool {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_ok()
+    written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
 
 /// As [`is_read`], on a terminal in place of what was there.
@@ -156,9 +161,25 @@ pub(super) fn shortened(text: &str, chars_max: usize) -> String {
     cut
 }
 
-/// A reader that has gone away is no error of ours; anything else on these streams cannot be reported on them.
-fn quiet(result: io::Result<()>) {
-    drop(result);
+/// Keeps the first error of standard output for the end; a reader that has gone away is no error of ours.
+fn written(result: io::Result<()>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                UNWRITTEN.get_or_init(|| error.to_string());
+            }
+            false
+        }
+    }
+}
+
+/// What could not be written, if anything: to be asked at the end of the program.
+pub(super) fn unwritten() -> Option<Failure> {
+    written(io::stdout().flush());
+    let error = UNWRITTEN.get()?;
+    let text = format!("the output could not be written as a whole: {error}");
+    Some(Failure::new(Exit::Failed, codes::UNWRITTEN, text).hint("make room there, or write it elsewhere"))
 }
 
 #[cfg(test)]
