@@ -38,6 +38,8 @@ const PROTECTS_REGISTRY: &str =
     "its heartbeat keeps this instance's jobs its own; without it others take them over. Stop the node instead";
 const PROTECTS_HISTORY: &str = "it keeps the record of what operators do";
 const PROTECTS_CONTROL: &str = "it carries out these requests, so nobody could undo this one";
+const PROTECTS_INFRA: &str =
+    "without it nobody hears notices or leads, and nothing short of a new process would bring it back";
 const PROTECTS_COMPLETER: &str = "without it no result of a job is stored. Pause the queues instead";
 
 /// What a node is started with.
@@ -405,7 +407,7 @@ impl Parts {
         let services = with_cron(services, &self.crontab, &self.engine, &self.leadership, &self.steering.oban);
         let root = SupervisorSpec::new("singularity", Strategy::RestForOne)
             .intensity(intensity)
-            .child(infra.into_child())
+            .child(infra.into_child().protected(PROTECTS_INFRA))
             .child(instance.into_child())
             .child(cloud(&self.config, self.storage.db(), &self.sync, &self.steering.learning).into_child())
             .child(services.into_child())
