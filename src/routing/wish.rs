@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Complexity, Config};
+use crate::config::{Complexity, Config, ModelKind};
 use crate::error::Coded;
 
 /// The routes that are always there.
@@ -75,6 +75,12 @@ pub enum RoutingError {
         /// All names.
         known: String,
     },
+    /// The request names a model that makes vectors.
+    #[error("model {name:?} answers with vectors, not with text")]
+    NotChat {
+        /// What was asked for.
+        name: String,
+    },
     /// The request names a route that is not configured.
     #[error("route {name:?} is not configured; configured are {known}")]
     UnknownRoute {
@@ -98,6 +104,7 @@ impl Coded for RoutingError {
             Self::NoModel(_) => "E0611",
             Self::AllOff(_) => "E0612",
             Self::UnknownRoute { .. } => "E0613",
+            Self::NotChat { .. } => "E0614",
         }
     }
 
@@ -109,6 +116,7 @@ impl Coded for RoutingError {
             Self::UnknownRoute { .. } => {
                 "name one of these, state a complexity instead, or add it to [routing.routes] in actors.toml".into()
             }
+            Self::NotChat { .. } => "name a model with kind = \"chat\", or leave the model out".into(),
             Self::NoModel(_) => "add it to [routing.models] in actors.toml".into(),
             Self::AllOff(_) => "see `singularity routing show`; `routing on MODEL` switches one on again".into(),
         })
@@ -124,6 +132,9 @@ pub fn asked<'a>(wish: Wish<'a>, config: &'a Config) -> Result<Asked<'a>, Routin
         if !config.models.contains_key(name) {
             let known = config.models.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             return Err(RoutingError::UnknownModel { name: name.to_owned(), known });
+        }
+        if config.models.get(name).is_some_and(|model| model.kind != ModelKind::Chat) {
+            return Err(RoutingError::NotChat { name: name.to_owned() });
         }
         return Ok(Asked::Model(name));
     }

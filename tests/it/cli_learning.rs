@@ -97,6 +97,7 @@ async fn a_job_goes_by_the_rule_and_explains_itself_and_pins_and_switches_beat_i
 
     run(&place, &["routing", "unpin", "complex"]).refused(3, &["E0862"]);
     run(&place, &["routing", "pin", "complexx", "sim_opus"]).refused(3, &["E0860", "did you mean \"complex\"?"]);
+    run(&place, &["routing", "pin", "complex", "sim_embedding"]).refused(2, &["E0614", "answers with vectors"]);
     run(&place, &["routing", "off", "sim_opos"]).refused(3, &["E0861", "did you mean \"sim_opus\"?"]);
     run(&place, &["routing", "explain", "999999"]).refused(3, &["E0821"]);
 }

@@ -14,7 +14,7 @@ use crate::cli::routing::show::{barred, percent};
 use crate::cli::tree::ask;
 use crate::config::{Config, Period, nearest};
 use crate::instance::{Authorship, Settings};
-use crate::routing::{Line, Orders, Policy, table};
+use crate::routing::{Line, Orders, Policy, Wish, asked, table};
 use crate::workflow::LLM_REQUEST;
 
 /// Whom an order is for.
@@ -107,6 +107,7 @@ struct Done<'a> {
 pub(in crate::cli) async fn pin(args: PinArgs, context: &Context) -> Result<(), Failure> {
     check_route(&args.route, &context.config)?;
     check_model(&args.model, &context.config)?;
+    check_chat(&args.model, &context.config)?;
     set(&Orders::pin_key(&args.route), &args.model.into(), &args.why, &args.whom, context).await
 }
 
@@ -163,6 +164,12 @@ fn check_model(model: &str, config: &Config) -> Result<(), Failure> {
         Some(near) => failure.hint(format!("did you mean \"{near}\"?")),
         None => failure.hint("add it to [models] in actors.toml"),
     })
+}
+
+/// Requests for text are what routes are for.
+fn check_chat(model: &str, config: &Config) -> Result<(), Failure> {
+    let wish = Wish { model: Some(model), route: None, complexity: None, task_type: None };
+    asked(wish, config).map(drop).map_err(|error| Failure::coded(Exit::Usage, &error))
 }
 
 async fn set(key: &str, value: &Value, why: &Why, whom: &Whom, context: &Context) -> Result<(), Failure> {
