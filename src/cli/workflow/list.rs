@@ -22,6 +22,8 @@ enum RunState {
     Completed,
     /// Its last attempt failed
     Failed,
+    /// Its job was cancelled while it was not done
+    Cancelled,
 }
 
 /// Which runs.

@@ -21,14 +21,20 @@ pub struct RunFilter {
 }
 
 impl Store {
-    /// The run of a job with all that belongs to it; `None` where no attempt has begun one.
+    /// The run of a job with all that belongs to it; `None` where no attempt has begun one. What ends a job from outside
+    /// writes nothing into its run, so one that would still be going on is shown as ended with its job.
     ///
     /// # Errors
     /// [`DbError`].
     pub async fn run(&self, job_id: i64) -> Result<Option<StoredRun>, DbError> {
         let run = sqlx::query!(
-            "SELECT id, job_id, workflow, state, definition_hash, instance_id, started_at, finished_at, error, output
-             FROM workflow_runs WHERE job_id = $1",
+            r#"SELECT r.id, r.job_id, r.workflow, r.definition_hash, r.instance_id, r.started_at, r.finished_at, r.error,
+                      r.output,
+                      CASE WHEN r.state NOT IN ('running', 'waiting') THEN r.state
+                           WHEN j.state::text = 'cancelled' THEN 'cancelled'
+                           WHEN j.id IS NULL OR j.state::text IN ('completed', 'discarded') THEN 'failed'
+                           ELSE r.state END AS "state!"
+               FROM workflow_runs r LEFT JOIN oban_jobs j ON j.id = r.job_id WHERE r.job_id = $1"#,
             job_id,
         )
         .fetch_optional(&self.db)
@@ -95,13 +101,18 @@ impl Store {
     pub async fn runs(&self, filter: &RunFilter, limit: u32) -> Result<Vec<ListedRun>, DbError> {
         let runs = sqlx::query_as!(
             ListedRun,
-            r#"SELECT r.id, r.job_id, r.workflow, r.state, j.state::text AS job_state, r.instance_id, r.started_at,
-                      r.finished_at, r.error,
+            r#"SELECT r.id, r.job_id, r.workflow, known.state AS "state!", j.state::text AS job_state, r.instance_id,
+                      r.started_at, r.finished_at, r.error,
                       (SELECT count(*) FROM workflow_steps s WHERE s.run_id = r.id) AS "steps!",
                       (SELECT count(*) FROM job_children c WHERE c.run_id = r.id) AS "children!",
                       (SELECT sum(s.cost_nanousd)::bigint FROM job_results s WHERE s.job_id = r.job_id) AS cost_nanousd
-               FROM workflow_runs r LEFT JOIN oban_jobs j ON j.id = r.job_id
-               WHERE ($1::text IS NULL OR r.workflow = $1) AND (cardinality($2::text[]) = 0 OR r.state = ANY($2))
+               FROM workflow_runs r LEFT JOIN oban_jobs j ON j.id = r.job_id, LATERAL (
+                 SELECT CASE WHEN r.state NOT IN ('running', 'waiting') THEN r.state
+                             WHEN j.state::text = 'cancelled' THEN 'cancelled'
+                             WHEN j.id IS NULL OR j.state::text IN ('completed', 'discarded') THEN 'failed'
+                             ELSE r.state END AS state
+               ) known
+               WHERE ($1::text IS NULL OR r.workflow = $1) AND (cardinality($2::text[]) = 0 OR known.state = ANY($2))
                ORDER BY r.started_at DESC, r.job_id DESC LIMIT $3"#,
             filter.workflow,
             &filter.states,
