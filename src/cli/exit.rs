@@ -7,6 +7,7 @@ use crate::error::Coded;
 use crate::instance::InstanceError;
 use crate::node::NodeError;
 use crate::postgres::DbError;
+use crate::postgres::migrate::MigrateError;
 use crate::queue::QueueError;
 
 /// What the process exits with when a command did not succeed; 0 is success. Documented in `--help`.
@@ -139,6 +140,8 @@ impl From<NodeError> for Failure {
             #[cfg(feature = "embedded-postgres")]
             NodeError::Embedded(_) => Exit::Unavailable,
             NodeError::DatabaseUrl { .. } | NodeError::Models(_) | NodeError::Queue(_) => Exit::Config,
+            NodeError::Migrate(MigrateError::Pending { .. }) => Exit::Conflict,
+            NodeError::NoDatabase { .. } => Exit::Unavailable,
             NodeError::Migrate(_) => Exit::Failed,
             NodeError::Start(_) | NodeError::Interrupted(_) => Exit::GaveUp,
         };

@@ -119,7 +119,8 @@ pub(super) async fn run(command: MigrateCommand, context: &Context) -> Result<()
     let schema = &context.config.database.schema;
     match command {
         MigrateCommand::Up(args) => {
-            let report = context.with_database(async |storage| migrate::up(storage.db()).await.map_err(failed)).await?;
+            let report =
+                context.with_new_database(async |storage| migrate::up(storage.db()).await.map_err(failed)).await?;
             if args.json {
                 return output::document("singularity.migrate_up.v1", &up_document(schema, report));
             }

@@ -20,6 +20,12 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
+    /// No database is named, and the embedded one was never made.
+    #[error("there is no database here: DATABASE_URL is not set, and nothing was ever started in {folder}")]
+    NoDatabase {
+        /// Where the embedded server would be.
+        folder: String,
+    },
     /// The embedded server.
     #[cfg(feature = "embedded-postgres")]
     #[error(transparent)]
@@ -61,7 +67,11 @@ impl NodeError {
             Self::Migrate(error) => Some(error),
             Self::Instance(error) => Some(error),
             Self::Queue(error) => Some(error),
-            Self::DatabaseUrl { .. } | Self::Models(_) | Self::Start(_) | Self::Interrupted(_) => None,
+            Self::DatabaseUrl { .. }
+            | Self::NoDatabase { .. }
+            | Self::Models(_)
+            | Self::Start(_)
+            | Self::Interrupted(_) => None,
         }
     }
 }
@@ -73,6 +83,7 @@ impl Coded for NodeError {
             (None, Self::DatabaseUrl { .. }) => "E0710",
             (None, Self::Models(_)) => "E0711",
             (None, Self::Start(_)) => "E0712",
+            (None, Self::NoDatabase { .. }) => "E0714",
             (None, _) => "E0713",
         }
     }
@@ -81,8 +92,13 @@ impl Coded for NodeError {
         match (self.coded(), self) {
             (Some(error), _) => error.hint(),
             (None, Self::DatabaseUrl { .. }) => {
-                Some("set it, or leave [database] url out to use DATABASE_URL or the embedded server".into())
+                Some("set it, or leave [database] url and DATABASE_URL out to use the embedded server".into())
             }
+            (None, Self::NoDatabase { .. }) => Some(
+                "set DATABASE_URL, go to the folder of the node, or make one here with `singularity start` or \
+                 `singularity migrate up`"
+                    .into(),
+            ),
             (None, Self::Models(_)) => Some("see `singularity config check`".into()),
             (None, _) => None,
         }

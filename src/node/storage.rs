@@ -13,6 +13,8 @@ use crate::config::{Config, SecretRef};
 use crate::postgres::embedded;
 use crate::postgres::{Database, PoolOptions};
 
+/// Names the database where the configuration does not say how else.
+const URL_VARIABLE: &str = "DATABASE_URL";
 /// How long closing connections may take: a pool waits for those on which an answer is awaited.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -54,8 +56,12 @@ impl Source {
         let problem = |reason: String| NodeError::DatabaseUrl { reference: reference.to_string(), reason };
         match reference.read() {
             Ok(Some(url)) => Ok(Self::Given(url, reference.clone())),
-            Ok(None) if *reference == SecretRef::env("DATABASE_URL") => Ok(Self::Embedded),
-            Ok(None) => Err(problem("it is not set".into())),
+            // A blank one is a variable that was meant to be filled in; a database of its own is not what was meant.
+            Ok(None) if *reference == SecretRef::env(URL_VARIABLE) => match std::env::var_os(URL_VARIABLE) {
+                None => Ok(Self::Embedded),
+                Some(_) => Err(problem(format!("{URL_VARIABLE} is set to nothing"))),
+            },
+            Ok(None) => Err(problem("there is nothing at it".into())),
             Err(error) => Err(problem(error.to_string())),
         }
     }
@@ -86,6 +92,25 @@ impl Storage {
             }
             Source::Embedded => Self::open_embedded(config, base_dir, &options, guardian).await,
         }
+    }
+
+    /// Refuses a configuration whose database is an embedded one that was never made, for those who only want to look.
+    ///
+    /// # Errors
+    /// [`NodeError::NoDatabase`], and those of [`Source::of`] and of the embedded server.
+    pub async fn refuse_missing(config: &Config, base_dir: &Path) -> Result<(), NodeError> {
+        #[cfg(feature = "embedded-postgres")]
+        if matches!(Source::of(config)?, Source::Embedded) {
+            let options = embedded::Options::new(base_dir.join(&config.embedded.data_dir));
+            let folder = options.data_dir.display().to_string();
+            let exists = tokio::task::spawn_blocking(move || embedded::Server::exists(&options));
+            if !exists.await.map_err(NodeError::blocking)?? {
+                return Err(NodeError::NoDatabase { folder });
+            }
+        }
+        #[cfg(not(feature = "embedded-postgres"))]
+        let (_, _) = (config, base_dir);
+        Ok(())
     }
 
     /// Opens the embedded server of `config`, also where a database is named.

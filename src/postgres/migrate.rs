@@ -166,6 +166,23 @@ pub async fn tables(database: &Database) -> Result<(Vec<(i32, &'static str)>, Op
     Ok((applied, oban_before))
 }
 
+/// Refuses tables that are not those of this release, and changes nothing.
+///
+/// # Errors
+/// `E0304` and `E0311`, and those of [`DbError`].
+pub async fn check(database: &Database) -> Result<(), MigrateError> {
+    let schema = database.schema();
+    let recorded = recorded(&mut *database.pool().acquire().await?, schema).await?;
+    if let Some(newest) = recorded.iter().map(|row| row.0).max().filter(|newest| *newest > VERSION) {
+        return Err(MigrateError::NewerSchema { schema: schema.to_string(), found: newest });
+    }
+    let is_missing = |migration: &&Migration| !recorded.iter().any(|row| row.0 == migration.version);
+    match MIGRATIONS.iter().filter(is_missing).count() {
+        0 => Ok(()),
+        missing => Err(MigrateError::Pending { schema: schema.to_string(), missing }),
+    }
+}
+
 /// Says what is there, and changes nothing.
 ///
 /// # Errors

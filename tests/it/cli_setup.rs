@@ -76,6 +76,50 @@ async fn migrations_are_shown_applied_and_shown_again() {
 }
 
 #[tokio::test]
+async fn whoever_only_looks_makes_neither_tables_nor_a_database() {
+    let db = TestDb::new().await;
+    let place = Place::new(&db, "");
+    for args in [["job", "list"], ["queue", "list"], ["instance", "list"], ["tree", "--json"], ["workflow", "list"]] {
+        run(&place, &args).refused(4, &["E0311", "schema \"public\" of this database has no tables", "migrate up"]);
+    }
+    run(&place, &["job", "enqueue", "llm_request", "--args", r#"{"prompt": "x"}"#]).refused(4, &["E0311"]);
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'pgmq')")
+        .fetch_one(&db.connect("public").await)
+        .await
+        .unwrap();
+    assert_eq!(tables, 0);
+    run(&place, &["migrate", "up"]).done();
+    run(&place, &["job", "list"]).done();
+    db.execute("DELETE FROM singularity_migrations WHERE version > 10").await;
+    run(&place, &["job", "list"]).refused(4, &["E0311", "of an older release: 2 migrations are pending"]);
+
+    let empty = Place::embedded("");
+    for args in [["job", "list"], ["migrate", "status"], ["tree", "--json"]] {
+        run(&empty, &args).refused(69, &["E0714", "there is no database here", "DATABASE_URL is not set"]);
+    }
+    let doctor = run(&empty, &["doctor"]);
+    assert!(doctor.out.contains("there is no database here"), "{}{}", doctor.out, doctor.err);
+    assert!(!empty.path().join(".singularity").exists());
+    let blank = empty.command(&["job", "list"]).env("DATABASE_URL", " ").output().unwrap();
+    let said = String::from_utf8_lossy(&blank.stderr);
+    assert!(blank.status.code() == Some(78) && said.contains("E0710") && said.contains("set to nothing"), "{said}");
+}
+
+#[tokio::test]
+async fn output_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
+    let (db, _) = TestDb::migrated().await;
+    let place = Place::new(&db, "");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let ended = place.command(&["job", "list"]).stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && said.contains("E0806"), "{said}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = place.command(&["job", "list"]).stdout(writer).output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[tokio::test]
 async fn doctor_tells_what_is_missing_and_how_to_get_it() {
     let db = TestDb::new().await;
     let place = Place::new(

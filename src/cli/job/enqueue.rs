@@ -88,7 +88,7 @@ pub(super) async fn run(args: EnqueueArgs, context: &Context) -> Result<(), Fail
     if dry_run {
         return planned(&job, json);
     }
-    context.with_tables(async |storage| stored(storage, job, json).await).await
+    context.with_new_tables(async |storage| stored(storage, job, json).await).await
 }
 
 /// The job that the arguments describe, checked.

@@ -60,7 +60,7 @@ pub(super) async fn run(args: RunArgs, context: &Context, job_runtime: Handle) -
     if args.here {
         return on_own_node(args.json, args.timeout, job, context, job_runtime).await;
     }
-    context.with_tables(async |storage| follow(storage, job, args.timeout, args.json).await).await
+    context.with_new_tables(async |storage| follow(storage, job, args.timeout, args.json).await).await
 }
 
 /// Starts a node, runs the job, and stops the node again, also when a signal ends the waiting.

@@ -83,6 +83,16 @@ impl Home {
     }
 }
 
+/// Whether [`choose`] would find a cluster, as far as can be seen without making anything; true also where that cannot
+/// be seen, so that [`choose`] says why.
+pub(super) fn has_cluster(wanted: &Path) -> Result<bool, EmbeddedError> {
+    let wanted = std::path::absolute(wanted).map_err(EmbeddedError::io("resolve", wanted))?;
+    let identity = Identity::detect(Some(&Home::at(wanted.clone()).server()))?;
+    let replacements = replacements(&wanted, identity.user);
+    let mut homes = std::iter::once(wanted).chain(replacements).map(Home::at);
+    Ok(homes.any(|home| home.data().join("PG_VERSION").try_exists().unwrap_or(true)))
+}
+
 /// Chooses and makes the home folder. Returns notes for people when it is not the wanted one.
 pub(super) fn choose(wanted: &Path) -> Result<(Home, Identity, Vec<String>), EmbeddedError> {
     let wanted = std::path::absolute(wanted).map_err(EmbeddedError::io("resolve", wanted))?;

@@ -144,6 +144,14 @@ impl Server {
         Ok(Self { cluster, locks, password, endpoint: Mutex::new(endpoint), linger, guardian, notes })
     }
 
+    /// Whether there is a cluster that [`Self::acquire`] would use. Makes nothing; blocks for a moment.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`], for the path and the user alone.
+    pub fn exists(options: &Options) -> Result<bool, EmbeddedError> {
+        home::has_cluster(&options.data_dir)
+    }
+
     /// Starts the server again if it is gone, for example after kill -9 of the postmaster. When several users call
     /// this, one restarts it and the others wait for that. The port stays the same where it is still free; ask
     /// [`Self::connection`] again afterwards. A postmaster that is dying at this very moment still counts as running:

@@ -42,6 +42,14 @@ pub enum MigrateError {
         /// Highest recorded migration.
         found: i32,
     },
+    /// The tables are those of an older release, or none.
+    #[error("{}", pending(schema, *missing))]
+    Pending {
+        /// Schema of the tables.
+        schema: String,
+        /// Migrations that were not applied.
+        missing: usize,
+    },
     /// One migration failed; what it did was undone, and those before it stay.
     #[error("migration {version} ({name}) failed: {error}")]
     Failed {
@@ -98,6 +106,14 @@ impl MigrateError {
     }
 }
 
+fn pending(schema: &str, missing: usize) -> String {
+    if missing == super::MIGRATIONS.len() {
+        format!("schema \"{schema}\" of this database has no tables of this program")
+    } else {
+        format!("the tables in schema \"{schema}\" are of an older release: {missing} migrations are pending")
+    }
+}
+
 impl From<sqlx::Error> for MigrateError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error.into())
@@ -117,6 +133,7 @@ impl Coded for MigrateError {
             Self::PgmqInstall { .. } => "E0308",
             Self::Index { .. } => "E0309",
             Self::IndexBusy { .. } => "E0310",
+            Self::Pending { .. } => "E0311",
             Self::Database(error) => error.code(),
         }
     }
@@ -149,6 +166,11 @@ impl Coded for MigrateError {
             Self::Index { .. } => {
                 "end transactions that have been open for long, then run the same command again; it goes on where \
                                    it stopped"
+                    .into()
+            }
+            Self::Pending { .. } => {
+                "run `singularity migrate up`, or start a node of this release there; if that is the \
+                                     wrong database, see DATABASE_URL and [database]"
                     .into()
             }
             Self::IndexBusy { .. } => "wait for it, and look at `singularity migrate status`".into(),
