@@ -34,7 +34,7 @@ const LOOK_MAX: usize = 10_000;
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// JSON Lines, one request a line with `prompt` or `messages` and optional `id`, `task_type`, `complexity`,
-    /// `model`, `max_tokens`, `temperature`; `-` reads standard input
+    /// `route`, `model`, `max_tokens`, `temperature`; `-` reads standard input
     #[arg(value_name = "FILE|-")]
     pub file: PathBuf,
     /// One JSON object a line instead of a table
@@ -77,9 +77,6 @@ pub(super) async fn run(args: RunArgs, context: &Context, job_runtime: Handle) -
         () = stops.next() => return Err(Failure::silent(Exit::Interrupted)),
     };
     let result = Box::pin(work(&args, context, &input, &node, &mut stops, started)).await;
-    if matches!(&result, Err(failure) if failure.exit == Exit::Interrupted) {
-        output::note("stopping: running requests may finish (a second signal hands them back at once)");
-    }
     Box::pin(node.shutdown(stops.next())).await;
     result
 }
@@ -107,7 +104,12 @@ async fn work(
     bar.finish_and_clear();
     let done = match waited? {
         Waited::Done => true,
-        Waited::Interrupted => false,
+        Waited::Interrupted => {
+            output::note("stopping: running requests may finish (a second signal hands them back at once)");
+            // Before the report, which tells of them too.
+            Box::pin(node.drain(stops.next())).await;
+            false
+        }
         Waited::GaveUp(reason) => {
             return Err(Failure::new(Exit::GaveUp, codes::GAVE_UP, format!("the supervision tree gave up: {reason}")));
         }
@@ -215,8 +217,8 @@ async fn wait(
                 bar.set_message(if idle { format!("{parked} wait for another attempt") } else { String::new() });
                 if idle && !std::mem::replace(&mut said, true) {
                     output::note(format!(
-                        "{parked} requests wait for another attempt, because their provider failed or asked to wait; \
-                         `singularity job list` shows when and why"
+                        "{parked} requests wait for another attempt, because their provider failed or asked to wait, or a \
+                         budget is used up; `singularity job list` shows which, and `singularity job show ID` when and why"
                     ));
                 }
                 for id in ids {

@@ -25,13 +25,18 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Whether no later process will have this name, because it is that of host and process.
+    pub fn is_passing(&self) -> bool {
+        self.instance_id == passing(&self.hostname, self.pid)
+    }
+
     /// The identity of this process. `id` is a fixed name, or `auto` for host name and process id.
     ///
     /// # Errors
     /// [`InstanceError::BadId`].
     pub fn of_this_process(id: &str) -> Result<Self, InstanceError> {
         let (hostname, pid) = (hostname(), std::process::id());
-        let instance_id = if id == "auto" { format!("{hostname}:{pid}") } else { id.to_owned() };
+        let instance_id = if id == "auto" { passing(&hostname, pid) } else { id.to_owned() };
         let chars = instance_id.chars().count();
         if chars == 0
             || chars > INSTANCE_ID_CHARS_MAX
@@ -41,6 +46,10 @@ impl Identity {
         }
         Ok(Self { instance_id, incarnation: Uuid::now_v7(), hostname, pid, host_key: host_key() })
     }
+}
+
+fn passing(hostname: &str, pid: u32) -> String {
+    format!("{hostname}:{pid}")
 }
 
 /// Host name as the kernel knows it.

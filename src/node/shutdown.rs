@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::assembly::{Node, beat};
-use crate::cloud::{Ingest, Intake};
+use crate::cloud::{Ingest, Intake, SyncStore};
 use crate::queue::{CANCEL_GRACE, StopCause};
 
 /// How long handing back may take: the grace of job code, and a write.
@@ -35,6 +35,14 @@ impl Node {
     /// Bounded in time also when the database is away: then jobs stay with this instance's name and are taken over by
     /// others.
     pub async fn shutdown(self, force: impl Future<Output = ()>) -> Drained {
+        let drained = self.drain(force).await;
+        self.end().await;
+        drained
+    }
+
+    /// The first half of [`Node::shutdown`]: no more claims, and jobs finish or are handed back. The node can still be
+    /// asked for what came out. Repeating it changes nothing.
+    pub async fn drain(&self, force: impl Future<Output = ()>) -> Drained {
         self.draining.store(true, Ordering::Release);
         self.queues.stop_claiming();
         let goodbye = beat(&self.queues, true);
@@ -56,6 +64,11 @@ impl Node {
             // What is left after the limit is caught below.
             drop(tokio::time::timeout(HAND_BACK_LIMIT, self.queues.idle()).await);
         }
+        Drained { handed_back, forced }
+    }
+
+    /// Ends what runs, in order, and says goodbye.
+    async fn end(self) {
         if self.database_is_away().await {
             tracing::warn!(target: "instance", "the database does not answer; what was not handed back is left to others");
             if tokio::time::timeout(STOP_LIMIT, self.running.stop()).await.is_err() {
@@ -64,7 +77,7 @@ impl Node {
             // Says in the log what is not kept.
             self.history.finish(Duration::ZERO).await;
             self.storage.close().await;
-            return Drained { handed_back, forced };
+            return;
         }
         self.running.stop().await;
         if self.config.cloud.role.is_central() {
@@ -80,9 +93,14 @@ impl Node {
         }
         let left = self.presence.leave(&self.identity);
         report("the instance was not marked offline", tokio::time::timeout(GOODBYE_LIMIT, left).await);
+        if self.identity.is_passing() {
+            // Nobody of this name will follow the log again.
+            let left = SyncStore::new(self.storage.db().clone());
+            let left = tokio::time::timeout(GOODBYE_LIMIT, left.leave(&self.identity.instance_id)).await;
+            report("its queue of learnings was not dropped", left);
+        }
         self.history.finish(HISTORY_LIMIT).await;
         self.storage.close().await;
-        Drained { handed_back, forced }
     }
 
     async fn database_is_away(&self) -> bool {

@@ -137,6 +137,30 @@ async fn an_interrupted_run_of_requests_without_ids_goes_on_and_a_finished_one_b
     let output = place.run(&["run", "prompts.jsonl", "--json"]);
     assert!(output.status.success());
     assert_eq!(scalar(pool, "SELECT count(*) FROM oban_jobs").await, 120, "asked on purpose, so asked again");
+    // Each was an instance of a name that nobody will have again: nothing is kept for it.
+    assert_eq!(scalar(pool, "SELECT count(*) FROM learning_cursors").await, 0);
+    let queues = "SELECT count(*) FROM pgmq.meta WHERE queue_name LIKE 'instance_learning%'";
+    assert_eq!(scalar(pool, queues).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finishes_while_an_interrupted_run_stops_is_in_its_report() {
+    let (db, database) = TestDb::migrated().await;
+    let slow = "[models.sim_flash.simulated]\nlatency = \"2s\"\n[queues.default]\nlimit = 3\n";
+    let place = Place::new(&db, slow);
+    let lines: String =
+        (0..5).map(|n| format!("{}\n", json!({"prompt": format!("question {n}"), "model": "sim_flash"}))).collect();
+    place.write("prompts.jsonl", &lines);
+    let run = place.spawn(&["run", "prompts.jsonl", "--json"]);
+    until("running requests", || async {
+        (scalar(database.pool(), "SELECT count(*) FROM oban_jobs WHERE state = 'executing'").await == 3).then_some(())
+    })
+    .await;
+    run.signal("INT");
+    let (status, printed) = run.finish();
+    assert_eq!(status.code(), Some(130));
+    let completed = rows(&printed).iter().filter(|row| row["outcome"] == "completed").count();
+    assert_eq!(completed, 3, "those that ran were let finish: {printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
