@@ -39,7 +39,10 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let told = tokio::select! {
         told = tokio::time::timeout(LIMIT, Box::pin(tell(&stage))) => told,
         () = stops.next() => {
-            stage.strike(false).await;
+            if args.keep {
+                output::note(format!("database, configuration and logs are kept in {}", stage.dir().display()));
+            }
+            stage.strike(args.keep).await;
             return Err(Failure::silent(Exit::Interrupted));
         }
     };

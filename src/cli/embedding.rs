@@ -161,7 +161,8 @@ async fn list(args: ListArgs, context: &Context) -> Result<(), Failure> {
                 let names = vectors.collections().await?;
                 let mut names: Vec<&str> = names.iter().map(|row| row.collection.as_str()).collect();
                 names.dedup();
-                let text = format!("there is no collection {collection:?}; there are {}", names.join(", "));
+                let known = if names.is_empty() { "none".into() } else { names.join(", ") };
+                let text = format!("there is no collection {collection:?}; there are {known}");
                 let hint = "name one of these, or enqueue a job of embedding that fills it";
                 return Err(Failure::new(Exit::NotFound, codes::NO_COLLECTION, text).hint(hint));
             }

@@ -16,7 +16,7 @@ use super::schema::{Layering, Node, ROOT, Table};
 use super::suggest::nearest;
 
 /// Known keys that are listed when none is near an unknown one.
-const KEYS_LISTED_MAX: usize = 12;
+const KEYS_LISTED_MAX: usize = 24;
 
 /// Keys that there were once, by their table, and what to do instead.
 const RETIRED: [(&str, &str, &str); 1] = [(
@@ -161,7 +161,8 @@ pub(super) fn unknown_key(schema: &Table, path: &str, name: &str) -> Flaw {
         return flaw.suggest(format!("move it: \"{name}\" is a key of [{table}]"));
     }
     let known: Vec<&str> = schema.names().take(KEYS_LISTED_MAX).collect();
-    flaw.suggest(format!("use one of the keys that are known here: {}", known.join(", ")))
+    let more = if schema.names().count() > KEYS_LISTED_MAX { ", …" } else { "" };
+    flaw.suggest(format!("use one of the keys that are known here: {}{more}", known.join(", ")))
 }
 
 /// What is said of a value where a table belongs. The value is not repeated: it may be a key or a password.

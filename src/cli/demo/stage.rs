@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::troupe::Player;
 use crate::cli::codes;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output;
 use crate::config::{self, Config, Source};
 use crate::node::{Guardian, NodeError, Storage};
 use crate::postgres::migrate;
@@ -40,6 +41,7 @@ impl Stage {
                 .hint("name a folder that you may write to in TMPDIR")
         };
         std::fs::create_dir(&dir).map_err(|error| failed("cannot make the folder", error))?;
+        output::note(format!("making a database in {}", dir.display()));
         let interval = if fast { FAST_INTERVAL } else { INTERVAL };
         let text = ACTORS.replace("INTERVAL", &format!("{}ms", interval.as_millis()));
         let path = dir.join("actors.toml");
