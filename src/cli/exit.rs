@@ -112,7 +112,9 @@ impl From<QueueError> for Failure {
             | QueueError::TooMany { .. }
             | QueueError::Unique { .. }
             | QueueError::Args { .. } => Exit::Usage,
-            QueueError::UniqueUnguarded { .. } | QueueError::Inline { .. } => Exit::Failed,
+            QueueError::UniqueUnguarded { .. } | QueueError::Inline { .. } | QueueError::Unreadable { .. } => {
+                Exit::Failed
+            }
             QueueError::Cron(_) => Exit::Config,
             QueueError::Db(error) => of_database(error),
         };

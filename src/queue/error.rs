@@ -1,5 +1,6 @@
 //! Errors of the queue layer.
 
+use super::job::Job;
 use crate::error::Coded;
 use crate::postgres::DbError;
 
@@ -46,6 +47,14 @@ pub enum QueueError {
         /// What is wrong with them.
         reason: String,
     },
+    /// A job whose row holds what cannot be read.
+    #[error("job {id}: {reason}")]
+    Unreadable {
+        /// The job.
+        id: i64,
+        /// What cannot be read, and why.
+        reason: String,
+    },
     /// A job that was performed where it was enqueued, and failed.
     #[error("worker {worker} failed inline: {error}")]
     Inline {
@@ -69,6 +78,11 @@ impl From<sqlx::Error> for QueueError {
 }
 
 impl QueueError {
+    /// What is said of `job` where its row holds what cannot be read.
+    pub(super) fn unreadable(job: &Job) -> Option<Self> {
+        job.unreadable.clone().map(|reason| Self::Unreadable { id: job.id, reason })
+    }
+
     /// Whether the database is away, so that the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Db(error) if error.is_unavailable())
@@ -84,6 +98,7 @@ impl Coded for QueueError {
             Self::UniqueUnguarded { .. } => "E0404",
             Self::Args { .. } => "E0441",
             Self::Inline { .. } => "E0442",
+            Self::Unreadable { .. } => "E0443",
             Self::Cron(error) => error.code(),
             Self::Db(error) => error.code(),
         }
@@ -96,6 +111,9 @@ impl Coded for QueueError {
             Self::Unique { .. } => Some("change the options of unique".into()),
             Self::UniqueUnguarded { way_out, .. } => Some((*way_out).into()),
             Self::Args { .. } => Some("compare them with the type `Args` of the worker".into()),
+            Self::Unreadable { id, .. } => {
+                Some(format!("correct the row with SQL, or delete it with `singularity job delete {id}`"))
+            }
             Self::Inline { .. } => None,
             Self::Cron(error) => error.hint(),
             Self::Db(error) => error.hint(),

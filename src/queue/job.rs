@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::state::State;
 
-/// One row of `oban_jobs`. Field names are column names.
+/// One row of `oban_jobs`. Field names are column names, but for the last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// Given by the database; rises in the order of insertion.
@@ -45,6 +45,10 @@ pub struct Job {
     pub discarded_at: Option<DateTime<Utc>>,
     /// When it was cancelled.
     pub cancelled_at: Option<DateTime<Utc>>,
+    /// What of the row cannot be read, and why: JSON that is nested too deep or has a number beyond a double, an array
+    /// of arrays. Those columns are empty here. Such a job is not performed: its attempt fails, and says this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 impl Job {

@@ -3,14 +3,23 @@
 use std::sync::Arc;
 
 use super::attempt::{Attempt, Duty};
+use super::error::QueueError;
 use super::job_runtime::JobCodeError;
 use super::outcome::Outcome;
 use super::worker::{Execution, Workers};
+use crate::error::Coded;
 use crate::supervision::{ChildSpec, DynamicHandle, StartChildError, catch_sync};
 
 /// Begins `attempt` by its worker among `workers`. What a worker says about one job must not take the whole queue down:
 /// one that panics fails its job.
+///
+/// A job whose row cannot be read fails, so that it is tried again and given up at last as any other, and is seen.
 pub(super) fn begin(workers: &Workers, attempt: Attempt) -> Option<(Execution, Arc<Duty>)> {
+    if let Some(error) = QueueError::unreadable(attempt.job()) {
+        let error = format!("** (UnreadableRow) {}: {error}", error.code());
+        attempt.finish(Outcome::Failed { error, retry_in: None });
+        return None;
+    }
     let Some(worker) = workers.get(&attempt.job().worker) else {
         // The claim asks for known workers only.
         attempt.finish(Outcome::HandedBack);

@@ -91,8 +91,8 @@ pub use looks::Looks;
 pub use measures::Measures;
 pub use metrics::{Metrics, MetricsArgs};
 pub use new_job::{
-    DELAY_MAX, MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_MAX, NAME_CHARS_MAX, NewJob, PAYLOAD_BYTES_MAX, PRIORITY_MAX,
-    Schedule,
+    DELAY_MAX, MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_MAX, NAME_CHARS_MAX, NewJob, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX,
+    PRIORITY_MAX, Schedule,
 };
 pub use options::WorkerOptions;
 pub use order::{LIMIT_MAX, QueueOrder, ident, ident_of};

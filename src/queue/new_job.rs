@@ -16,6 +16,9 @@ pub const MAX_ATTEMPTS_MAX: i32 = 32_767;
 pub const PRIORITY_MAX: i32 = 9;
 /// Largest arguments or meta of one job, in bytes of JSON.
 pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Deepest nesting of arrays and objects in arguments and meta. Readers stop at 127, and what is read is often stored
+/// again with something around it.
+pub const PAYLOAD_DEPTH_MAX: usize = 100;
 /// Longest wait until a job is due, a hundred years: later ones are mistakes.
 pub const DELAY_MAX: Duration = Duration::from_secs(36_525 * 86_400);
 /// Attempts of a job that says nothing about them.
@@ -180,6 +183,13 @@ impl NewJob {
     pub fn validated(mut self) -> Result<Self, QueueError> {
         name("worker", &self.worker)?;
         name("queue", &self.queue)?;
+        // Before anything else walks through them.
+        let meta_is_deep = self.meta.values().any(|value| is_deeper(value, PAYLOAD_DEPTH_MAX - 1));
+        for (field, is_deep) in [("args", is_deeper(&self.args, PAYLOAD_DEPTH_MAX)), ("meta", meta_is_deep)] {
+            if is_deep {
+                return Err(invalid(field, "nested deeper", "JSON of at most 100 levels"));
+            }
+        }
         if !self.args.is_object() {
             return Err(invalid("args", &self.args.to_string(), "a JSON object"));
         }
@@ -238,6 +248,15 @@ fn size(value: &Value) -> usize {
     serde_json::to_vec(value).map_or(usize::MAX / 2, |bytes| bytes.len())
 }
 
+/// Whether `value` has more than `levels` levels of arrays and objects.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(|item| is_deeper(item, levels - 1)),
+        Value::Object(fields) => levels == 0 || fields.values().any(|value| is_deeper(value, levels - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
 fn contains_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
@@ -257,6 +276,11 @@ mod tests {
 
     use super::*;
 
+    /// So many arrays, one in the other.
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(Value::Null, |inner, _| json!([inner]))
+    }
+
     #[test]
     fn names_the_field_the_value_and_what_is_allowed() {
         let cases = [
@@ -266,6 +290,8 @@ mod tests {
             (NewJob::new("w", json!([1])), "args"),
             (NewJob::new("w", json!({"a": ["\0"]})), "args"),
             (NewJob::new("w", json!({})).meta("a\0", 1), "meta"),
+            (NewJob::new("w", json!({"a": nested(PAYLOAD_DEPTH_MAX)})), "args"),
+            (NewJob::new("w", json!({})).meta("a", nested(PAYLOAD_DEPTH_MAX)), "meta"),
             (NewJob { tags: vec!["\0".into()], ..NewJob::new("w", json!({})) }, "tags"),
             (NewJob::new("w", json!({})).schedule(Schedule::In(Duration::MAX)), "schedule"),
             (NewJob::new("w", json!({})).schedule(Schedule::At(DateTime::<Utc>::MAX_UTC)), "schedule"),
@@ -279,6 +305,9 @@ mod tests {
             assert!(error.contains(field), "{error}");
         }
         assert!(NewJob::new("w".repeat(127), json!({})).validated().is_ok());
+        let deepest =
+            NewJob::new("w", json!({"a": nested(PAYLOAD_DEPTH_MAX - 1)})).meta("a", nested(PAYLOAD_DEPTH_MAX - 1));
+        assert!(deepest.validated().is_ok());
     }
 
     #[test]

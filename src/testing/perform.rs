@@ -64,6 +64,7 @@ pub fn build_job(new: NewJob) -> Result<Job, QueueError> {
         completed_at: None,
         discarded_at: None,
         cancelled_at: None,
+        unreadable: None,
     })
 }
 

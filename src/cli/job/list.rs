@@ -71,7 +71,7 @@ fn row(job: &Job, now: DateTime<Utc>) -> Vec<String> {
         format!("{}/{}", job.attempt, job.max_attempts),
         output::relative(job.inserted_at, now),
         last_change(job).map(|at| output::relative(at, now)).unwrap_or_default(),
-        output::shortened(&job.args.to_string(), ARGS_CHARS_MAX),
+        output::shortened(&job.unreadable.clone().unwrap_or_else(|| job.args.to_string()), ARGS_CHARS_MAX),
     ]
 }
 

@@ -87,6 +87,9 @@ fn columns(job: &Job, now: DateTime<Utc>) -> Vec<(String, String)> {
         ("cancelled_at", job.cancelled_at),
     ];
     lines.extend(moments.into_iter().filter_map(|(name, at)| Some(pair(name, moment(at?, now)))));
+    if let Some(unreadable) = &job.unreadable {
+        lines.push(pair("unreadable", &**unreadable));
+    }
     for error in &job.errors {
         lines.push(pair("error", describe_error(error)));
     }

@@ -17,6 +17,7 @@ mod foreign;
 mod gather;
 mod insert;
 mod lead;
+mod lenient;
 mod manage;
 mod prune;
 mod queues;
