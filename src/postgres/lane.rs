@@ -17,9 +17,14 @@ use sqlx::{ConnectOptions, Either, Error, Execute, Executor, PgConnection, Postg
 use super::Database;
 use super::pool::{ACQUIRE_TIMEOUT, LIFETIME_MAX};
 
+/// How long a statement of many rows, which many others wait for, waits for the lock of one of them: 1 s. Without a
+/// lock in the way it takes some milliseconds.
+const LOCK_TIMEOUT: (&str, &str) = ("lock_timeout", "1000");
+
 /// How the server plans what is sent on [`Lane::planned_once`]. A plan that is kept must be good however the table
 /// grows, so there is only one way to make it, along an index. Compiling it would take longer than it runs.
-const PLANNED_ONCE: [(&str, &str); 4] = [
+const PLANNED_ONCE: [(&str, &str); 5] = [
+    LOCK_TIMEOUT,
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
@@ -58,9 +63,14 @@ impl Lane {
         Self { db, settings: &[], place: Arc::new(Mutex::new(Place::Free(None))) }
     }
 
-    /// The same for statements that look rows up in indexes, each planned once. Left alone the server plans a claim
-    /// anew each time, because without the number of rows it looks expensive to it: 0.12 to 0.26 ms of planning for
-    /// 0.15 to 0.3 ms of work (EXPLAIN ANALYZE, PostgreSQL 15, 10 jobs).
+    /// The same for statements that soon give up waiting for a lock, because others wait for them.
+    pub fn impatient(db: Database) -> Self {
+        Self { settings: &[LOCK_TIMEOUT], ..Self::new(db) }
+    }
+
+    /// The same, impatient too, for statements that look rows up in indexes, each planned once. Left alone the server
+    /// plans a claim anew each time, because without the number of rows it looks expensive to it: 0.12 to 0.26 ms of
+    /// planning for 0.15 to 0.3 ms of work (EXPLAIN ANALYZE, PostgreSQL 15, 10 jobs).
     ///
     /// No join of tables belongs here: a plan that was made while the table was small reads all of it for one.
     pub fn planned_once(db: Database) -> Self {

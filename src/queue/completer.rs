@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::aside::Hindrance;
 use super::completions::{Completion, Completions};
 use super::engine::Engine;
 use super::error::QueueError;
@@ -43,54 +44,97 @@ impl Completer {
             .shutdown(Shutdown::Timeout(FLUSH_LIMIT + Duration::from_secs(1)))
     }
 
-    /// Writes batches until nothing waits.
+    /// Writes batches until nothing waits but what the database does not take.
     async fn flush(&self) -> Result<(), QueueError> {
         loop {
+            self.try_aside().await?;
             let batch = self.completions.batch();
             if batch.is_empty() {
                 return Ok(());
             }
-            let acks: Vec<_> = batch.iter().map(|completion| completion.ack.clone()).collect();
-            match self.engine.complete(&acks).await {
+            match self.write(&batch).await {
                 Ok(accepted) => {
                     self.completions.stored(batch.len());
-                    let accepted: HashSet<i64> = accepted.into_iter().collect();
-                    batch.iter().for_each(|completion| {
-                        self.completions.tell(completion, accepted.contains(&completion.job.id))
-                    });
-                    // Slots are freed queue by queue, so that a producer is woken once and finds all of them.
-                    for same in batch.chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
-                        free(same);
-                    }
-                    self.wake_parents(&batch).await;
+                    self.conclude(&batch, &accepted).await;
                 }
                 Err(error) if error.is_unavailable() => return Err(error),
-                Err(_) => self.flush_one_by_one(batch).await?,
+                Err(_) => self.sort_out(batch).await?,
             }
         }
     }
 
-    /// After the database refused a batch: stores what it accepts, so that one result that it does not accept holds up
-    /// no other. What is refused goes to the end of the list and is tried again.
-    async fn flush_one_by_one(&self, batch: Vec<Completion>) -> Result<(), QueueError> {
-        let mut refused = Ok(());
+    async fn write(&self, batch: &[Completion]) -> Result<HashSet<i64>, QueueError> {
+        let acks: Vec<_> = batch.iter().map(|completion| completion.ack.clone()).collect();
+        Ok(self.engine.complete(&acks).await?.into_iter().collect())
+    }
+
+    /// Says what became of results that are stored, and frees their slots.
+    async fn conclude(&self, batch: &[Completion], accepted: &HashSet<i64>) {
+        batch.iter().for_each(|completion| self.completions.tell(completion, accepted.contains(&completion.job.id)));
+        // Slots are freed queue by queue, so that a producer is woken once and finds all of them.
+        for same in batch.chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
+            free(same);
+        }
+        self.wake_parents(batch).await;
+    }
+
+    /// After the database refused a batch: sets aside those whose rows are locked, and where none is, stores what is
+    /// accepted one by one, so that a result that is not holds up no other.
+    async fn sort_out(&self, batch: Vec<Completion>) -> Result<(), QueueError> {
+        let locked = self.engine.locked(&ids(&batch)).await?;
+        if !locked.is_empty() {
+            tracing::warn!(target: "queue", jobs = ?locked, "somebody has locked the rows of jobs whose results are to be stored; they wait");
+            let is_locked = |completion: &Completion| locked.contains(&completion.job.id);
+            self.completions.set_aside(batch.len(), Hindrance::Locked, is_locked);
+            return Ok(());
+        }
         for completion in batch {
-            let accepted = match self.engine.complete(std::slice::from_ref(&completion.ack)).await {
-                Ok(accepted) => accepted,
+            let one = std::slice::from_ref(&completion);
+            match self.write(one).await {
+                Ok(accepted) => {
+                    self.completions.stored(1);
+                    self.conclude(one, &accepted).await;
+                }
                 Err(error) if error.is_unavailable() => return Err(error),
                 Err(error) => {
                     tracing::error!(target: "queue", %error, id = completion.job.id, "a result was refused by the database");
-                    self.completions.postpone();
-                    refused = Err(error);
-                    continue;
+                    self.completions.set_aside(1, Hindrance::Refused, |_| true);
+                    // What ended this one in its time would end the next ones too.
+                    if error.is_transient() {
+                        return Err(error);
+                    }
                 }
-            };
-            self.completions.stored(1);
-            self.completions.tell(&completion, !accepted.is_empty());
-            free(std::slice::from_ref(&completion));
-            self.wake_parents(std::slice::from_ref(&completion)).await;
+            }
         }
-        refused
+        Ok(())
+    }
+
+    /// Tries again what was set aside and is due.
+    async fn try_aside(&self) -> Result<(), QueueError> {
+        let due = self.completions.due_aside();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let locked = match self.engine.locked(&ids(&due)).await {
+            Err(error) if error.is_unavailable() => return Err(error),
+            locked => locked.unwrap_or_else(|_| ids(&due)),
+        };
+        for completion in &due {
+            if locked.contains(&completion.job.id) {
+                self.completions.still_aside(completion, Hindrance::Locked);
+                continue;
+            }
+            let one = std::slice::from_ref(completion);
+            match self.write(one).await {
+                Ok(accepted) => {
+                    self.completions.stored_aside(completion);
+                    self.conclude(one, &accepted).await;
+                }
+                Err(error) if error.is_unavailable() => return Err(error),
+                Err(_) => self.completions.still_aside(completion, Hindrance::Refused),
+            }
+        }
+        Ok(())
     }
 
     /// Wakes jobs that wait for these. What is missed here they find by looking.
@@ -108,6 +152,10 @@ impl Completer {
         let superseded = self.completions.superseded();
         if superseded > 0 {
             ctx.probe().set_label("superseded", superseded.to_string());
+        }
+        match self.completions.aside().0 {
+            0 => ctx.probe().remove_label("aside"),
+            count => ctx.probe().set_label("aside", count.to_string()),
         }
     }
 }
@@ -128,6 +176,7 @@ impl Actor for Completer {
         let next = self.completions.overdue(false);
         match self.flush().await {
             Ok(()) => {
+                let next = next.into_iter().chain(self.completions.aside().1).min();
                 self.next = next.map(|wait| ctx.send_after(wait, CompleterMsg::Flush));
                 ctx.probe().remove_label("waiting");
                 self.failing = false;
@@ -147,7 +196,10 @@ impl Actor for Completer {
     async fn stopped(&mut self, _ctx: &Ctx<CompleterMsg>, _reason: &ExitReason) {
         self.completions.overdue(true);
         match tokio::time::timeout(FLUSH_LIMIT, self.flush()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) if self.completions.is_empty() => {}
+            Ok(Ok(())) => {
+                tracing::error!(target: "queue", left = self.completions.len(), "results not stored: their rows are locked, or the database refuses them")
+            }
             Ok(Err(error)) => {
                 tracing::error!(target: "queue", %error, left = self.completions.len(), "results not stored")
             }
@@ -158,6 +210,10 @@ impl Actor for Completer {
     fn message_kind(_msg: &CompleterMsg) -> &'static str {
         "flush"
     }
+}
+
+fn ids(batch: &[Completion]) -> Vec<i64> {
+    batch.iter().map(|completion| completion.job.id).collect()
 }
 
 /// Frees the slots of stored results of one queue.

@@ -6,7 +6,7 @@
 //! The completer stores them, with one exception. A queue with a small limit is held up by round trips and commits, not
 //! by rows, so its producer stores what succeeded and claims the next jobs in one statement. What is kept for a
 //! producer that does not come for it within [`KEPT_FOR`], because it waits, is suspended or is gone, goes to the
-//! completer.
+//! completer. What the database does not take is set [`aside`](super::aside).
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::aside::{Aside, Hindrance};
 use super::completer::CompleterMsg;
 use super::engine::GuardedAck;
 use super::family::concerned;
@@ -65,6 +66,8 @@ struct Lists {
     waiting: VecDeque<Completion>,
     /// For producers, oldest first.
     kept: VecDeque<(Instant, Completion)>,
+    /// For the completer, later.
+    aside: Aside,
     /// The completer will look whether producers come.
     watched: bool,
     /// Some were kept since it looked. It looks once more when nothing is left, so that a busy queue does not wake it
@@ -134,6 +137,9 @@ impl Completions {
         while let Some((_, completion)) = lists.kept.pop_front_if(|(since, _)| all || now - *since >= KEPT_FOR) {
             lists.waiting.push_back(completion);
         }
+        if all {
+            lists.aside.hurry(now);
+        }
         let fresh = std::mem::take(&mut lists.fresh).then_some(KEPT_FOR);
         let next = lists.kept.front().map(|(since, _)| (*since + KEPT_FOR) - now).or(fresh);
         lists.watched = next.is_some();
@@ -143,7 +149,7 @@ impl Completions {
     /// Results that are not stored yet, but for those that a producer is just storing.
     pub fn len(&self) -> usize {
         let lists = self.lists();
-        lists.waiting.len() + lists.kept.len()
+        lists.waiting.len() + lists.kept.len() + lists.aside.len()
     }
 
     /// Whether everything is stored.
@@ -200,12 +206,34 @@ impl Completions {
         self.lists().waiting.drain(..count);
     }
 
-    /// Moves the oldest result to the end.
-    pub(super) fn postpone(&self) {
-        let waiting = &mut self.lists().waiting;
-        if !waiting.is_empty() {
-            waiting.rotate_left(1);
-        }
+    /// Sets those of the oldest `count` that wait for the completer aside that `is_hindered`.
+    pub(super) fn set_aside(&self, count: usize, hindrance: Hindrance, is_hindered: impl Fn(&Completion) -> bool) {
+        let lists = &mut *self.lists();
+        let (now, oldest) = (Instant::now(), lists.waiting.drain(..count).collect::<Vec<_>>());
+        let (hindered, others): (Vec<_>, Vec<_>) = oldest.into_iter().partition(is_hindered);
+        hindered.iter().for_each(|completion| lists.aside.put(completion, hindrance, now));
+        others.into_iter().rev().for_each(|completion| lists.waiting.push_front(completion));
+    }
+
+    /// Those that were set aside and are to be tried again; they stay in the list.
+    pub(super) fn due_aside(&self) -> Vec<Completion> {
+        self.lists().aside.due(Instant::now())
+    }
+
+    /// One that was set aside has to wait longer.
+    pub(super) fn still_aside(&self, completion: &Completion, hindrance: Hindrance) {
+        self.lists().aside.put(completion, hindrance, Instant::now());
+    }
+
+    /// One that was set aside is stored.
+    pub(super) fn stored_aside(&self, completion: &Completion) {
+        self.lists().aside.remove(completion);
+    }
+
+    /// How many are set aside, and when the next of them is to be tried.
+    pub(super) fn aside(&self) -> (usize, Option<Duration>) {
+        let aside = &self.lists().aside;
+        (aside.len(), aside.next().map(|due| due.saturating_duration_since(Instant::now())))
     }
 
     /// Says what became of a result that is stored, or superseded.

@@ -83,6 +83,11 @@ impl QueueError {
         job.unreadable.clone().map(|reason| Self::Unreadable { id: job.id, reason })
     }
 
+    /// Whether the same call may succeed a moment later, see [`DbError::is_transient`].
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Db(error) if error.is_transient())
+    }
+
     /// Whether the database is away, so that the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Db(error) if error.is_unavailable())

@@ -11,6 +11,7 @@
 //! Promises: at least once; exactly one accepted completion per attempt; never more than the limit; a running job is
 //! not handed out again while its owner is alive.
 
+mod aside;
 mod attempt;
 mod backoff;
 mod blocking;

@@ -94,6 +94,7 @@ mod queue_looks;
 mod queue_manage_cost;
 mod queue_modes;
 mod queue_reindexer;
+mod queue_results;
 mod queue_unreadable;
 mod testing_helpers;
 mod tidy;

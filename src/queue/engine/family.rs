@@ -39,7 +39,7 @@ impl Engine {
             ids,
             self.db.channel("insert"),
         )
-        .fetch_one(&self.db)
+        .fetch_one(&self.completions)
         .await?;
         Ok(u64::try_from(woken).unwrap_or_default())
     }

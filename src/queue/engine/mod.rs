@@ -70,8 +70,8 @@ impl Engine {
     pub fn new(db: Database) -> Self {
         let insert_sql = insert::statement(&db).into();
         let short_insert_sql = insert::short_statement(&db).into();
-        let lane = || Lane::new(db.clone());
-        let (claims, completions, inserts) = (Lane::planned_once(db.clone()), lane(), lane());
+        let (claims, completions) = (Lane::planned_once(db.clone()), Lane::impatient(db.clone()));
+        let inserts = Lane::new(db.clone());
         Self { db, claims, completions, inserts, gather: gather::Gather::default(), insert_sql, short_insert_sql }
     }
 
