@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use singularity::postgres::migrate;
-use singularity::queue::engine::{Changed, Election};
-use singularity::queue::{Engine, NewJob, State};
+use singularity::queue::engine::{Changed, Election, JobFilter};
+use singularity::queue::{Engine, NewJob, Replace, ReplaceField, State, Unique};
 use uuid::Uuid;
 
 use crate::postgres_migrate::catalog::Catalog;
@@ -31,6 +31,18 @@ async fn oban_01_services_work_on_a_database_of_version_13() {
     let engine = Engine::new(db.connect("public").await);
     let found = migrate::up(engine.db()).await.unwrap().oban_before.unwrap();
     assert!(!found.states.iter().any(|state| state == "suspended"), "{found:?}");
+
+    // The groups of states that unique jobs are compared in have it.
+    let unique = Unique { states: Unique::all(), ..Unique::forever() };
+    for unique in [Unique::default(), unique, Unique { states: vec![State::Suspended], ..Unique::forever() }] {
+        let same =
+            || NewJob::new("unique", json!({})).unique(unique.clone()).replace(Replace::always(&[ReplaceField::Tags]));
+        let first = engine.insert(same()).await.unwrap();
+        let again = engine.insert(same()).await.unwrap();
+        let is_compared = unique.states != [State::Suspended];
+        assert_eq!((again.conflict, again.id == first.id), (is_compared, is_compared), "{unique:?}");
+    }
+    assert_eq!(engine.delete_all(&JobFilter::default()).await.unwrap().total(), 3);
 
     let job = || NewJob::new("w", json!({}));
     let ago = "timezone('UTC', now()) - interval '2 h'";

@@ -144,7 +144,7 @@ impl Engine {
         if !jobs.iter().any(|job| job.unique.is_some()) {
             return self.insert_plain(connection, jobs).await;
         }
-        self.lock_unique(connection, &jobs).await?;
+        let known = self.lock_unique(connection, &jobs).await?;
         let mut inserted = Vec::with_capacity(jobs.len());
         let mut plain = Vec::new();
         for job in jobs {
@@ -154,7 +154,7 @@ impl Engine {
             };
             // In the order of the input, because ids rise in it.
             inserted.extend(self.insert_plain(&mut *connection, std::mem::take(&mut plain)).await?);
-            match self.find_unique(connection, &job, &unique).await? {
+            match self.find_unique(connection, &job, &unique, &known).await? {
                 Some(found) => inserted.push(Inserted { id: found.id, conflict: true, replaced: found.replaced }),
                 None => inserted.extend(self.insert_plain(&mut *connection, vec![job]).await?),
             }

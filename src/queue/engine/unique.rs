@@ -31,9 +31,15 @@ impl Engine {
     /// The locks of one call are taken in their order, so that two calls never wait for each other. Several calls in
     /// one transaction may; PostgreSQL then ends one of the two.
     ///
+    /// Returns the states that this database has, because it refuses a statement with the word of another.
+    ///
     /// # Errors
     /// [`QueueError::TooMany`], [`QueueError::UniqueUnguarded`], [`QueueError::Db`].
-    pub(super) async fn lock_unique(&self, connection: &mut PgConnection, jobs: &[NewJob]) -> Result<(), QueueError> {
+    pub(super) async fn lock_unique(
+        &self,
+        connection: &mut PgConnection,
+        jobs: &[NewJob],
+    ) -> Result<Vec<State>, QueueError> {
         let schema = self.db.schema().as_str();
         let mut keys: Vec<i64> =
             jobs.iter().filter_map(|job| job.unique.as_ref().map(|unique| unique.lock_key(schema, job))).collect();
@@ -43,14 +49,16 @@ impl Engine {
         keys.sort_unstable();
         keys.dedup();
         // The mark lives exactly as long as the locks do.
-        let isolation: String = sqlx::query_scalar(
-            "SELECT current_setting('transaction_isolation') FROM
+        let (isolation, states): (String, Vec<String>) = sqlx::query_as(
+            "SELECT current_setting('transaction_isolation'),
+                    ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = to_regtype($2)) FROM
                (SELECT count(pg_advisory_xact_lock(key)) AS locks,
                        set_config('singularity.unique', 'locked', true) AS mark
                 FROM unnest($1::bigint[]) AS key) AS done
              WHERE done.locks >= 0 AND done.mark IS NOT NULL",
         )
         .bind(keys)
+        .bind(format!(r#""{schema}".oban_job_state"#))
         .fetch_one(connection)
         .await?;
         if matches!(isolation.as_str(), "repeatable read" | "serializable") {
@@ -59,17 +67,19 @@ impl Engine {
                 way_out: "insert them in a transaction of isolation level READ COMMITTED",
             });
         }
-        Ok(())
+        Ok(State::ALL.into_iter().filter(|state| states.iter().any(|known| known == state.as_str())).collect())
     }
 
-    /// The oldest job that `job` would repeat, after the replacement that it asks for. Call it with the lock held.
+    /// The oldest job that `job` would repeat, after the replacement that it asks for. Call it with the lock held, and
+    /// the states that are `known` to the database.
     pub(super) async fn find_unique(
         &self,
         connection: &mut PgConnection,
         job: &NewJob,
         unique: &Unique,
+        known: &[State],
     ) -> Result<Option<Found>, QueueError> {
-        let row = self.look(connection, job, unique).await?;
+        let row = self.look(connection, job, unique, known).await?;
         let (guarded, id): (bool, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
         if !guarded {
             return Err(QueueError::UniqueUnguarded {
@@ -91,8 +101,10 @@ impl Engine {
         connection: &mut PgConnection,
         job: &NewJob,
         unique: &Unique,
+        known: &[State],
     ) -> Result<sqlx::postgres::PgRow, QueueError> {
         let schema = self.db.schema().as_str();
+        let states: Vec<State> = unique.states.iter().copied().filter(|state| known.contains(state)).collect();
         let mut conditions = vec![format!(r#"j.state = ANY($1::text[]::"{schema}".oban_job_state[])"#)];
         if unique.compares(UniqueField::Worker) {
             conditions.push("j.worker = $2".into());
@@ -118,7 +130,7 @@ impl Engine {
             conditions.join(" AND ")
         );
         let row = sqlx::query(AssertSqlSafe(sql))
-            .bind(words(&unique.states))
+            .bind(words(&states))
             .bind(&job.worker)
             .bind(&job.queue)
             .bind(args)
