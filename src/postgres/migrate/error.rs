@@ -26,8 +26,8 @@ pub enum MigrateError {
         /// The comment, cut to 100 characters.
         found: String,
     },
-    /// The table lacks columns that Oban has had since its version 8.
-    #[error("oban_jobs in schema \"{schema}\" is older than version 8: it has no {}", missing.join(", "))]
+    /// The table lacks columns that Oban has had since its version 9.
+    #[error("oban_jobs in schema \"{schema}\" is older than version 9: it has no {}", missing.join(", "))]
     TooOldOban {
         /// Schema of the table.
         schema: String,

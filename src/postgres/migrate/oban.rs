@@ -7,8 +7,8 @@ use sqlx::PgConnection;
 use super::{MigrateError, OBAN_VERSION};
 use crate::postgres::{DbError, SchemaName};
 
-/// Columns that `oban_jobs` has had since version 8. Older tables cannot be worked on.
-const COLUMNS_NEEDED: [&str; 16] = [
+/// Columns that `oban_jobs` has had since version 9. Older tables cannot be worked on.
+const COLUMNS_NEEDED: [&str; 18] = [
     "id",
     "state",
     "queue",
@@ -25,10 +25,9 @@ const COLUMNS_NEEDED: [&str; 16] = [
     "discarded_at",
     "priority",
     "tags",
+    "meta",
+    "cancelled_at",
 ];
-
-/// Columns that version 9 added.
-const COLUMNS_LATER: [&str; 2] = ["meta", "cancelled_at"];
 
 /// Longest part of an unknown comment that is repeated, in characters.
 const COMMENT_CHARS_MAX: usize = 100;
@@ -53,7 +52,7 @@ pub struct ObanTables {
     pub version: ObanVersion,
     /// `errors` is one JSON array, as Oban for Python makes it, and not an array of JSON values.
     pub errors_are_json: bool,
-    /// Columns of version 14 that the table lacks.
+    /// Columns that are needed and that the table lacks.
     pub missing_columns: Vec<String>,
     /// Labels of the enum of `state`, in order; empty when it is no enum.
     pub states: Vec<String>,
@@ -84,7 +83,6 @@ impl ObanTables {
             errors_are_json: errors_are_json.unwrap_or(false),
             missing_columns: COLUMNS_NEEDED
                 .iter()
-                .chain(&COLUMNS_LATER)
                 .filter(|name| !columns.iter().any(|column| column == *name))
                 .map(|name| (*name).to_owned())
                 .collect(),
@@ -107,8 +105,7 @@ impl ObanTables {
                 return Err(MigrateError::UnreadableOban { schema, found: found.clone() });
             }
         }
-        let missing: Vec<String> =
-            self.missing_columns.iter().filter(|name| COLUMNS_NEEDED.contains(&name.as_str())).cloned().collect();
+        let missing = self.missing_columns.clone();
         if missing.is_empty() { Ok(()) } else { Err(MigrateError::TooOldOban { schema, missing }) }
     }
 }
@@ -169,7 +166,8 @@ mod tests {
         let verdict =
             |version, missing: &[&str]| tables(version, missing).accept(&schema).map_err(|error| error.code());
         assert_eq!(verdict(ObanVersion::Numbered(14), &[]), Ok(()));
-        assert_eq!(verdict(ObanVersion::Numbered(8), &["meta", "cancelled_at"]), Ok(()));
+        assert_eq!(verdict(ObanVersion::Numbered(9), &[]), Ok(()));
+        assert_eq!(verdict(ObanVersion::Numbered(8), &["meta", "cancelled_at"]), Err("E0303"));
         assert_eq!(verdict(ObanVersion::Unmarked, &[]), Ok(()));
         assert_eq!(verdict(ObanVersion::Numbered(15), &[]), Err("E0301"));
         assert_eq!(verdict(ObanVersion::External, &[]), Err("E0301"));
