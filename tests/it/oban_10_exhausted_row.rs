@@ -1,7 +1,7 @@
 //! Point 10 of the conformance suite: an available row whose attempts are used up blocks nothing, and does not stay.
 
 use serde_json::json;
-use singularity::queue::{NewJob, State};
+use singularity::queue::{NewJob, Replace, ReplaceField, State, Unique};
 
 use crate::support::db::TestDb;
 use crate::support::node::{Fixture, TestNode, job};
@@ -88,5 +88,19 @@ async fn no_way_of_ours_makes_an_exhausted_available_row() {
         engine.update(id, few).await.unwrap();
         let job = engine.get(id).await.unwrap().unwrap();
         assert_eq!((job.state, job.attempt, job.max_attempts), (State::Available, 20, 21), "{shape:?}");
+        for (state, fewest) in [
+            (State::Suspended, 4),
+            (State::Scheduled, 4),
+            (State::Available, 4),
+            (State::Retryable, 4),
+            (State::Executing, 3),
+            (State::Completed, 3),
+        ] {
+            let same = || NewJob::new(state.as_str(), json!({})).unique(Unique::forever());
+            let id = with(&engine, same(), &format!("state = '{state}', attempt = 3")).await;
+            let few = same().max_attempts(2).replace(Replace::always(&[ReplaceField::MaxAttempts]));
+            assert!(engine.insert(few).await.unwrap().replaced);
+            assert_eq!(engine.get(id).await.unwrap().unwrap().max_attempts, fewest, "{shape:?} {state}");
+        }
     }
 }

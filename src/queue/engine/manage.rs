@@ -10,18 +10,12 @@ use std::collections::BTreeMap;
 use sqlx::{Postgres, QueryBuilder, Row};
 
 use super::Engine;
+use super::attempts::{fewest_max_attempts, most_attempts};
 use super::filter::{JobFilter, push_states};
 use crate::queue::change::{Change, JobUpdate};
 use crate::queue::error::QueueError;
 use crate::queue::new_job::Schedule;
 use crate::queue::state::State;
-
-/// The most that the column of attempts holds, of alias `j`: a smallint where Oban for Python made the table.
-macro_rules! most_attempts {
-    () => {
-        "CASE pg_typeof(j.attempt) WHEN 'smallint'::regtype THEN 32767 ELSE 2147483647 END"
-    };
-}
 
 /// Jobs in one statement. Bounds how long others wait for the rows, and the notices of one transaction.
 pub const CHANGE_BATCH_MAX: u64 = 1_000;
@@ -306,14 +300,10 @@ fn push_update<'sql>(sql: &'sql mut QueryBuilder<Postgres>, update: &JobUpdate) 
         set.push("args = ").push_bind_unseparated(args.clone());
     }
     if let Some(max_attempts) = update.max_attempts {
-        // Never below the attempts begun, and a job that waits keeps one: else it would be available for ever.
         set.push("max_attempts = GREATEST(").push_bind_unseparated(max_attempts).push_unseparated(concat!(
-            ", LEAST(j.attempt, ",
-            most_attempts!(),
-            " - 1) + CASE WHEN j.state::text IN ('suspended', 'scheduled', 'available', 'retryable')
-                            OR j.attempt = ",
-            most_attempts!(),
-            " THEN 1 ELSE 0 END)",
+            ", ",
+            fewest_max_attempts!(),
+            ")"
         ));
     }
     if let Some(meta) = &update.meta {

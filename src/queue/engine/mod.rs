@@ -5,6 +5,7 @@
 //! them with SKIP LOCKED and check the state again where they write. Names are unqualified and resolved by the pool's
 //! `search_path`, except in `insert` and `unique`, which also run on a connection that the caller brought.
 
+mod attempts;
 mod bare;
 mod claim;
 mod complete;

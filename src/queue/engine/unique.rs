@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::Engine;
+use super::attempts::fewest_max_attempts;
 use crate::queue::error::QueueError;
 use crate::queue::new_job::{NewJob, Schedule};
 use crate::queue::state::State;
@@ -146,12 +147,13 @@ impl Engine {
         let schema = self.db.schema().as_str();
         // A new time counts only where one is given; the state stays, as in Oban.
         let (delay_ms, at) = job.schedule.columns();
+        let fewest = fewest_max_attempts!();
         let sql = format!(
             r#"WITH old AS (SELECT id, state::text AS state FROM "{schema}".oban_jobs WHERE id = $1 FOR UPDATE),
                changed AS (
                  UPDATE "{schema}".oban_jobs j
                  SET args = CASE WHEN old.state = ANY($2) THEN $3 ELSE j.args END,
-                     max_attempts = CASE WHEN old.state = ANY($4) THEN GREATEST($5, j.attempt) ELSE j.max_attempts END,
+                     max_attempts = CASE WHEN old.state = ANY($4) THEN GREATEST($5, {fewest}) ELSE j.max_attempts END,
                      meta = CASE WHEN old.state = ANY($6) THEN $7 ELSE j.meta END,
                      priority = CASE WHEN old.state = ANY($8) THEN $9 ELSE j.priority END,
                      queue = CASE WHEN old.state = ANY($10) THEN $11 ELSE j.queue END,
