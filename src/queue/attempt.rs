@@ -273,6 +273,7 @@ impl Drop for Duty {
             queue: Arc::clone(&self.queue),
             slot: self.slot,
             duration: self.started.elapsed(),
+            in_doubt: false,
         });
     }
 }

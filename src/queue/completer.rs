@@ -63,9 +63,16 @@ impl Completer {
         }
     }
 
+    /// Writes these results and returns the jobs of those that count: now, or by a write before whose answer was lost.
     async fn write(&self, batch: &[Completion]) -> Result<HashSet<i64>, QueueError> {
         let acks: Vec<_> = batch.iter().map(|completion| completion.ack.clone()).collect();
-        Ok(self.engine.complete(&acks).await?.into_iter().collect())
+        let mut accepted: HashSet<i64> = self.engine.complete(&acks).await?.into_iter().collect();
+        let in_doubt = batch.iter().filter(|one| one.in_doubt && !accepted.contains(&one.job.id));
+        let in_doubt: Vec<_> = in_doubt.map(|completion| completion.ack.clone()).collect();
+        if !in_doubt.is_empty() {
+            accepted.extend(self.engine.written(&in_doubt).await?);
+        }
+        Ok(accepted)
     }
 
     /// Says what became of results that are stored, and frees their slots.
@@ -88,7 +95,9 @@ impl Completer {
             self.completions.set_aside(batch.len(), Hindrance::Locked, is_locked);
             return Ok(());
         }
-        for completion in batch {
+        for mut completion in batch {
+            // Of a batch that was refused a part may be written.
+            completion.in_doubt = true;
             let one = std::slice::from_ref(&completion);
             match self.write(one).await {
                 Ok(accepted) => {

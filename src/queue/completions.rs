@@ -45,6 +45,8 @@ pub struct Completion {
     pub slot: Slot,
     /// Time from claim to result.
     pub duration: Duration,
+    /// A write of it was begun. If that came to no answer, nobody knows whether it was done.
+    pub in_doubt: bool,
 }
 
 /// Results that wait to be stored. Cheap to clone; all clones are one list.
@@ -183,10 +185,10 @@ impl Completions {
         self.0.poked.store(false, Ordering::Release);
     }
 
-    /// The oldest results; they stay in the list until [`Completions::stored`].
+    /// The oldest results; they stay in the list until [`Completions::stored`], and are in doubt there from now on.
     /// Of one queue at most its share, so that its producer claims while the rest is written.
     pub(super) fn batch(&self) -> Vec<Completion> {
-        let lists = self.lists();
+        let mut lists = self.lists();
         let mut batch: Vec<Completion> = Vec::with_capacity(lists.waiting.len().min(COMPLETION_BATCH_MAX));
         let mut taken: Vec<(&Arc<QueueState>, usize)> = Vec::new();
         for completion in lists.waiting.iter().take(COMPLETION_BATCH_MAX) {
@@ -198,6 +200,7 @@ impl Completions {
             }
             batch.push(completion.clone());
         }
+        lists.waiting.iter_mut().take(batch.len()).for_each(|completion| completion.in_doubt = true);
         batch
     }
 
@@ -266,8 +269,9 @@ impl Taken<'_> {
         self.batch.is_empty()
     }
 
-    /// What is to be written.
-    pub(super) fn acks(&self) -> Vec<GuardedAck> {
+    /// What is to be written; in doubt from now on.
+    pub(super) fn acks(&mut self) -> Vec<GuardedAck> {
+        self.batch.iter_mut().for_each(|completion| completion.in_doubt = true);
         self.batch.iter().map(|completion| completion.ack.clone()).collect()
     }
 

@@ -222,7 +222,7 @@ impl Producer {
 }
 
 /// Claims, and stores what is `done` in the same statement. Without an answer that goes to the completer.
-async fn exchange(engine: &Engine, claim: &Claim<'_>, done: Taken<'_>) -> Result<Vec<Job>, QueueError> {
+async fn exchange(engine: &Engine, claim: &Claim<'_>, mut done: Taken<'_>) -> Result<Vec<Job>, QueueError> {
     if done.is_empty() {
         return engine.claim(claim).await;
     }

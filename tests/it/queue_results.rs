@@ -2,11 +2,12 @@
 
 use serde_json::json;
 use singularity::config::{Config, Period, Queue};
-use singularity::queue::State;
+use singularity::queue::{Engine, State};
 use sqlx::AssertSqlSafe;
 
 use crate::support::db::{DEADLINE, TestDb};
-use crate::support::node::{Fixture, TestNode, until};
+use crate::support::node::{Fixture, TestNode, reaches, until};
+use crate::support::proxy::{Mode, Proxy};
 
 /// Long polls: what happens within a test's patience comes by notice or by a result.
 fn limit(limit: u32) -> impl Fn(&mut Config) {
@@ -79,4 +80,32 @@ async fn a_result_that_the_database_refuses_holds_up_no_other() {
     node.reaches(refused, State::Completed).await;
     until("nothing aside", || async { label(&node, "aside").is_none().then_some(()) }).await;
     assert_eq!((node.queues().running(), label(&node, "superseded")), (0, None));
+}
+
+#[tokio::test]
+async fn a_result_that_was_stored_without_an_answer_counts() {
+    // With a small limit producers store what succeeded.
+    for queue in [60, 4] {
+        let (db, fixture) = (TestDb::new().await, Fixture::new());
+        let engine = Engine::new(db.connect("public").await);
+        let proxy = Proxy::start(db.host_and_port()).await;
+        let node = TestNode::start(&db.url_through(proxy.address()), "one", &fixture, limit(queue)).await;
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let id = node.insert(json!({"do": "hold"})).await;
+            fixture.started(id).await;
+            held.push(id);
+        }
+        proxy.set(Mode::Unanswered);
+        fixture.release_all();
+        for id in held {
+            reaches(&engine, id, State::Completed).await;
+        }
+        proxy.set(Mode::Pass);
+        until("all stored", || async { (node.queues().running() == 0).then_some(()) }).await;
+        // What the completer shows it has shown when it is done with the next.
+        let next = node.insert(json!({"do": "error"})).await;
+        reaches(&engine, next, State::Retryable).await;
+        assert_eq!((label(&node, "superseded"), label(&node, "aside")), (None, None));
+    }
 }

@@ -54,7 +54,7 @@ impl Engine {
     /// nothing.
     ///
     /// One statement where all succeeded (the usual case: narrow, no JSON), else two. Repeating it after a lost reply
-    /// is harmless: the second time no guard holds.
+    /// is harmless: the second time no guard holds, and [`Engine::written`] tells what the first time did.
     ///
     /// Each row is found by its id. The guard compares the state as text, so that no index on it fits: with one, the
     /// planner, whose statistics mostly know no executing row at all, compared each of these with each of `acks`.
@@ -81,6 +81,28 @@ impl Engine {
             accepted.extend(self.complete_others(&others).await?);
         }
         Ok(accepted)
+    }
+
+    /// The jobs of those of `acks` whose rows are as they write them: still of the same claim, and in their state. Of
+    /// one whose reply was lost this means that it was written, unless somebody has put the row into that state
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`QueueError::Db`].
+    pub async fn written(&self, acks: &[GuardedAck]) -> Result<Vec<i64>, QueueError> {
+        let guards = Guards::of(acks);
+        let ids = sqlx::query_scalar!(
+            r#"SELECT j.id FROM oban_jobs j
+               JOIN unnest($1::bigint[], $2::text[], $3::timestamp[], $4::text[]) AS d (id, producer, claimed, state)
+                 ON j.id = d.id AND j.attempted_by[2] = d.producer AND j.attempted_at = d.claimed AND j.state::text = d.state"#,
+            &guards.ids,
+            &guards.producers,
+            guards.claimed.as_slice() as &[Option<NaiveDateTime>],
+            &acks.iter().map(|item| item.ack.state.as_str().to_owned()).collect::<Vec<_>>(),
+        )
+        .fetch_all(&self.completions)
+        .await?;
+        Ok(ids)
     }
 
     /// Those of `ids` whose rows somebody else has locked, so that a write would have to wait. Waits for none of them.

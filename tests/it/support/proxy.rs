@@ -19,6 +19,8 @@ pub enum Mode {
     Blackhole,
     /// Open and new connections are reset.
     Reset,
+    /// Statements are done, and their connections reset instead of being answered.
+    Unanswered,
     /// Everything passes but notifications, as through a proxy that pools transactions.
     Deaf,
 }
@@ -90,6 +92,10 @@ async fn serve(mut client: TcpStream, upstream: String, mut modes: watch::Receiv
                 Ok(count) if count > 0 => {
                     is_silent |= mode == Mode::Blackhole;
                     let passed = answers.pass(&down[..count], mode == Mode::Deaf);
+                    if answers.ends_statement && mode == Mode::Unanswered {
+                        client.set_zero_linger().unwrap();
+                        return;
+                    }
                     if !is_silent && client.write_all(&passed).await.is_err() { return }
                 }
                 _ => return,
@@ -117,6 +123,8 @@ struct Answers {
     head: Vec<u8>,
     left: usize,
     dropping: bool,
+    /// A statement came to its end in the bytes that were passed last.
+    ends_statement: bool,
 }
 
 impl Answers {
@@ -131,6 +139,7 @@ impl Answers {
     /// What is passed on of these bytes.
     fn pass(&mut self, bytes: &[u8], deaf: bool) -> Vec<u8> {
         let mut passed = Vec::with_capacity(bytes.len());
+        self.ends_statement = false;
         for byte in bytes {
             if self.bytes_first > 0 {
                 self.bytes_first -= 1;
@@ -147,6 +156,7 @@ impl Answers {
                 {
                     self.left = u32::from_be_bytes(length.try_into().unwrap()) as usize - length.len();
                     self.dropping = deaf && *kind == NOTIFICATION;
+                    self.ends_statement |= *kind == COMMAND_COMPLETE;
                     self.statements.fetch_add(u64::from(*kind == COMMAND_COMPLETE), Ordering::Relaxed);
                     if !self.dropping {
                         passed.append(&mut self.head);
