@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use uuid::Uuid;
 
 use super::error::InstanceError;
@@ -69,18 +71,27 @@ fn host_key() -> Option<String> {
     Some(format!("{}/{}", boot.trim(), namespace.display()))
 }
 
-/// Whether a process of this machine is gone. A process id that was given to another program is not noticed here; the
+/// Whether a process of this machine is gone. Only the kernel's word that there is no such process counts: `/proc` may
+/// hide those of other users (`hidepid`). A process id that was given to another program is not noticed here; the
 /// heartbeat is what notices it.
 pub(super) fn process_is_gone(pid: &str) -> bool {
-    pid.parse::<u32>().is_ok_and(|pid| match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // A zombie runs nothing any more; its parent just has not asked for its exit code.
-        Ok(stat) => stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X'])),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    })
+    let Some(process) = pid.parse::<u32>().ok().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else {
+        return false;
+    };
+    if test_kill_process(process) == Err(Errno::SRCH) {
+        return true;
+    }
+    // A zombie runs nothing any more; its parent just has not asked for its exit code.
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X'])))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+
     use super::*;
 
     #[test]
@@ -100,7 +111,47 @@ mod tests {
     #[test]
     fn sees_who_is_gone() {
         assert!(!process_is_gone(&std::process::id().to_string()));
-        assert!(process_is_gone("4294967294"));
-        assert!(!process_is_gone("not a pid"));
+        assert!(process_is_gone(&i32::MAX.to_string()));
+        for text in ["not a pid", "", "0", "-1", "4294967294"] {
+            assert!(!process_is_gone(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_ended_and_was_not_waited_for_is_gone() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert!(process_is_gone(&child.id().to_string()));
+        child.wait().unwrap();
+    }
+
+    /// Runs itself again, as a user from whom `/proc` hides this process.
+    #[test]
+    fn a_process_that_cannot_be_seen_is_not_gone() {
+        const HIDDEN: &str = "SINGULARITY_TEST_HIDDEN_PID";
+        if let Ok(pid) = std::env::var(HIDDEN) {
+            assert!(fs::metadata(format!("/proc/{pid}")).is_err(), "it can be seen");
+            assert!(!process_is_gone(&pid), "it lives");
+            return println!("looked");
+        }
+        let as_nobody = "mount -t proc -o hidepid=invisible proc /proc && \
+                         exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$@\"";
+        let myself = "instance::identity::tests::a_process_that_cannot_be_seen_is_not_gone";
+        let run = |how| {
+            let mut command = Command::new("unshare");
+            command.args(["-m", "sh", "-c", as_nobody, "sh"]).arg(std::env::current_exe().unwrap());
+            command.args(["--exact", myself, how]).env(HIDDEN, std::process::id().to_string()).output()
+        };
+        if !run("--list").is_ok_and(|output| output.status.success()) {
+            return println!("skipped: needs root, setpriv, and a test binary that other users can reach");
+        }
+        let output = run("--nocapture").unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("looked"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
