@@ -23,6 +23,14 @@ const EXECUTORS_MAX: usize = 30_000;
 const PROTECTS_EXECUTORS: &str =
     "its producer hands jobs to it, which would be claimed and could not run. Pause the queue instead";
 
+/// Why they may do neither to its producer.
+fn protects_producer(queue: &str) -> String {
+    format!(
+        "jobs that it has just begun would have nobody who heeds their time limit or stops them. \
+         Pause the queue instead: singularity queue pause {queue}"
+    )
+}
+
 /// What a producer of a queue works with.
 pub type MakeProducer = Arc<dyn Fn(&Arc<QueueState>) -> ProducerArgs + Send + Sync>;
 
@@ -69,7 +77,7 @@ impl Crews {
     }
 
     fn producer_of(&self, queue: &Arc<QueueState>) -> ChildSpec {
-        Producer::child((self.producer)(queue))
+        Producer::child((self.producer)(queue)).protected(protects_producer(queue.name()))
     }
 
     /// Starts what is missing of a queue's two. A supervisor that is down brings them when it is up again.
@@ -96,7 +104,7 @@ fn executors_of(queue: &Arc<QueueState>) -> ChildSpec {
 async fn start(supervisor: &SupervisorHandle, queue: &str, child: ChildSpec) -> Result<(), StartChildError> {
     match supervisor.start_child(child).await {
         Ok(_) | Err(StartChildError::AlreadyStarted | StartChildError::NoProc) => Ok(()),
-        // Somebody terminated it by hand, or it is being restarted, which brings it too.
+        // It was not forgotten when it was stopped, or it is being restarted, which brings it too.
         Err(StartChildError::AlreadyPresent) => match supervisor.restart_child(ChildId::from(queue)).await {
             Ok(_) | Err(ChildError::Running | ChildError::Restarting | ChildError::NoProc) => Ok(()),
             Err(ChildError::Start(error)) => Err(StartChildError::Start(error)),

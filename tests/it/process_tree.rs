@@ -114,6 +114,7 @@ async fn an_operator_looks_and_gives_orders_from_outside_and_each_leaves_a_line(
         ("suspend", "/instance/registry", 4, ["error[E0933]", "heartbeat"]),
         ("terminate", "/executors", 4, ["error[E0933]", "Pause the queue"]),
         ("terminate", "/infra", 4, ["error[E0933]", "new process"]),
+        ("suspend", "/queues/default", 4, ["error[E0933]", "singularity queue pause default"]),
         ("restart", "/instance", 4, ["error[E0934]", "carries out"]),
         ("restart", "/", 4, ["error[E0932]", "root"]),
         ("suspend", "/services", 4, ["error[E0935]", "supervisor"]),
@@ -129,7 +130,7 @@ async fn an_operator_looks_and_gives_orders_from_outside_and_each_leaves_a_line(
 
     let kept = until("every order", || async {
         let kept = events(&place, &[]);
-        (kept.len() == 12).then_some(kept)
+        (kept.len() == 13).then_some(kept)
     })
     .await;
     let orders: Vec<_> = kept.iter().map(|event| event["detail"]["operation"].as_str().unwrap()).collect();

@@ -8,10 +8,9 @@ use singularity::config::{Config, Period, Queue};
 use singularity::postgres::Database;
 use singularity::queue::engine::Claim;
 use singularity::queue::{Engine, Job, NewJob, Outcome, State, ack};
-use singularity::supervision::Operation;
 use uuid::Uuid;
 
-use crate::support::db::TestDb;
+use crate::support::db::{DEADLINE, TestDb};
 use crate::support::node::{Fixture, TestNode, job, until};
 use crate::support::rows::{
     SHAPES, claim, engine, engine_in, guarded, ids, names, row, seconds_until, set_columns, state, without,
@@ -188,18 +187,18 @@ async fn results_are_stored_while_their_producer_is_suspended_or_paused() {
     let node = TestNode::start(db.url(), "one", &fixture, limit(2)).await;
     let all = held(&node, 4).await;
     fixture.until("two run", |seen| seen.running == 2).await;
-    node.system().operate(Operation::Suspend, "/queues/default", "test", None).await.unwrap();
+    let queue = node.queues().get("default").unwrap();
+    queue.address().suspend(DEADLINE).await.unwrap();
     fixture.release(all[0]);
     node.reaches(all[0], State::Completed).await;
     assert_eq!(fixture.seen().started.len(), 2, "nobody claims");
-    node.system().operate(Operation::Resume, "/queues/default", "test", None).await.unwrap();
+    queue.address().resume(DEADLINE).await.unwrap();
     fixture.started(all[2]).await;
-    node.queues().get("default").unwrap().set_paused(true);
+    queue.set_paused(true);
     fixture.release_all();
     for id in &all[1..3] {
         node.reaches(*id, State::Completed).await;
     }
-    let queue = node.queues().get("default").unwrap();
     until("free slots", || async { (queue.running() == 0).then_some(()) }).await;
     assert_eq!(fixture.seen().started.len(), 3, "nobody claims");
     queue.set_paused(false);
