@@ -3,8 +3,8 @@
 //! Code that is short needs no executor, see [`super::young`].
 //!
 //! Woken by notices, by slots that become free and, because notices can be lost, by its own poll. Demand is the limit
-//! less what runs and what waits to be stored. The database being away is a state: the producer waits for its next
-//! poll.
+//! less what runs and what waits to be stored. The database being away is a state, and so is that of the executors: the
+//! producer waits for its next poll.
 //!
 //! Where the limit is small its claims also store what succeeded, see [`super::completions`]: one round trip and one
 //! commit do what would be two of each, one after the other, because a slot is free when its result is stored.
@@ -126,7 +126,8 @@ impl Producer {
             // Dropped as they are, results go to the completer.
             let done = args.completions.take_of(&args.queue, CLAIM_BATCH_MAX as usize);
             let demand = args.queue.demand_without(done.slots()).min(CLAIM_BATCH_MAX);
-            if demand == 0 || !args.lease.is_held() || known.is_empty() {
+            // While its executors are away, a claimed job could only begin and be handed back, again and again.
+            if demand == 0 || !args.lease.is_held() || known.is_empty() || !args.executors.is_up() {
                 return Ok(None);
             }
             if let Some(left) = cooldown_left(&args.queue, *last_claim) {
@@ -155,7 +156,7 @@ impl Producer {
             let allowed = args.queue.demand() as usize;
             // Slots first: a claimed job must be known as running before anything can await.
             let attempts = Attempt::of_claimed(jobs, &args.queue, &args.runtime, &args.completions);
-            if !args.lease.is_held() {
+            if !args.lease.is_held() || !args.executors.is_up() {
                 // The reply came too late. Dropped, they are handed back; whoever took them over meanwhile keeps them.
                 return Ok(None);
             }

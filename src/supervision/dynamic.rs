@@ -180,6 +180,11 @@ impl DynamicHandle {
         Ok(())
     }
 
+    /// Whether requests are taken now: false while no incarnation runs, and while one is stopping.
+    pub fn is_up(&self) -> bool {
+        self.shared.link.is_up()
+    }
+
     /// The limit.
     pub fn max_children(&self) -> usize {
         self.shared.max_children.load(Ordering::Relaxed)

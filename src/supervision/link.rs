@@ -5,7 +5,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ractor::ActorCell;
+use ractor::{ActorCell, ActorStatus};
 use tokio::sync::oneshot;
 
 use super::error::{ChildError, StartChildError};
@@ -40,6 +40,11 @@ impl<C: Send + 'static> Link<C> {
         if current.as_ref() == Some(cell) {
             *current = None;
         }
+    }
+
+    /// Whether somebody takes requests now.
+    pub(super) fn is_up(&self) -> bool {
+        read(&self.cell).as_ref().is_some_and(|cell| cell.get_status() < ActorStatus::Draining)
     }
 
     /// Sends a request and waits for the answer without a time limit, as OTP does.

@@ -43,6 +43,7 @@ mod llm_setup;
 mod llm_wire;
 mod node_blocking;
 mod node_crash;
+mod node_executors;
 mod node_jobs;
 mod node_outage;
 mod node_rest;
