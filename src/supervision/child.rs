@@ -22,6 +22,9 @@ pub const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(5);
 
 /// Starts one incarnation of a child. Called anew for each: it owns only configuration and must not carry state from
 /// one incarnation to the next.
+///
+/// When it fails, panics, takes longer than the child's start timeout or chooses not to run, an actor that it had
+/// started before is killed first.
 pub type StartFn = Arc<dyn Fn(StartCtx) -> BoxFuture<'static, Result<Started, StartError>> + Send + Sync>;
 
 /// How to start one child and what to do when it ends. Defaults are OTP's: permanent, 5 s shutdown for workers,

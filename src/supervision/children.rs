@@ -15,7 +15,7 @@ use super::core::{
     is_expected,
 };
 use super::error::StartError;
-use super::life::{ActorHandle, Life, descendants_gone};
+use super::life::{ActorHandle, Life, descendants_gone, start_undone};
 use super::panics::{Caught, catch};
 use super::report::{SupervisionEventKind, log};
 use super::tree::NodeState;
@@ -159,26 +159,25 @@ impl Children {
         if entry.spec.rules().restart == Restart::Temporary {
             entry.spec.start = None;
         }
-        match result {
+        let failed = match result {
             Ok(Started::Actor(run)) => {
                 let handle = run.handle;
                 self.actors.insert(handle.cell.get_id().pid(), key);
                 entry.handle = Some(handle);
                 entry.info = run.info;
                 self.emit(&probe, incarnation, || SupervisionEventKind::Started { restart });
-                Ok(true)
+                return Ok(true);
             }
-            Ok(Started::Ignore) => Ok(false),
-            Err(error) => {
-                if entry.spec.rules().kind == ChildKind::Supervisor {
-                    Box::pin(descendants_gone(&probe)).await;
-                }
-                probe.detach(incarnation);
-                probe.ended(incarnation, &error.to_exit());
-                self.emit(&probe, incarnation, || SupervisionEventKind::StartFailed { reason: error.to_string() });
-                Err(error)
-            }
-        }
+            Ok(Started::Ignore) => None,
+            Err(error) => Some(error),
+        };
+        // Boxed, because it is rare and this future is moved about.
+        Box::pin(start_undone(&probe, incarnation)).await;
+        let Some(error) = failed else { return Ok(false) };
+        probe.detach(incarnation);
+        probe.ended(incarnation, &error.to_exit());
+        self.emit(&probe, incarnation, || SupervisionEventKind::StartFailed { reason: error.to_string() });
+        Err(error)
     }
 
     /// Takes the running actor out so that it can be stopped; its own exit event is stale from now on.

@@ -206,6 +206,18 @@ pub(super) async fn descendants_gone(probe: &Probe) -> bool {
     tokio::time::timeout(KILL_WAIT_MAX, all).await.is_ok()
 }
 
+/// Ends what a start that came to nothing has left behind, and tells whether it is gone: the actor that the start
+/// function had started before, and all below it. Waits up to [`KILL_WAIT_MAX`] for either.
+pub(super) async fn start_undone(probe: &Probe, incarnation: Incarnation) -> bool {
+    if let Some(own) = probe.attached().filter(|own| own.life.incarnation == incarnation) {
+        own.cell.kill();
+        if tokio::time::timeout(KILL_WAIT_MAX, own.life.down().cancelled()).await.is_err() {
+            return false;
+        }
+    }
+    descendants_gone(probe).await
+}
+
 /// Lets go of what a dead actor held. Its destructors are foreign code: a panic in them must not hit the supervisor.
 pub(super) fn release(body: &dyn Body) {
     if let Err(caught) = catch_sync(|| body.release()) {

@@ -10,6 +10,7 @@ mod operate;
 mod reports;
 mod restarts;
 mod snapshots;
+mod starts;
 mod stops;
 mod stress;
 mod tasks;
