@@ -265,14 +265,27 @@ impl<A: Actor> Holding<A> {
 
 impl<A: Actor> Body for Holding<A> {
     fn release(&self) {
+        // Also when a destructor panics: nobody else may be left to say that this life is over.
+        let _down = Down(&self.life);
         self.address.unplug(&self.mailbox);
-        self.mailbox.close();
-        {
-            // Dropped under the lock: whoever comes second must not start the next incarnation before that is done.
-            let mut actor = lock(&self.actor);
-            drop(actor.take());
+        // Messages and state are foreign: a panic while one is dropped must not keep the other.
+        let closed = catch_sync(|| self.mailbox.close());
+        // Dropped under the lock: whoever comes second must not start the next incarnation before that is done.
+        let mut actor = lock(&self.actor);
+        drop(actor.take());
+        drop(actor);
+        if let Err(caught) = closed {
+            caught.resume();
         }
-        self.life.release();
+    }
+}
+
+/// Says at its own end that the life is over.
+struct Down<'a>(&'a Life);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }
 

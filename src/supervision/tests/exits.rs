@@ -84,3 +84,38 @@ async fn an_actor_that_stops_itself_runs_its_cleanup_with_its_own_reason() {
     assert_eq!(last_exit(&kit, "/x").await, ExitReason::ShutdownWith("done".into()));
     assert_eq!(kit.journal.take(), ["stop x", "x was shutdown: done"]);
 }
+
+/// Cannot be dropped without a panic, as a runtime cannot within asynchronous code.
+struct Brittle;
+
+impl Actor for Brittle {
+    type Msg = ();
+    type Args = ();
+
+    async fn init(_: &Ctx<()>, (): ()) -> Result<Self, ActorError> {
+        Ok(Self)
+    }
+
+    async fn handle(&mut self, _: &Ctx<()>, (): ()) -> Result<Flow, ActorError> {
+        Ok(Flow::Continue)
+    }
+}
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        panic!("not here");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_destructor_of_an_actor_holds_nobody_up_also_when_its_supervisor_is_killed() {
+    let kit = Kit::new();
+    let brittle = ChildSpec::actor::<Brittle>("brittle", &Address::new("brittle", 1), || ());
+    let sub = SupervisorSpec::new("sub", Strategy::OneForOne).child(brittle).into_child();
+    let running = kit.start(root(Strategy::OneForOne).child(sub)).await;
+    kit.kill("/sub/brittle");
+    kit.runs("/sub/brittle", 2).await;
+    kit.kill("/sub");
+    kit.runs("/sub/brittle", 3).await;
+    assert_eq!(running.stop().await, ExitReason::Shutdown);
+}
