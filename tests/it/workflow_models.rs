@@ -208,6 +208,26 @@ async fn a_used_up_quota_of_one_provider_leads_to_another() {
 }
 
 #[tokio::test]
+async fn a_model_that_failed_for_a_moment_is_tried_again_long_before_the_budget_of_another_is_full() {
+    let budget = Budget { provider: Some("at_a".into()), ..requests(1) };
+    let bench = Bench::new(|config| drop(config.budgets.insert("subscription".into(), budget))).await;
+    bench.ask("one", State::Completed).await;
+    bench.b.then([Reply::status(500, "server_error")]);
+    let job = bench.ask("two", State::Retryable).await;
+    assert_eq!((job.attempt, job.errors.len(), bench.a.calls()), (1, 1, 1));
+    let wait = seconds_until(bench.engine().db(), job.id, "scheduled_at").await;
+    assert!(wait < 60.0, "{wait} s");
+    bench.again(job.id).await;
+    reaches(bench.engine(), job.id, State::Completed).await;
+    // Without an attempt left it waits until the budget is full rather than to be lost.
+    bench.b.then([Reply::status(500, "server_error")]);
+    let last = NewJob::new(LLM_REQUEST, json!({"prompt": "three"})).max_attempts(1);
+    let id = bench.engine().insert(last).await.unwrap().id;
+    let job = reaches(bench.engine(), id, State::Scheduled).await;
+    assert!(reason(&job).contains("; then [E0501]"), "{}", reason(&job));
+}
+
+#[tokio::test]
 async fn calls_that_were_refused_use_up_no_budget_and_those_that_broke_off_do() {
     let bench = Bench::new(|config| {
         config.routing.candidates.clear();

@@ -10,6 +10,9 @@ pub(super) const HOPS_MAX: u16 = 8;
 /// When a job looks again while the only endpoint that could serve it is held back because of money: a person or the
 /// next month has to do something, and the job shall not be lost for it.
 const SHED_WAIT: Duration = Duration::from_secs(300);
+/// Longest wait for one model that a job prefers to trying another again that failed for a moment: about the backoff of
+/// a job's first attempts.
+const WAIT_WORTH_MAX: Duration = Duration::from_secs(60);
 
 /// Whether another model may do better. What is wrong with the request is wrong everywhere, and a model that declined
 /// is not overruled by asking around.
@@ -43,9 +46,18 @@ pub(super) fn advice(error: &LlmError, jitter: f64) -> Advice {
 }
 
 /// The most hopeful of two: to wait, and that as short as possible, else to try again, else to give up.
-pub(super) fn better(one: Advice, other: Advice) -> Advice {
+///
+/// A wait of a moment costs no attempt and is preferred to trying again. A long one, as until a budget's next month, is
+/// not: the model that failed for a moment most likely answers before, and the attempts bound how often it is asked.
+/// Only where this attempt is the last, long waiting is better than to lose the job.
+pub(super) fn better(one: Advice, other: Advice, is_last_attempt: bool) -> Advice {
     match (one, other) {
         (Advice::Snooze(one), Advice::Snooze(other)) => Advice::Snooze(one.min(other)),
+        (Advice::Snooze(wait), Advice::Retry) | (Advice::Retry, Advice::Snooze(wait))
+            if wait > WAIT_WORTH_MAX && !is_last_attempt =>
+        {
+            Advice::Retry
+        }
         (wait @ Advice::Snooze(_), _) | (_, wait @ Advice::Snooze(_)) => wait,
         (Advice::Retry, _) | (_, Advice::Retry) => Advice::Retry,
         (Advice::Cancel, Advice::Cancel) => Advice::Cancel,
@@ -59,11 +71,29 @@ mod tests {
     #[test]
     fn the_most_hopeful_advice_counts() {
         let wait = |secs| Advice::Snooze(Duration::from_secs(secs));
+        let better = |one, other| {
+            let [found, turned] = [better(one, other, false), better(other, one, false)];
+            assert_eq!(found, turned);
+            found
+        };
         assert_eq!(better(wait(9), wait(3)), wait(3));
         assert_eq!(better(Advice::Cancel, wait(3)), wait(3));
         assert_eq!(better(wait(3), Advice::Retry), wait(3));
         assert_eq!(better(Advice::Retry, Advice::Cancel), Advice::Retry);
         assert_eq!(better(Advice::Cancel, Advice::Cancel), Advice::Cancel);
+    }
+
+    #[test]
+    fn a_long_wait_gives_way_to_another_try_while_there_are_attempts() {
+        let month = Advice::Snooze(Duration::from_secs(30 * 86_400));
+        let longest = Advice::Snooze(WAIT_WORTH_MAX);
+        for (wait, is_last, expected) in
+            [(month, false, Advice::Retry), (month, true, month), (longest, false, longest), (longest, true, longest)]
+        {
+            assert_eq!(better(wait, Advice::Retry, is_last), expected);
+            assert_eq!(better(Advice::Retry, wait, is_last), expected);
+        }
+        assert_eq!(better(month, Advice::Cancel, false), month);
     }
 
     #[test]

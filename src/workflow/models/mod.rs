@@ -104,6 +104,7 @@ impl From<DbError> for Unanswered {
 /// What calls without an answer came to.
 #[derive(Default)]
 struct Failures {
+    is_last_attempt: bool,
     advice: Option<Advice>,
     reasons: Vec<String>,
     /// The last one, unless it is recorded.
@@ -134,7 +135,8 @@ impl Models {
         if let Some(answer) = self.kept(asking).await? {
             return Ok((answer, hop(asking.job, 0)));
         }
-        let mut failures = Failures::default();
+        let is_last_attempt = asking.job.attempt >= asking.job.max_attempts;
+        let mut failures = Failures { is_last_attempt, ..Failures::default() };
         let models = std::iter::once(&asking.choice.model).chain(&asking.choice.fallbacks).take(usize::from(HOPS_MAX));
         for (index, model) in models.enumerate() {
             let hop = hop(asking.job, index);
@@ -258,16 +260,18 @@ impl Failures {
     /// A failure that `ends` the calls decides alone what the job does.
     fn add(&mut self, error: LlmError, hop: i32, took: Duration, ends: bool) {
         let advice = fallback::advice(&error, rand::random());
-        let so_far = self.advice.filter(|_| !ends);
-        self.advice = Some(so_far.map_or(advice, |so_far| fallback::better(so_far, advice)));
+        self.advise(advice, self.advice.filter(|_| !ends));
         self.reasons.push(format!("[{}] {error}", error.code()));
         self.last = Some((error, hop, took));
     }
 
     fn waits(&mut self, reason: String, wait: Duration) {
-        let advice = Advice::Snooze(wait);
-        self.advice = Some(self.advice.map_or(advice, |so_far| fallback::better(so_far, advice)));
+        self.advise(Advice::Snooze(wait), self.advice);
         self.reasons.push(reason);
+    }
+
+    fn advise(&mut self, advice: Advice, so_far: Option<Advice>) {
+        self.advice = Some(so_far.map_or(advice, |so_far| fallback::better(so_far, advice, self.is_last_attempt)));
     }
 }
 
