@@ -41,7 +41,8 @@ pub(crate) async fn call(
     idempotency_key: &str,
 ) -> Result<Batch, Failure> {
     let deadline = Instant::now() + endpoint.timeouts.total.get();
-    let unsent = |message: &str| Failure { sent: false, ..Failure::new(ErrorClass::Misconfigured, message) };
+    // Nothing but another model in the request helps, as where one is asked for vectors that answers with text.
+    let unsent = |message: &str| Failure { sent: false, ..Failure::new(ErrorClass::Permanent, message) };
     let url = endpoint.embeddings_url();
     let url = url.ok_or_else(|| unsent("its provider's wire format has no embeddings; use one of kind \"openai\""))?;
     let key = endpoint.read_key()?;

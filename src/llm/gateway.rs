@@ -9,7 +9,7 @@
 mod embed;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -75,6 +75,19 @@ struct ProviderEntry {
     backend: Backend,
     breaker: Mutex<Breaker>,
     governor: Mutex<Governor>,
+    /// The last call could not be made as it is configured here.
+    is_unusable: AtomicBool,
+}
+
+impl ProviderEntry {
+    /// Says in the log when calls begin to fail for what is missing here: every one of them would say it otherwise.
+    fn tell(&self, name: &str, failure: Option<&Failure>) {
+        let missing = failure.filter(|failure| !failure.sent && failure.class == ErrorClass::Misconfigured);
+        let was_told = self.is_unusable.swap(missing.is_some(), Ordering::Relaxed);
+        if let (Some(Failure { message, .. }), false) = (missing, was_told) {
+            tracing::warn!(provider = name, reason = message, "calls cannot be made from here");
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -152,7 +165,8 @@ impl Gateway {
         let entry = |(name, backend): (String, Backend)| {
             let limits = config.providers.get(&name).map(|provider| provider.limits).unwrap_or_default();
             let governor = Mutex::new(Governor::new(&limits));
-            (name, ProviderEntry { backend, breaker: Mutex::default(), governor })
+            let is_unusable = AtomicBool::new(false);
+            (name, ProviderEntry { backend, breaker: Mutex::default(), governor, is_unusable })
         };
         Ok(Self {
             providers: setup.backends.into_iter().map(entry).collect(),
@@ -261,6 +275,7 @@ impl Gateway {
             }
         };
         let now = self.started.elapsed();
+        provider.tell(&entry.info.provider, outcome.as_ref().err());
         match outcome {
             Ok(reply) => {
                 turn.end(reply.usage.total(), true);

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::support::db::TestDb;
 use crate::support::node::{TestNode, reaches};
 use crate::support::provider::{FakeProvider, Reply, Wire, vector_of};
-use crate::support::rows::{engine, set_columns};
+use crate::support::rows::{engine, seconds_until, set_columns};
 
 /// The model `m` of a provider, at a dollar per million tokens and two texts a request, and the simulated one.
 fn models(config: &mut Config, base_url: String) {
@@ -251,6 +251,24 @@ async fn a_busy_provider_snoozes_and_trouble_is_tried_again_by_class() {
 }
 
 #[tokio::test]
+async fn jobs_that_meet_an_account_without_money_or_key_wait_with_the_reason() {
+    for (reply, code) in
+        [(Reply::exhausted(Wire::Openai), "[E0504]"), (Reply::status(401, "authentication_error"), "[E0506]")]
+    {
+        let bench = Bench::new().await;
+        bench.provider.then([reply]);
+        // The one that finds out is given up with the reason, those behind it are not lost.
+        bench.ends(json!({"model": "m", "text": "one"}), State::Cancelled).await;
+        let job = bench.ends(json!({"model": "m", "text": "two"}), State::Scheduled).await;
+        assert_eq!((job.attempt, job.errors.len(), bench.provider.calls()), (0, 0, 1));
+        let waiting = job.meta["waiting"]["reason"].as_str().unwrap_or_default();
+        assert!(waiting.starts_with(code) && waiting.contains("not called"), "{waiting}");
+        let wait = seconds_until(bench.engine().db(), job.id, "scheduled_at").await;
+        assert!((290.0..=605.0).contains(&wait), "{wait} s");
+    }
+}
+
+#[tokio::test]
 async fn batches_that_went_well_are_not_asked_again() {
     let bench = Bench::new().await;
     bench.provider.then([Reply::Vectors, Reply::status(500, "server_error")]);
@@ -274,7 +292,7 @@ async fn a_request_that_cannot_be_served_is_cancelled_and_says_what_is_allowed()
         (json!({"text": " "}), "E0653", "text 0 is blank"),
         (json!({"text": "a", "model": "n"}), "E0655", "models that make vectors are claude, five, m, sim_embedding"),
         (json!({"text": "a", "model": "chat"}), "E0655", "answers with text"),
-        (json!({"text": "a", "model": "claude"}), "E0506", "no embeddings"),
+        (json!({"text": "a", "model": "claude"}), "E0505", "no embeddings"),
         (json!({"text": "a", "model": "five"}), "E0506", "3 numbers, and embedding.dimensions says 5"),
     ] {
         let job = bench.ends(args.clone(), State::Cancelled).await;

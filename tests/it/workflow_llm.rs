@@ -5,8 +5,10 @@ use singularity::config::{Complexity, Config, Model, Period, Price, Provider, Pr
 use singularity::queue::{Engine, Job, NewJob, State, Workers};
 use singularity::workflow::{LLM_REQUEST, Store, StoredResult};
 
+use crate::cli_support::run;
 use crate::support::db::TestDb;
 use crate::support::node::{TestNode, reaches};
+use crate::support::process::Place;
 use crate::support::provider::{FakeProvider, Reply, USAGE, Wire};
 use crate::support::rows::seconds_until;
 
@@ -28,7 +30,7 @@ pub fn models(config: &mut Config, wire: Wire, base_url: String) {
 }
 
 struct Bench {
-    _db: TestDb,
+    db: TestDb,
     node: TestNode,
     provider: FakeProvider,
     store: Store,
@@ -50,7 +52,7 @@ impl Bench {
         .await
         .unwrap();
         let store = Store::new(node.engine().db().clone());
-        Self { _db: db, node, provider, store, key }
+        Self { db, node, provider, store, key }
     }
 
     fn engine(&self) -> &Engine {
@@ -209,18 +211,36 @@ async fn what_no_second_try_can_help_is_cancelled_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_missing_key_is_told_and_costs_no_call() {
+async fn a_missing_key_is_told_costs_no_call_and_loses_no_job() {
     let bench = Bench::new(Wire::Openai).await;
     std::fs::write(bench.key.path(), "").unwrap();
     let id = bench.insert(json!({"prompt": "hello"})).await;
-    let job = reaches(bench.engine(), id, State::Cancelled).await;
-    assert!(error(&job).starts_with("** (E0506)"), "{}", error(&job));
-    let result = bench.result(id).await.unwrap();
-    assert_eq!((result.cost_nanousd, bench.provider.calls()), (Some(0), 0));
+    // Another instance may have it.
+    let job = reaches(bench.engine(), id, State::Scheduled).await;
+    let waiting = job.meta["waiting"]["reason"].as_str().unwrap_or_default();
+    assert!(waiting.starts_with("[E0506]") && waiting.contains("there is no key: write it to"), "{waiting}");
+    assert_eq!((job.attempt, job.errors.len(), bench.provider.calls()), (0, 0, 0));
+    let wait = seconds_until(bench.engine().db(), id, "scheduled_at").await;
+    assert!((290.0..=605.0).contains(&wait), "{wait} s");
+    // Who waits for it is told why.
+    let place = Place::new(&bench.db, "");
+    let waited = run(&place, &["job", "wait", &id.to_string(), "--timeout", "1s"]);
+    waited.refused(5, &[&format!("note: job {id} waits: [E0506] "), "there is no key"]);
     // As soon as it is there, the same job works.
     std::fs::write(bench.key.path(), "sk-secret").unwrap();
     bench.again(id).await;
     reaches(bench.engine(), id, State::Completed).await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_rejected_makes_the_jobs_behind_the_first_wait() {
+    let bench = Bench::new(Wire::Openai).await;
+    bench.ask(Reply::status(401, "authentication_error"), State::Cancelled).await;
+    let id = bench.insert(json!({"prompt": "hello"})).await;
+    let job = reaches(bench.engine(), id, State::Scheduled).await;
+    assert_eq!((job.attempt, job.errors.len(), bench.provider.calls()), (0, 0, 1));
+    let waiting = job.meta["waiting"]["reason"].as_str().unwrap_or_default();
+    assert!(waiting.starts_with("[E0506]") && waiting.contains("not called"), "{waiting}");
 }
 
 #[tokio::test]
@@ -251,7 +271,7 @@ async fn a_crash_after_the_call_goes_on_behind_it_and_does_not_pay_twice() {
     let bench = Bench::new(Wire::Openai).await;
     // The answer's checkpoint is stored, then the last step's write is refused once.
     bench
-        ._db
+        .db
         .execute(
             "CREATE TABLE fuse (burnt boolean); INSERT INTO fuse VALUES (false);
              CREATE FUNCTION crash() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -265,7 +285,7 @@ async fn a_crash_after_the_call_goes_on_behind_it_and_does_not_pay_twice() {
     let job = reaches(bench.engine(), id, State::Retryable).await;
     assert!(error(&job).contains("crash before the result is stored"), "{}", error(&job));
     assert_eq!(bench.steps(id).await, ["receive", "select_model", "call_llm"]);
-    bench._db.execute("UPDATE fuse SET burnt = true").await;
+    bench.db.execute("UPDATE fuse SET burnt = true").await;
     bench.again(id).await;
     reaches(bench.engine(), id, State::Completed).await;
     assert_eq!(bench.provider.calls(), 1);

@@ -97,7 +97,7 @@ fn columns(job: &Job, now: DateTime<Utc>) -> Vec<(String, String)> {
 }
 
 /// Why a job waits that is to go on later, where its last attempt said so.
-fn waiting(job: &Job) -> Option<String> {
+pub(super) fn waiting(job: &Job) -> Option<String> {
     let waits = matches!(job.state, State::Scheduled | State::Available);
     waits.then(|| job.meta.get("waiting")?.get("reason")?.as_str().map(str::to_owned)).flatten()
 }

@@ -16,7 +16,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::{live, output};
 use crate::config::Period;
 use crate::node::Storage;
-use crate::queue::{Engine, Job, State};
+use crate::queue::{Engine, Job, QueueError, State};
 
 /// First pause between two looks, for jobs that take an instant.
 const PAUSE_MIN: Duration = Duration::from_millis(25);
@@ -110,13 +110,15 @@ pub(in crate::cli) async fn one(
     Ok(verdict(&lines, finished, timeout))
 }
 
-/// Resolves when every job is finished or gone. Cancel safe: it only reads.
+/// Resolves when every job is finished or gone; says of one that is put off with a reason, once, what it waits for.
+/// Cancel safe: it only reads.
 async fn until_finished(engine: &Engine, ids: &[i64]) -> Result<(), Failure> {
     let mut open = ids.to_vec();
     let mut pause = PAUSE_MIN;
     let mut is_away = false;
+    let mut told = BTreeSet::new();
     loop {
-        match engine.states(&open).await {
+        match look(engine, &open, &mut told).await {
             Ok(states) => {
                 is_away = false;
                 open = states.into_iter().filter(|(_, state)| !state.is_terminal()).map(|(id, _)| id).collect();
@@ -134,6 +136,21 @@ async fn until_finished(engine: &Engine, ids: &[i64]) -> Result<(), Failure> {
         sleep(pause).await;
         pause = pause.mul_f64(1.5).min(PAUSE_MAX);
     }
+}
+
+async fn look(engine: &Engine, ids: &[i64], told: &mut BTreeSet<i64>) -> Result<Vec<(i64, State)>, QueueError> {
+    let states = engine.states(ids).await?;
+    let put_off = states.iter().filter(|(id, state)| *state == State::Scheduled && !told.contains(id));
+    let put_off: Vec<i64> = put_off.map(|(id, _)| *id).collect();
+    if !put_off.is_empty() {
+        for job in engine.get_many(&put_off).await? {
+            if let Some(reason) = super::show::waiting(&job) {
+                output::note(format!("note: job {} waits: {reason}", job.id));
+                told.insert(job.id);
+            }
+        }
+    }
+    Ok(states)
 }
 
 async fn lines(engine: &Engine, ids: &[i64]) -> Result<Vec<Line>, Failure> {

@@ -113,11 +113,12 @@ impl Gateway {
             Backend::Http(endpoint) => embedding_http::call(endpoint, &entry.info.upstream, spec, texts, key).await,
             Backend::Command(_) => {
                 let message = "its provider is a local program, which makes no vectors; use one of kind \"openai\"";
-                Err(unsent(ErrorClass::Misconfigured, message.to_owned()))
+                Err(unsent(ErrorClass::Permanent, message.to_owned()))
             }
             Backend::Simulated => Ok(hashed(texts, spec.dimensions.unwrap_or(hashing::DIMENSIONS_DEFAULT)).await),
         };
         let now = self.started.elapsed();
+        provider.tell(&entry.info.provider, outcome.as_ref().err());
         match outcome {
             Ok(batch) => {
                 turn.end(batch.usage.total(), true);

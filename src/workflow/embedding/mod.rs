@@ -28,7 +28,7 @@ pub use vectors::{
 };
 
 use super::definition::{Definition, Effect, Step, StepContext, StepError, StepOutput, Work};
-use super::models::{Caller, Purse, failed_call, spent};
+use super::models::{Caller, Purse, advice, failed_call, spent};
 use super::result::{Attempted, JobResult};
 use super::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, to_output, unreadable};
 use super::walk::persist;
@@ -235,7 +235,10 @@ async fn ask(context: &StepContext, gateway: &Gateway, purse: &Purse) -> Result<
     let embedded = gateway.embed(&batch.model, texts, &context.idempotency_key).await;
     let spent = spent(embedded.as_ref().map(|embedded| embedded.cost.nanousd));
     purse.settle(caller, promise, spent).await.map_err(database)?;
-    let embedded = embedded.map_err(|error| call_failed(&error, &request))?;
+    let embedded = match embedded {
+        Ok(embedded) => embedded,
+        Err(error) => return Err(call_failed(&error, &request, purse, caller).await),
+    };
     let cost_nanousd = embedded.cost.nanousd;
     let generated = Generated {
         batch,
@@ -325,11 +328,14 @@ fn publish(context: &StepContext) -> Result<StepOutput, StepError> {
 
 /// What a failed call does to the job, by its class, as for `llm_request`. Batches that went well are stored and count
 /// with the attempt that succeeds.
-fn call_failed(error: &LlmError, request: &EmbeddingRequest) -> StepError {
+async fn call_failed(error: &LlmError, request: &EmbeddingRequest, purse: &Purse, caller: Caller<'_>) -> StepError {
     let text = banner(error);
-    let outcome = match error.advice(rand::random()) {
+    let outcome = match advice(error, rand::random()) {
         Advice::Retry => Outcome::Failed { error: text, retry_in: None },
-        Advice::Snooze(delay) => return StepError::new(Outcome::Snoozed(delay)),
+        Advice::Snooze(wait) => {
+            let parked = purse.park(caller, &format!("[{}] {error}", error.code()), wait).await;
+            return parked.map_or_else(database, |()| StepError::new(Outcome::Snoozed(wait)));
+        }
         Advice::Cancel => Outcome::Cancelled(text),
     };
     let result = JobResult {

@@ -7,8 +7,9 @@ use crate::workflow::result::Attempted;
 
 /// Models that one attempt asks at most, the first and its fallbacks.
 pub(super) const HOPS_MAX: u16 = 8;
-/// When a job looks again while the only endpoint that could serve it is held back because of money: a person or the
-/// next month has to do something, and the job shall not be lost for it.
+/// When a job looks again that could only be served by an endpoint that is held back because of money or its key, or
+/// whose key is not here: a person, the next month or another instance has to do something, and the job shall not be
+/// lost for it.
 const SHED_WAIT: Duration = Duration::from_secs(300);
 /// Longest wait for one model that a job prefers to trying another again that failed for a moment: about the backoff of
 /// a job's first attempts.
@@ -36,11 +37,14 @@ pub(super) const fn outcome(class: ErrorClass) -> Attempted {
     }
 }
 
-/// What one failure advises. A call that was not even made, because the account is known to have no money, is shed: its
-/// job waits, where the one that found out is given up with the reason.
-pub(super) fn advice(error: &LlmError, jitter: f64) -> Advice {
+/// What one failure advises. A call that was not even made, because the account is known to have no money or its key to
+/// be rejected, is shed: its job waits, where the one that found out is given up with the reason. So is a call whose key
+/// is missing here: otherwise an instance without it would take all jobs from those that have it, and give them up.
+pub(in crate::workflow) fn advice(error: &LlmError, jitter: f64) -> Advice {
     match error.class {
-        ErrorClass::Exhausted if !error.sent => Advice::Snooze(SHED_WAIT.mul_f64(1.0 + jitter.clamp(0.0, 1.0))),
+        ErrorClass::Exhausted | ErrorClass::Misconfigured if !error.sent => {
+            Advice::Snooze(SHED_WAIT.mul_f64(1.0 + jitter.clamp(0.0, 1.0)))
+        }
         _ => error.advice(jitter),
     }
 }

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 pub use self::budget::{Exhausted, Limited, Window};
 use self::fallback::HOPS_MAX;
+pub(super) use self::fallback::advice;
 use self::purse::NoRoom;
 pub(super) use self::purse::{Caller, Purse, spent};
 use self::store::FailedCall;
