@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::classify::Hints;
 use super::embedding::{Batch, body, parse};
+use super::end::End;
 use super::endpoint::{Endpoint, chain};
 use super::error::ErrorClass;
 use super::http::{RETRY_DELAY, RETRY_JITTER, read_error};
@@ -25,12 +26,11 @@ struct Exchange<'a> {
     url: Url,
     headers: HeaderMap,
     body: Vec<u8>,
-    /// End of the limit `total`.
-    deadline: Instant,
+    end: End,
 }
 
-/// Asks the model called `model` at the provider for a vector of each text. A request of which nothing came back is
-/// tried once more in place.
+/// Asks the model called `model` at the provider for a vector of each text, until `until` at most. A request of which
+/// nothing came back is tried once more in place.
 ///
 /// Cancel safety: dropping the future closes the connection; the provider may bill the request all the same.
 pub(crate) async fn call(
@@ -39,8 +39,9 @@ pub(crate) async fn call(
     spec: &EmbeddingModel,
     texts: &[&str],
     idempotency_key: &str,
+    until: Option<Instant>,
 ) -> Result<Batch, Failure> {
-    let deadline = Instant::now() + endpoint.timeouts.total.get();
+    let end = End::of(endpoint.timeouts.total, until);
     // Nothing but another model in the request helps, as where one is asked for vectors that answers with text.
     let unsent = |message: &str| Failure { sent: false, ..Failure::new(ErrorClass::Permanent, message) };
     let url = endpoint.embeddings_url();
@@ -53,7 +54,7 @@ pub(crate) async fn call(
         url,
         headers: endpoint.headers(Some(idempotency_key), key)?,
         body: body(model, texts, spec.dimensions.filter(|_| spec.shorten)).to_string().into_bytes(),
-        deadline,
+        end,
     };
     let answer = match exchange.run().await {
         Ok(answer) => parse(&answer, texts, spec.dimensions),
@@ -71,7 +72,7 @@ impl Exchange<'_> {
         let first = self.once().await;
         let Err(failure) = &first else { return first };
         let delay = RETRY_DELAY.mul_f64(1.0 - RETRY_JITTER * rand::random::<f64>());
-        if !failure.before_first_byte || Instant::now() + delay >= self.deadline {
+        if !failure.before_first_byte || Instant::now() + delay >= self.end.at {
             return first;
         }
         tokio::time::sleep(delay).await;
@@ -80,11 +81,14 @@ impl Exchange<'_> {
 
     async fn once(&self) -> Result<Vec<u8>, Failure> {
         let timeouts = &self.endpoint.timeouts;
-        let first_byte = self.deadline.min(Instant::now() + timeouts.first_byte.get());
+        let first_byte = self.end.at.min(Instant::now() + timeouts.first_byte.get());
         let request = self.client.post(self.url.clone()).headers(self.headers.clone()).body(self.body.clone());
         let unanswered =
             |message: String| Failure { before_first_byte: true, ..Failure::new(ErrorClass::Transient, message) };
         let response = match timeout_at(first_byte, request.send()).await {
+            Err(_) if self.end.has_passed() => {
+                return Err(unanswered(format!("no answer within {}", self.end.limit())));
+            }
             Err(_) => {
                 return Err(unanswered(format!("no answer within {}, the time limit first_byte", timeouts.first_byte)));
             }
@@ -93,7 +97,7 @@ impl Exchange<'_> {
         };
         let hints = Hints::read(response.headers(), Utc::now());
         if !response.status().is_success() {
-            let limit = self.deadline.min(Instant::now() + timeouts.idle.get());
+            let limit = self.end.at.min(Instant::now() + timeouts.idle.get());
             return Err(read_error(response, &hints, limit).await);
         }
         self.read(response).await
@@ -103,7 +107,7 @@ impl Exchange<'_> {
         let broken = |message: String| Failure::new(ErrorClass::Transient, format!("the answer broke off: {message}"));
         let mut body = Vec::new();
         loop {
-            let limit = self.deadline.min(Instant::now() + self.endpoint.timeouts.idle.get());
+            let limit = self.end.at.min(Instant::now() + self.endpoint.timeouts.idle.get());
             match timeout_at(limit, response.chunk()).await {
                 Ok(Ok(Some(piece))) if body.len() + piece.len() > ANSWER_BYTES_MAX => {
                     return Err(broken(format!("it has more than {ANSWER_BYTES_MAX} bytes")));
@@ -111,7 +115,13 @@ impl Exchange<'_> {
                 Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
                 Ok(Ok(None)) => return Ok(body),
                 Ok(Err(error)) => return Err(broken(chain(error))),
-                Err(_) => return Err(broken("nothing more came within the time limits idle and total".into())),
+                Err(_) if self.end.has_passed() => {
+                    return Err(broken(format!("it was not whole within {}", self.end.limit())));
+                }
+                Err(_) => {
+                    let idle = self.endpoint.timeouts.idle;
+                    return Err(broken(format!("nothing more came within {idle}, the time limit idle")));
+                }
             }
         }
     }

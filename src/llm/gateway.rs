@@ -27,7 +27,7 @@ use super::reply::{Failure, Reply};
 use super::request::ChatRequest;
 use super::setup::{self, Backend, GatewayProblem, ModelSetup, nearest};
 use super::usage::{Usage, estimate_tokens};
-use super::{command, http, simulated};
+use super::{command, end, http, simulated};
 use crate::config::{Config, ModelKind};
 use crate::error::Coded as _;
 
@@ -242,11 +242,26 @@ impl Gateway {
     /// which spend no attempt of the job: a simulated model draws the fate of a call from it.
     ///
     /// Cancel safety: dropping the future closes the connection and frees a breaker's probe. What the provider bills
-    /// for the part that it produced is recorded nowhere.
+    /// for the part that it produced is recorded nowhere; who has a limit of its own asks by [`Gateway::chat_until`].
     ///
     /// # Errors
     /// `E0501` to `E0507`, by class.
     pub async fn chat(&self, model: &str, request: &ChatRequest, attempt: u32) -> Result<Answer, LlmError> {
+        self.chat_until(model, request, attempt, None).await
+    }
+
+    /// The same for somebody who has no time after `until`. A call that is not over then ends as one that took longer
+    /// than the provider may: with what it used up, and counted by the breaker.
+    ///
+    /// # Errors
+    /// As [`Gateway::chat`].
+    pub async fn chat_until(
+        &self,
+        model: &str,
+        request: &ChatRequest,
+        attempt: u32,
+        until: Option<Instant>,
+    ) -> Result<Answer, LlmError> {
         let Some(entry) = self.models.get(model) else { return Err(self.unknown(model)) };
         let Some(provider) = self.providers.get(&entry.info.provider) else { return Err(self.unknown(model)) };
         if entry.info.kind != ModelKind::Chat {
@@ -264,14 +279,17 @@ impl Gateway {
         let guess = estimate_tokens(request.message_bytes()).saturating_add(u64::from(max_tokens));
         let turn = self.turn(entry, provider, guess)?;
         turn.wait().await;
+        end::in_time(until).map_err(|failure| self.error(entry, failure))?;
         let now = self.started.elapsed();
         let account_leave = self.admit(entry, ("provider", &entry.info.provider), &provider.breaker, now)?;
         let model_leave = self.admit(entry, ("model", &entry.info.name), &entry.breaker, now)?;
+        let upstream = &entry.info.upstream;
         let outcome = match &provider.backend {
-            Backend::Http(endpoint) => http::call(endpoint, &entry.info.upstream, request, max_tokens).await,
-            Backend::Command(program) => command::call(program, &entry.info.upstream, request, max_tokens).await,
+            Backend::Http(endpoint) => http::call(endpoint, upstream, request, max_tokens, until).await,
+            Backend::Command(program) => command::call(program, upstream, request, max_tokens, until).await,
             Backend::Simulated => {
-                simulated::call(&entry.setup.simulated, &entry.info.upstream, request, max_tokens, attempt).await
+                let call = simulated::call(&entry.setup.simulated, upstream, request, max_tokens, attempt);
+                end::within(until, call).await
             }
         };
         let now = self.started.elapsed();

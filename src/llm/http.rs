@@ -12,6 +12,7 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 
 use super::classify::{ErrorBody, Hints, classify};
+use super::end::End;
 use super::endpoint::{Endpoint, chain};
 use super::error::ErrorClass;
 use super::reply::{Failure, Reply};
@@ -37,11 +38,10 @@ struct Exchange<'a> {
     /// Bytes of the messages, to guess the input from where nobody counts it.
     input_bytes: usize,
     started: Instant,
-    /// End of the limit `total`.
-    deadline: Instant,
+    end: End,
 }
 
-/// Asks the model called `model` at the provider.
+/// Asks the model called `model` at the provider, until `until` at most.
 ///
 /// A call of which nothing came back is tried once more in place: whether the provider has billed it is unknown, and
 /// most such losses are connections that went stale.
@@ -53,6 +53,7 @@ pub(crate) async fn call(
     model: &str,
     request: &ChatRequest,
     max_tokens: u32,
+    until: Option<Instant>,
 ) -> Result<Reply, Failure> {
     let started = Instant::now();
     let key = endpoint.read_key()?;
@@ -64,7 +65,7 @@ pub(crate) async fn call(
         body: endpoint.body(model, request, max_tokens),
         input_bytes: request.message_bytes(),
         started,
-        deadline: started + endpoint.timeouts.total.get(),
+        end: End::of(endpoint.timeouts.total, until),
     };
     exchange.run().await.map_err(|failure| Failure {
         message: redact(failure.message, key),
@@ -78,7 +79,7 @@ impl Exchange<'_> {
         let first = self.once().await;
         let Err(failure) = &first else { return first };
         let delay = RETRY_DELAY.mul_f64(1.0 - RETRY_JITTER * rand::random::<f64>());
-        if !failure.before_first_byte || Instant::now() + delay >= self.deadline {
+        if !failure.before_first_byte || Instant::now() + delay >= self.end.at {
             return first;
         }
         tokio::time::sleep(delay).await;
@@ -86,7 +87,7 @@ impl Exchange<'_> {
     }
 
     async fn once(&self) -> Result<Reply, Failure> {
-        let first_byte = self.deadline.min(Instant::now() + self.endpoint.timeouts.first_byte.get());
+        let first_byte = self.end.at.min(Instant::now() + self.endpoint.timeouts.first_byte.get());
         let request = self.client.post(self.endpoint.url.clone()).headers(self.headers.clone()).body(self.body.clone());
         let unanswered =
             |message: String| Failure { before_first_byte: true, ..Failure::new(ErrorClass::Transient, message) };
@@ -102,7 +103,7 @@ impl Exchange<'_> {
         if response.status().is_success() {
             self.read_answer(response, hints.request_id, first_byte).await
         } else {
-            let limit = self.deadline.min(Instant::now() + self.endpoint.timeouts.idle.get());
+            let limit = self.end.at.min(Instant::now() + self.endpoint.timeouts.idle.get());
             Err(read_error(response, &hints, limit).await)
         }
     }
@@ -127,25 +128,24 @@ impl Exchange<'_> {
             if reader.is_done() {
                 break None;
             }
-            limit = self.deadline.min(Instant::now() + self.endpoint.timeouts.idle.get());
+            limit = self.end.at.min(Instant::now() + self.endpoint.timeouts.idle.get());
         };
         let is_done = reader.is_done();
         let reply = reader.finish(self.started.elapsed(), broken);
         if is_done {
             let drain = async { while let Ok(Some(_)) = response.chunk().await {} };
-            let _in_time = timeout_at(self.deadline.min(Instant::now() + DRAIN_GRACE), drain).await;
+            let _in_time = timeout_at(self.end.at.min(Instant::now() + DRAIN_GRACE), drain).await;
         }
         reply
     }
 
     /// Which limit has passed.
     fn late(&self, has_begun: bool) -> String {
+        if self.end.has_passed() {
+            return format!("the answer was not there within {}", self.end.limit());
+        }
         let timeouts = &self.endpoint.timeouts;
-        let (name, limit) = match has_begun {
-            _ if Instant::now() >= self.deadline => ("total", timeouts.total),
-            true => ("idle", timeouts.idle),
-            false => ("first_byte", timeouts.first_byte),
-        };
+        let (name, limit) = if has_begun { ("idle", timeouts.idle) } else { ("first_byte", timeouts.first_byte) };
         format!("nothing came within {limit}, the time limit {name}")
     }
 }

@@ -14,6 +14,7 @@ mod command;
 mod draft;
 mod embedding;
 mod embedding_http;
+mod end;
 mod endpoint;
 mod error;
 mod gateway;

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -59,6 +59,9 @@ pub struct StepContext {
     pub idempotency_key: String,
     /// Fires when the job shall stop.
     pub cancelled: CancellationToken,
+    /// When the time of this try is over: that of the attempt, or of the step where it ends before. Then the code is
+    /// dropped, and what it knows is lost. `None` without a limit.
+    pub deadline: Option<Instant>,
 }
 
 /// What a step that went well leaves.

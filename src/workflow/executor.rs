@@ -163,6 +163,7 @@ impl WorkflowRun {
             run_id: begun.run_id,
             resumed: begun.resumed,
             cancel,
+            deadline: context.deadline,
         };
         Steps { walk: &walk, definition, unsaved: Vec::new(), cost_nanousd: begun.cost_nanousd }.run(begun).await
     }

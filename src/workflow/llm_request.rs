@@ -116,6 +116,7 @@ async fn call_llm(context: &StepContext, routing: &Routing) -> Result<StepOutput
     let asking = Asking {
         job: &context.job,
         cancelled: &context.cancelled,
+        deadline: context.deadline,
         job_type: LLM_REQUEST,
         workflow_type: NAME,
         choice: &choice,

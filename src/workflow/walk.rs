@@ -64,6 +64,8 @@ pub(super) struct Walk<'a> {
     /// Whether there may be stored parts.
     pub(super) resumed: bool,
     pub(super) cancel: &'a CancellationToken,
+    /// When the attempt's time is over.
+    pub(super) deadline: Option<Instant>,
 }
 
 /// Where in the workflow something is done.
@@ -148,6 +150,7 @@ impl Walk<'_> {
             tries,
             idempotency_key: format!("{}-{}", self.run_id, place.path),
             cancelled: self.cancel.clone(),
+            deadline: self.deadline.map(Instant::into_std),
         }
     }
 
@@ -161,7 +164,10 @@ impl Walk<'_> {
     ) -> Result<StepOutput, Stop> {
         let mut tries = 1;
         loop {
-            let running = self.attempt.run(code(self.given(place, input.clone(), outputs.clone(), tries)));
+            let mut given = self.given(place, input.clone(), outputs.clone(), tries);
+            let own = rules.timeout.and_then(|limit| Instant::now().into_std().checked_add(limit));
+            given.deadline = given.deadline.into_iter().chain(own).min();
+            let running = self.attempt.run(code(given));
             let ended = match rules.timeout {
                 Some(limit) => timeout(limit, running).await.unwrap_or_else(|_| {
                     let text = format!("step {} ran for longer than {} ms", place.label, limit.as_millis());

@@ -188,7 +188,7 @@ async fn the_total_limit_ends_a_call_that_never_stalls() {
     let timeouts = &mut config.providers.get_mut("p").unwrap().timeouts;
     (timeouts.idle, timeouts.total) = (Period::from_secs(60), Period::from_millis(700));
     let error = Gateway::new(&config).unwrap().chat("m", &request(), 1).await.unwrap_err();
-    assert!(error.message.ends_with("nothing came within 700ms, the time limit total"), "{error}");
+    assert!(error.message.ends_with("the answer was not there within 700ms, the time limit total"), "{error}");
     assert_eq!(error.partial.unwrap().text_bytes, 4);
 }
 

@@ -269,6 +269,29 @@ async fn jobs_that_meet_an_account_without_money_or_key_wait_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_request_ends_before_its_attempt_does_and_is_counted() {
+    let few = Budget { provider: Some("p".into()), requests: Some(9), ..Budget::default() };
+    let bench = Bench::with(|config| {
+        let timeouts = &mut config.providers.get_mut("p").unwrap().timeouts;
+        (timeouts.first_byte, timeouts.idle) = (Period::from_secs(60), Period::from_secs(60));
+        config.workflows.embedding.timeout = Period::from_secs(4);
+        config.budgets = [("few".to_owned(), few)].into();
+    })
+    .await;
+    bench.provider.then([Reply::Hang]);
+    let job = bench.ends(json!({"model": "m", "text": "hello"}), State::Retryable).await;
+    assert!(
+        error(&job).starts_with("** (E0501)") && error(&job).contains("the time of the attempt"),
+        "{}",
+        error(&job)
+    );
+    assert!(!bench.result(job.id).await.unwrap().success);
+    let budgets = Budgets::new(bench.engine().db().clone());
+    let window = &budgets.windows(&Limited::all(&bench.config)).await.unwrap()[0];
+    assert_eq!((window.requests, window.unpriced, window.reserved_requests), (1, 1, 0));
+}
+
+#[tokio::test]
 async fn batches_that_went_well_are_not_asked_again() {
     let bench = Bench::new().await;
     bench.provider.then([Reply::Vectors, Reply::status(500, "server_error")]);

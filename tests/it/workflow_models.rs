@@ -228,6 +228,28 @@ async fn a_model_that_failed_for_a_moment_is_tried_again_long_before_the_budget_
 }
 
 #[tokio::test]
+async fn a_call_ends_before_its_attempt_does_and_leaves_what_it_used_up() {
+    let bench = Bench::new(|config| {
+        for provider in config.providers.values_mut() {
+            provider.timeouts.idle = Period::from_secs(60);
+        }
+        config.workflows.llm_request.timeout = Period::from_secs(4);
+        config.budgets.insert("few".into(), Budget { usd: Some(1.0), ..requests(9) });
+    })
+    .await;
+    bench.a.then([Reply::Stall("x".repeat(400))]);
+    let job = bench.ask("hello", State::Retryable).await;
+    let error = job.errors.last().unwrap()["error"].as_str().unwrap();
+    assert!(error.starts_with("** (E0501)") && error.contains("the time of the attempt"), "{error}");
+    let rows = bench.rows(job.id).await;
+    assert_eq!((rows.len(), rows[0].3.as_deref()), (1, Some("infrastructure")), "{rows:?}");
+    let window = bench.window(&Limited { name: "few".into(), budget: requests(9) }).await;
+    assert_eq!((window.requests, window.reserved_requests, Some(window.spent_nanousd)), (1, 0, rows[0].4));
+    assert!(window.spent_nanousd > 90 * 10_000, "{window:?}");
+    assert_eq!(bench.b.calls(), 0, "there is no time for another model");
+}
+
+#[tokio::test]
 async fn calls_that_were_refused_use_up_no_budget_and_those_that_broke_off_do() {
     let bench = Bench::new(|config| {
         config.routing.candidates.clear();

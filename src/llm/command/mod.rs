@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use self::process::{Ended, Trouble};
 use super::answer::FinishReason;
+use super::end::End;
 use super::error::ErrorClass;
 use super::reply::{Failure, Reply, millis};
 use super::request::ChatRequest;
@@ -36,7 +37,7 @@ pub(crate) struct Program {
     pub(crate) hidden: Vec<String>,
 }
 
-/// Asks the program for an answer of `model`.
+/// Asks the program for an answer of `model`, until `until` at most.
 ///
 /// Cancel safety: dropping the future kills the process group. What the program's service bills for its part of an
 /// answer is recorded nowhere.
@@ -45,6 +46,7 @@ pub(crate) async fn call(
     model: &str,
     request: &ChatRequest,
     max_tokens: u32,
+    until: Option<Instant>,
 ) -> Result<Reply, Failure> {
     let started = Instant::now();
     let arguments = format::arguments(&program.spec, model, request, max_tokens)
@@ -55,9 +57,10 @@ pub(crate) async fn call(
         command.env_remove(name);
     }
     let prompt = format::prompt(&program.spec, request).into_bytes();
-    let limit = started + program.total.get();
-    let ended =
-        process::run(command, prompt, limit, OUTPUT_BYTES_MAX).await.map_err(|trouble| failed(program, trouble))?;
+    let end = End::of(program.total, until);
+    let ended = process::run(command, prompt, end.at, OUTPUT_BYTES_MAX)
+        .await
+        .map_err(|trouble| failed(program, end, trouble))?;
     reply(program, model, request, &ended, started.elapsed())
 }
 
@@ -100,7 +103,7 @@ fn reply(
     })
 }
 
-fn failed(program: &Program, trouble: Trouble) -> Failure {
+fn failed(program: &Program, end: End, trouble: Trouble) -> Failure {
     use std::io::ErrorKind;
     let name = &program.spec.program;
     match trouble {
@@ -114,7 +117,7 @@ fn failed(program: &Program, trouble: Trouble) -> Failure {
             Failure { sent: false, ..Failure::new(class, format!("program {name:?} cannot be run: {error}{hint}")) }
         }
         Trouble::Late => {
-            let message = format!("program {name:?} did not end within {}, the time limit total", program.total);
+            let message = format!("program {name:?} did not end within {}", end.limit());
             Failure::new(ErrorClass::Transient, message)
         }
         Trouble::TooLarge => {

@@ -12,7 +12,7 @@ use crate::llm::error::{ErrorClass, LlmError};
 use crate::llm::reply::{Failure, Spent, millis};
 use crate::llm::setup::Backend;
 use crate::llm::usage::{Usage, estimate_tokens};
-use crate::llm::{embedding_http, hashing};
+use crate::llm::{embedding_http, end, hashing};
 
 /// Numbers in the vectors of one request: whoever stores an answer as it came wants it below 4 MiB.
 const BATCH_NUMBERS_MAX: usize = 600_000;
@@ -54,6 +54,20 @@ impl Gateway {
     /// # Errors
     /// `E0501` to `E0507`, by class; what requests before the failed one have spent is in `partial`.
     pub async fn embed(&self, model: &str, texts: &[&str], idempotency_key: &str) -> Result<Embedded, LlmError> {
+        self.embed_until(model, texts, idempotency_key, None).await
+    }
+
+    /// The same for somebody who has no time after `until`, as of [`Gateway::chat_until`].
+    ///
+    /// # Errors
+    /// As [`Gateway::embed`].
+    pub async fn embed_until(
+        &self,
+        model: &str,
+        texts: &[&str],
+        idempotency_key: &str,
+        until: Option<Instant>,
+    ) -> Result<Embedded, LlmError> {
         let started = Instant::now();
         let Some(entry) = self.models.get(model) else { return Err(self.unknown(model)) };
         let Some(provider) = self.providers.get(&entry.info.provider) else { return Err(self.unknown(model)) };
@@ -75,7 +89,7 @@ impl Gateway {
         };
         for (number, range) in batches_of(entry, texts).into_iter().enumerate() {
             let key = format!("{idempotency_key}-{number}");
-            match self.embed_batch(entry, provider, &texts[range], &key).await {
+            match self.embed_batch(entry, provider, &texts[range], &key, until).await {
                 Ok(batch) => self.add(entry, &mut sum, batch)?,
                 Err(error) => return Err(self.with_spent(entry, error, &sum)),
             }
@@ -101,16 +115,20 @@ impl Gateway {
         provider: &ProviderEntry,
         texts: &[&str],
         key: &str,
+        until: Option<Instant>,
     ) -> Result<Batch, LlmError> {
         let guess = texts.iter().map(|text| estimate_tokens(text.len())).fold(0, u64::saturating_add);
         let turn = self.turn(entry, provider, guess)?;
         turn.wait().await;
+        end::in_time(until).map_err(|failure| self.error(entry, failure))?;
         let now = self.started.elapsed();
         let account_leave = self.admit(entry, ("provider", &entry.info.provider), &provider.breaker, now)?;
         let model_leave = self.admit(entry, ("model", &entry.info.name), &entry.breaker, now)?;
         let spec = &entry.setup.embedding;
         let outcome = match &provider.backend {
-            Backend::Http(endpoint) => embedding_http::call(endpoint, &entry.info.upstream, spec, texts, key).await,
+            Backend::Http(endpoint) => {
+                embedding_http::call(endpoint, &entry.info.upstream, spec, texts, key, until).await
+            }
             Backend::Command(_) => {
                 let message = "its provider is a local program, which makes no vectors; use one of kind \"openai\"";
                 Err(unsent(ErrorClass::Permanent, message.to_owned()))

@@ -177,6 +177,7 @@ impl Asker {
         let asking = Asking {
             job: &context.job,
             cancelled: &context.cancelled,
+            deadline: context.deadline,
             job_type: AGENT_TASK,
             workflow_type: NAME,
             choice: &choice,

@@ -28,7 +28,7 @@ pub use vectors::{
 };
 
 use super::definition::{Definition, Effect, Step, StepContext, StepError, StepOutput, Work};
-use super::models::{Caller, Purse, advice, failed_call, spent};
+use super::models::{Caller, Purse, advice, calls_until, failed_call, spent};
 use super::result::{Attempted, JobResult};
 use super::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, to_output, unreadable};
 use super::walk::persist;
@@ -232,7 +232,8 @@ async fn ask(context: &StepContext, gateway: &Gateway, purse: &Purse) -> Result<
             return Err(StepError::new(Outcome::Snoozed(wait)));
         }
     };
-    let embedded = gateway.embed(&batch.model, texts, &context.idempotency_key).await;
+    let until = calls_until(context.deadline);
+    let embedded = gateway.embed_until(&batch.model, texts, &context.idempotency_key, until).await;
     let spent = spent(embedded.as_ref().map(|embedded| embedded.cost.nanousd));
     purse.settle(caller, promise, spent).await.map_err(database)?;
     let embedded = match embedded {

@@ -4,8 +4,8 @@
 //! itself, and what it cost. Limits of pace and breakers are the gateway's. What concerns one endpoint alone leads to
 //! the next model of the route; when none can serve now, the job waits with a visible reason instead of failing.
 //!
-//! Invariants: money is promised before a call and settled after it; a failed call keeps its cost in a row of its own;
-//! an answer from the cache costs nothing and says so.
+//! Invariants: money is promised before a call and settled after it; a failed call keeps its cost in a row of its own,
+//! also one that ends with the attempt's time; an answer from the cache costs nothing and says so.
 
 mod budget;
 mod fallback;
@@ -25,7 +25,7 @@ pub use self::budget::{Exhausted, Limited, Window};
 use self::fallback::HOPS_MAX;
 pub(super) use self::fallback::advice;
 use self::purse::NoRoom;
-pub(super) use self::purse::{Caller, Purse, spent};
+pub(super) use self::purse::{Caller, Purse, calls_until, spent};
 use self::store::FailedCall;
 pub use self::store::{Answers, Budgets, Holder, Spent};
 use super::result::{Attempted, JobResult};
@@ -60,6 +60,8 @@ pub struct Asking<'a> {
     pub job: &'a Job,
     /// Fires when the job shall stop.
     pub cancelled: &'a CancellationToken,
+    /// When the attempt's time is over.
+    pub deadline: Option<std::time::Instant>,
     /// Kind of job, as in `job_results.job_type`.
     pub job_type: &'a str,
     /// Name of the workflow, as in `job_results.workflow_type`.
@@ -137,6 +139,7 @@ impl Models {
             return Ok((answer, hop(asking.job, 0)));
         }
         let is_last_attempt = asking.job.attempt >= asking.job.max_attempts;
+        let until = calls_until(asking.deadline);
         let mut failures = Failures { is_last_attempt, ..Failures::default() };
         let models = std::iter::once(&asking.choice.model).chain(&asking.choice.fallbacks).take(usize::from(HOPS_MAX));
         for (index, model) in models.enumerate() {
@@ -153,7 +156,7 @@ impl Models {
                 }
             };
             let started = Instant::now();
-            let called = self.gateway.chat(model, asking.chat, call_number(asking.job)).await;
+            let called = self.gateway.chat_until(model, asking.chat, call_number(asking.job), until).await;
             let spent = spent(called.as_ref().map(|answer| answer.cost.nanousd));
             self.purse.settle(caller, promise, spent).await?;
             match called {
@@ -166,7 +169,7 @@ impl Models {
                     self.record(asking, &mut failures, true).await?;
                     let ends = !fallback::falls_back(error.class);
                     failures.add(error, hop, started.elapsed(), ends);
-                    if ends {
+                    if ends || until.is_some_and(|until| until <= Instant::now()) {
                         break;
                     }
                 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -22,6 +23,11 @@ const PROMISE_SLACK: Duration = Duration::from_secs(60);
 /// Jobs that wait for a budget come back within this share of their wait, and at least within this time, one by one.
 const SPREAD_SHARE: f64 = 0.02;
 const SPREAD_MIN: Duration = Duration::from_secs(2);
+
+/// Time of an attempt that is kept for writing down what its calls came to: this long, and not more than this share of
+/// what is left.
+const RECORDING: Duration = Duration::from_secs(3);
+const RECORDING_SHARE: u32 = 4;
 
 /// The budgets of a configuration, in one database.
 #[derive(Debug, Clone)]
@@ -145,6 +151,14 @@ impl Purse {
         let owner = owner(caller.job);
         persist(caller.cancelled, || self.calls.failed(&owner, call)).await
     }
+}
+
+/// When the calls of an attempt that ends at `deadline` must be over. With its end whatever still runs is dropped, and
+/// with a call what it cost, which was promised money: so calls end a little before, and are settled and recorded.
+pub(in crate::workflow) fn calls_until(deadline: Option<std::time::Instant>) -> Option<Instant> {
+    let deadline = Instant::from_std(deadline?);
+    let left = deadline.saturating_duration_since(Instant::now());
+    Some(deadline - RECORDING.min(left / RECORDING_SHARE))
 }
 
 /// What a budget is charged for a call with this result, of which an answer cost so much.
