@@ -55,7 +55,8 @@ pub struct StepContext {
     /// For services that take one. It is made of the run's id, the step's position, and, within fan-outs and
     /// sub-workflows, the places inside of it (`{run}-2.17.0`), and of nothing else. So it is the same whenever the
     /// same call is made again, by another try, another attempt, or another instance after a crash, which is when a
-    /// service must recognise it; and no two calls of a run share one.
+    /// service must recognise it; and no two calls of a run share one. A step that makes several different calls adds
+    /// what tells them apart.
     pub idempotency_key: String,
     /// Fires when the job shall stop.
     pub cancelled: CancellationToken,

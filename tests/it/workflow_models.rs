@@ -250,6 +250,22 @@ async fn a_call_ends_before_its_attempt_does_and_leaves_what_it_used_up() {
 }
 
 #[tokio::test]
+async fn each_model_is_called_by_a_key_of_its_own_that_stays_the_same() {
+    let bench = Bench::new(|_| ()).await;
+    bench.a.then([Reply::status(500, "server_error")]);
+    bench.b.then([Reply::status(500, "server_error")]);
+    let job = bench.ask("hello", State::Retryable).await;
+    bench.again(job.id).await;
+    reaches(bench.engine(), job.id, State::Completed).await;
+    let keys = |provider: &FakeProvider| -> Vec<String> {
+        provider.received().iter().map(|sent| sent.header("idempotency-key").unwrap().to_owned()).collect()
+    };
+    let (a, b) = (keys(&bench.a), keys(&bench.b));
+    assert_eq!((a.len(), b.len(), &a[0]), (2, 1, &a[1]));
+    assert_ne!(a[0], b[0]);
+}
+
+#[tokio::test]
 async fn calls_that_were_refused_use_up_no_budget_and_those_that_broke_off_do() {
     let bench = Bench::new(|config| {
         config.routing.candidates.clear();

@@ -156,7 +156,8 @@ impl Models {
                 }
             };
             let started = Instant::now();
-            let called = self.gateway.chat_until(model, asking.chat, call_number(asking.job), until).await;
+            let chat = of_model(asking.chat, model);
+            let called = self.gateway.chat_until(model, &chat, call_number(asking.job), until).await;
             let spent = spent(called.as_ref().map(|answer| answer.cost.nanousd));
             self.purse.settle(caller, promise, spent).await?;
             match called {
@@ -277,6 +278,14 @@ impl Failures {
     fn advise(&mut self, advice: Advice, so_far: Option<Advice>) {
         self.advice = Some(so_far.map_or(advice, |so_far| fallback::better(so_far, advice, self.is_last_attempt)));
     }
+}
+
+/// The request as it is sent to this model: with a key of its own, the same at every attempt. A gateway in front of
+/// several models would answer the second by what it remembers of the first. (A header holds it: names of models are at
+/// most 127 letters, digits and underscores.)
+fn of_model(chat: &ChatRequest, model: &str) -> ChatRequest {
+    let key = chat.idempotency_key.as_ref();
+    ChatRequest { idempotency_key: key.map(|key| format!("{key}-{model}")), ..chat.clone() }
 }
 
 /// What a failed call leaves, in the words of `job_results`.
