@@ -10,12 +10,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::definition::{Definition, Step, StepContext, StepError, StepOutput};
-use super::models::{Asking, Models, Unanswered, answered, failed_call};
+use super::models::{Asking, Called, Models, Unanswered, answered, failed_call};
 use super::request::LlmRequest;
 use super::result::JobResult;
 use super::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, shortened, to_output};
 use crate::config::Config;
-use crate::llm::{Advice, Answer, Gateway, LlmError};
+use crate::llm::{Advice, Gateway, LlmError};
 use crate::postgres::{Database, DbError};
 use crate::queue::Outcome;
 use crate::routing::{Choice, LivePolicy, RoutingError, Situation, Wish, draw, select};
@@ -26,15 +26,6 @@ pub const LLM_REQUEST: &str = "llm_request";
 const NAME: &str = "LlmRequest";
 /// When a job looks again whose models are all switched off: nothing else will tell it.
 const SWITCHED_OFF_WAIT: Duration = Duration::from_secs(30);
-
-/// The checkpoint of a call: the answer, and which call of the attempt it was.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Called {
-    #[serde(flatten)]
-    answer: Answer,
-    #[serde(default)]
-    hop: i32,
-}
 
 /// What models are chosen by.
 #[derive(Clone)]
@@ -122,11 +113,12 @@ async fn call_llm(context: &StepContext, routing: &Routing) -> Result<StepOutput
         choice: &choice,
         chat: &request.chat(context.idempotency_key.clone()),
         cache: routing.config.workflows.llm_request.cache.get(),
+        first_hop: 0,
     };
     match routing.models.ask(&asking).await {
-        Ok((answer, hop)) => {
-            let cost_nanousd = answer.cost.nanousd;
-            Ok(StepOutput { cost_nanousd, ..to_output(NAME, &Called { answer, hop })? })
+        Ok(called) => {
+            let cost_nanousd = called.answer.cost.nanousd;
+            Ok(StepOutput { cost_nanousd, ..to_output(NAME, &called)? })
         }
         Err(Unanswered::Failed { error, hop, advice }) => Err(call_failed(&error, hop, advice, &request, &choice)),
         // No failure: nothing was answered, and what was spent is recorded.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use singularity::config::{Agent, Config, Model, Period, Price, Provider, ProviderKind};
+use singularity::config::{Agent, Config, Model, Period, Price, Provider, ProviderKind, Route};
 use singularity::queue::{Engine, Job, NewJob, State, Workers};
 use singularity::workflow::agents::{AGENT_COORDINATION, AGENT_TASK, Facts, META_PICK};
 use singularity::workflow::{Store, StoredResult};
@@ -253,6 +253,37 @@ async fn two_answers_that_cannot_be_used_end_the_task_with_the_reason() {
     let each = USAGE.0 as i64 * 1_000 + USAGE.1 as i64 * 10_000;
     assert_eq!((row.success, row.cost_nanousd), (false, Some(2 * each)), "both calls are paid");
     assert!(!bench.result(job.id).await.success);
+}
+
+#[tokio::test]
+async fn answers_that_cannot_be_used_are_recorded_beside_the_calls_that_failed_before_them() {
+    let bench = Bench::with(|config| {
+        let pair = Route { models: vec!["decomposition".into(), "twin".into()] };
+        config.routing.routes.insert("pair".into(), pair);
+        let agent = config.agents.get_mut("decomposition").unwrap();
+        (agent.model, agent.route) = (None, Some("pair".into()));
+    })
+    .await;
+    bench.first("twin", "", Reply::stream("first do this, then that"));
+    bench.first("decomposition", "", Reply::overloaded());
+    bench.ends(json!({"task": "build it"}), State::Discarded).await;
+    let child = bench.children().await.pop().unwrap();
+    let rows: Vec<(i32, String, String)> =
+        sqlx::query_as("SELECT hop, model_used, outcome FROM job_results WHERE job_id = $1 ORDER BY hop")
+            .bind(child.id)
+            .fetch_all(bench.engine().db().pool())
+            .await
+            .unwrap();
+    let row = |hop, model: &str, outcome: &str| (hop, model.to_owned(), outcome.to_owned());
+    let failed = |hop| row(hop, "decomposition", "infrastructure");
+    assert_eq!(rows, [failed(0), failed(2), row(3, "twin", "failure")]);
+    let each = USAGE.0 as i64 * 1_000 + USAGE.1 as i64 * 10_000;
+    let cost: Option<i64> = sqlx::query_scalar("SELECT cost_nanousd FROM job_results WHERE job_id = $1 AND hop = 3")
+        .bind(child.id)
+        .fetch_one(bench.engine().db().pool())
+        .await
+        .unwrap();
+    assert_eq!(cost, Some(2 * each), "both answers are paid");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::postgres::{Database, DbError};
 use crate::queue::Outcome;
 use crate::routing::{Choice, LivePolicy, RoutingError, Situation, Wish, draw, select};
 use crate::workflow::definition::{Definition, Step, StepContext, StepError, StepOutput};
-use crate::workflow::models::{Asking, Models, Unanswered, answered, failed_call};
+use crate::workflow::models::{Asking, Called, Models, Unanswered, answered, failed_call};
 use crate::workflow::result::{Attempted, JobResult};
 use crate::workflow::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, shortened, to_output, unreadable};
 
@@ -156,14 +156,15 @@ impl Asker {
         })
     }
 
-    /// One call, with the model that was chosen, unless a person has switched it off since.
+    /// One call, with the model that was chosen, unless a person has switched it off since. It is numbered after the
+    /// call `before`.
     async fn call(
         &self,
         context: &StepContext,
         task: &AgentTask,
         messages: Vec<Message>,
-        before: Option<&Answer>,
-    ) -> Result<Answer, StepError> {
+        before: Option<&Called>,
+    ) -> Result<Called, StepError> {
         let mut choice: Choice = output(NAME, context, 1)?;
         if self.policy.current().is_off(&choice.model) {
             choice = self.choose(context, task)?;
@@ -183,11 +184,12 @@ impl Asker {
             choice: &choice,
             chat: &chat,
             cache: None,
+            first_hop: before.map_or(0, |before| before.hop.saturating_add(1)),
         };
         match self.models.ask(&asking).await {
-            Ok((answer, _)) => Ok(answer),
+            Ok(called) => Ok(called),
             Err(Unanswered::Failed { error, hop, advice }) => {
-                Err(call_failed(&error, hop, advice, context, task, &choice, before))
+                Err(call_failed(&error, hop, advice, context, task, &choice, before.map(|before| &before.answer)))
             }
             // No failure: nothing was answered, and what was spent is recorded.
             Err(Unanswered::Waits(wait)) => Err(StepError::new(Outcome::Snoozed(wait))),
@@ -211,27 +213,27 @@ fn opening(task: &AgentTask, config: &Config) -> Vec<Message> {
 
 async fn ask(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepError> {
     let task: AgentTask = output(NAME, context, 0)?;
-    let answer = asker.call(context, &task, opening(&task, &asker.config), None).await?;
-    let cost_nanousd = answer.cost.nanousd;
-    Ok(StepOutput { cost_nanousd, ..to_output(NAME, &answer)? })
+    let called = asker.call(context, &task, opening(&task, &asker.config), None).await?;
+    let cost_nanousd = called.answer.cost.nanousd;
+    Ok(StepOutput { cost_nanousd, ..to_output(NAME, &called)? })
 }
 
 /// The second answer, where the first cannot be used; else nothing.
 async fn check(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepError> {
     let task: AgentTask = output(NAME, context, 0)?;
     let choice: Choice = output(NAME, context, 1)?;
-    let first: Answer = output(NAME, context, 2)?;
-    let Err(problem) = task.expect.check(&first.text) else { return Ok(StepOutput::value(Value::Null)) };
+    let first: Called = output(NAME, context, 2)?;
+    let Err(problem) = task.expect.check(&first.answer.text) else { return Ok(StepOutput::value(Value::Null)) };
     let mut messages = opening(&task, &asker.config);
     // No format accepts an empty message.
-    if !first.text.trim().is_empty() {
-        messages.push(Message { role: Role::Assistant, content: first.text.clone() });
+    if !first.answer.text.trim().is_empty() {
+        messages.push(Message { role: Role::Assistant, content: first.answer.text.clone() });
     }
     messages.push(Message { role: Role::User, content: task.expect.repair(&problem) });
     let second = asker.call(context, &task, messages, Some(&first)).await?;
-    match task.expect.check(&second.text) {
+    match task.expect.check(&second.answer.text) {
         Ok(_) => {
-            let cost_nanousd = second.cost.nanousd;
+            let cost_nanousd = second.answer.cost.nanousd;
             Ok(StepOutput { cost_nanousd, ..to_output(NAME, &second)? })
         }
         Err(problem) => Err(unusable(&task, &choice, problem, &first, Some(&second))),
@@ -241,9 +243,9 @@ async fn check(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepE
 fn publish(context: &StepContext) -> Result<StepOutput, StepError> {
     let task: AgentTask = output(NAME, context, 0)?;
     let choice: Choice = output(NAME, context, 1)?;
-    let first: Answer = output(NAME, context, 2)?;
-    let second: Option<Answer> = output(NAME, context, 3)?;
-    let used = second.as_ref().unwrap_or(&first);
+    let first: Called = output(NAME, context, 2)?;
+    let second: Option<Called> = output(NAME, context, 3)?;
+    let Called { answer: used, .. } = second.as_ref().unwrap_or(&first);
     // Both were checked before; only another version of this program can see it otherwise.
     let answer =
         task.expect.check(&used.text).map_err(|problem| unusable(&task, &choice, problem, &first, second.as_ref()))?;
@@ -267,7 +269,7 @@ fn publish(context: &StepContext) -> Result<StepOutput, StepError> {
             "reason": choice.reason,
         }),
         result: Some(stored),
-        ..spent.result(&task, &choice, used)
+        ..spent.result(&task, &choice, second.as_ref().unwrap_or(&first))
     };
     Ok(StepOutput { value: json!({ "published": true }), result: Some(Box::new(result)), ..StepOutput::default() })
 }
@@ -280,8 +282,8 @@ struct Spent {
 }
 
 impl Spent {
-    fn of(first: &Answer, second: Option<&Answer>) -> Self {
-        let calls = || std::iter::once(first).chain(second);
+    fn of(first: &Called, second: Option<&Called>) -> Self {
+        let calls = || std::iter::once(first).chain(second).map(|called| &called.answer);
         let tokens = |part: fn(&Usage) -> u64| calls().map(|answer| part(&answer.usage)).fold(0, u64::saturating_add);
         let costs: Option<Vec<i64>> = calls().map(|answer| answer.cost.nanousd).collect();
         Self {
@@ -295,7 +297,7 @@ impl Spent {
         }
     }
 
-    fn result(self, task: &AgentTask, choice: &Choice, used: &Answer) -> JobResult {
+    fn result(self, task: &AgentTask, choice: &Choice, Called { answer: used, hop }: &Called) -> JobResult {
         JobResult {
             route: choice.route.clone(),
             policy_version: choice.policy_version,
@@ -311,18 +313,19 @@ impl Spent {
             time_to_first_token_ms: Some(count(used.time_to_first_token_ms)),
             usage: Some(json!(self.raw_usage)),
             input_summary: task.summary(SUMMARY_CHARS_MAX),
+            hop: *hop,
             ..JobResult::default()
         }
     }
 }
 
-fn unusable(task: &AgentTask, choice: &Choice, problem: String, first: &Answer, second: Option<&Answer>) -> StepError {
+fn unusable(task: &AgentTask, choice: &Choice, problem: String, first: &Called, second: Option<&Called>) -> StepError {
     let used = second.unwrap_or(first);
     let text = banner(&Unusable { agent: task.agent.clone(), problem });
     let result = JobResult {
         error_reason: Some(text.clone()),
         outcome: Some(Attempted::Failure),
-        result_summary: json!({ "agent": task.agent, "answer": shortened(&used.text) }),
+        result_summary: json!({ "agent": task.agent, "answer": shortened(&used.answer.text) }),
         ..Spent::of(first, second).result(task, choice, used)
     };
     StepError { outcome: Outcome::Discarded(text), result: Some(Box::new(result)) }

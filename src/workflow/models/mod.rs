@@ -16,6 +16,7 @@ mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -72,12 +73,31 @@ pub struct Asking<'a> {
     pub chat: &'a ChatRequest,
     /// How long its answer serves the same request again.
     pub cache: Option<Duration>,
+    /// Number of its first call, where the attempt has asked before: one more than that of the last call then. Else 0.
+    pub first_hop: i32,
 }
 
 impl<'a> Asking<'a> {
     fn caller(&self) -> Caller<'a> {
         Caller { job: self.job, cancelled: self.cancelled }
     }
+
+    /// Number of a call within its attempt, which no other has: one that was snoozed goes on counting.
+    fn hop(&self, index: usize) -> i32 {
+        let before = snoozes(self.job).saturating_mul(u64::from(HOPS_MAX));
+        i32::try_from(before.saturating_add(index as u64)).unwrap_or(i32::MAX).saturating_add(self.first_hop)
+    }
+}
+
+/// The checkpoint of a call: the answer, and which call of the attempt it was.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Called {
+    /// The answer.
+    #[serde(flatten)]
+    pub answer: Answer,
+    /// Number of the call within the attempt.
+    #[serde(default)]
+    pub hop: i32,
 }
 
 /// Why there is no answer.
@@ -132,18 +152,18 @@ impl Models {
     ///
     /// # Errors
     /// [`Unanswered`].
-    pub async fn ask(&self, asking: &Asking<'_>) -> Result<(Answer, i32), Unanswered> {
+    pub async fn ask(&self, asking: &Asking<'_>) -> Result<Called, Unanswered> {
         let caller = asking.caller();
         self.purse.unpark(caller).await?;
         if let Some(answer) = self.kept(asking).await? {
-            return Ok((answer, hop(asking.job, 0)));
+            return Ok(Called { answer, hop: asking.hop(0) });
         }
         let is_last_attempt = asking.job.attempt >= asking.job.max_attempts;
         let until = calls_until(asking.deadline);
         let mut failures = Failures { is_last_attempt, ..Failures::default() };
         let models = std::iter::once(&asking.choice.model).chain(&asking.choice.fallbacks).take(usize::from(HOPS_MAX));
         for (index, model) in models.enumerate() {
-            let hop = hop(asking.job, index);
+            let hop = asking.hop(index);
             let promise = match self.promise(asking, model).await? {
                 Ok(promise) => promise,
                 Err(none) => {
@@ -164,7 +184,7 @@ impl Models {
                 Ok(answer) => {
                     self.record(asking, &mut failures, true).await?;
                     self.keep(asking, model, &answer).await;
-                    return Ok((answer, hop));
+                    return Ok(Called { answer, hop });
                 }
                 Err(error) => {
                     self.record(asking, &mut failures, true).await?;
@@ -179,7 +199,7 @@ impl Models {
         self.unanswered(asking, failures).await
     }
 
-    async fn unanswered(&self, asking: &Asking<'_>, mut failures: Failures) -> Result<(Answer, i32), Unanswered> {
+    async fn unanswered(&self, asking: &Asking<'_>, mut failures: Failures) -> Result<Called, Unanswered> {
         let advice = failures.advice.unwrap_or(Advice::Retry);
         match (advice, failures.last.take()) {
             (Advice::Retry | Advice::Cancel, Some((error, hop, _))) => {
@@ -324,10 +344,4 @@ fn snoozes(job: &Job) -> u64 {
 /// Snoozes give the attempt back, so the number of failures and snoozes tells one call from the next.
 fn call_number(job: &Job) -> u32 {
     u32::try_from(snoozes(job)).unwrap_or(u32::MAX).saturating_add(job.attempt.unsigned_abs())
-}
-
-/// Number of a call within its attempt: one that was snoozed goes on counting.
-fn hop(job: &Job, index: usize) -> i32 {
-    let before = snoozes(job).saturating_mul(u64::from(HOPS_MAX));
-    i32::try_from(before.saturating_add(index as u64)).unwrap_or(i32::MAX)
 }
