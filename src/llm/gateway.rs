@@ -296,16 +296,13 @@ impl Gateway {
         provider.tell(&entry.info.provider, outcome.as_ref().err());
         match outcome {
             Ok(reply) => {
-                turn.end(reply.usage.total(), true);
+                turn.answered(reply.usage.total());
                 account_leave.record(now, Outcome::Healthy);
                 model_leave.record(now, Outcome::Healthy);
                 Ok(self.answer(entry, reply))
             }
             Err(failure) => {
-                if let (ErrorClass::Throttled, Some(wait)) = (failure.class, failure.retry_after) {
-                    turn.slow_down(wait, now);
-                }
-                turn.end(failure.spent.as_ref().map_or(0, |spent| spent.usage.total()), failure.sent);
+                turn.failed(&failure, now);
                 record(now, account_leave, model_leave, &failure);
                 let error = self.error(entry, failure);
                 tracing::debug!(model, provider = %error.provider, class = %error.class, status = error.status, "call failed");

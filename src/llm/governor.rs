@@ -20,6 +20,8 @@ struct Bucket {
     per_second: f64,
     level: f64,
     at: Duration,
+    /// Nothing before, whatever the level is: calls under way give back what they do not use.
+    not_before: Duration,
 }
 
 impl Bucket {
@@ -28,7 +30,13 @@ impl Bucket {
         let per_minute = per_minute as f64;
         // One call at least can always be let through.
         let capacity = (per_minute * BURST_SHARE).max(1.0);
-        Self { capacity, per_second: per_minute / MINUTE_SECS, level: capacity, at: Duration::ZERO }
+        Self {
+            capacity,
+            per_second: per_minute / MINUTE_SECS,
+            level: capacity,
+            at: Duration::ZERO,
+            not_before: Duration::ZERO,
+        }
     }
 
     fn refill(&mut self, now: Duration) {
@@ -40,12 +48,14 @@ impl Bucket {
     /// How long until a call of this size may begin. One that is larger than the bucket waits for a full one.
     fn wait(&self, size: f64) -> Duration {
         let missing = size.min(self.capacity) - self.level;
-        if missing <= 0.0 { Duration::ZERO } else { seconds(missing / self.per_second) }
+        let refilled = if missing <= 0.0 { Duration::ZERO } else { seconds(missing / self.per_second) };
+        refilled.max(self.not_before.saturating_sub(self.at))
     }
 
-    /// Nothing more until `now + wait`.
+    /// Nothing more until `wait` from now, and then as from an empty bucket.
     fn empty_for(&mut self, wait: Duration) {
         self.level = self.level.min(-wait.as_secs_f64() * self.per_second);
+        self.not_before = self.not_before.max(self.at.saturating_add(wait));
     }
 }
 
@@ -215,6 +225,13 @@ mod tests {
         let slow = admit(&mut [&mut one], 0, SECOND, PATIENCE).unwrap_err();
         assert_eq!(slow.wait, Duration::from_millis(7_100));
         assert!(admit(&mut [&mut one], 0, 9 * SECOND, PATIENCE).is_ok());
+        // Calls that were under way give back what they did not use, and the pause holds all the same.
+        let mut one = governor(None, Some(30_000));
+        assert!(admit(&mut [&mut one], 4_000, SECOND, PATIENCE).is_ok());
+        one.slow_down(7 * SECOND, SECOND);
+        settle(&mut [&mut one], 4_000, 100, true);
+        assert_eq!(admit(&mut [&mut one], 10, SECOND, PATIENCE).unwrap_err().wait, 7 * SECOND);
+        assert!(admit(&mut [&mut one], 10, 8 * SECOND, Duration::ZERO).is_ok());
         let mut unlimited = governor(None, None);
         unlimited.slow_down(7 * SECOND, SECOND);
         assert_eq!(admit(&mut [&mut unlimited], 9, SECOND, Duration::ZERO), Ok(Duration::ZERO));

@@ -3,7 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::error::ErrorClass;
 use super::governor::{self, Governor, Slow};
+use super::reply::Failure;
 
 /// Longest wait in place. A job that would wait longer is scheduled again instead, so that it holds no slot.
 pub const PACE_PATIENCE: Duration = Duration::from_secs(2);
@@ -31,16 +33,18 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The provider asks for a pause.
-    pub(crate) fn slow_down(&self, wait: Duration, now: Duration) {
-        for governor in self.governors {
-            lock(governor).slow_down(wait, now);
-        }
+    /// The call was answered and used so many tokens.
+    pub(crate) fn answered(mut self, used: u64) {
+        self.settle(used, true);
     }
 
-    /// The call used so many tokens, and was sent or not.
-    pub(crate) fn end(mut self, used: u64, sent: bool) {
-        self.settle(used, sent);
+    /// The call failed, and the provider may ask for a pause. What the call did not use is given back before, so that
+    /// it is no room for others in the pause.
+    pub(crate) fn failed(mut self, failure: &Failure, now: Duration) {
+        self.settle(failure.spent.as_ref().map_or(0, |spent| spent.usage.total()), failure.sent);
+        if let (ErrorClass::Throttled, Some(wait)) = (failure.class, failure.retry_after) {
+            self.governors.into_iter().for_each(|governor| lock(governor).slow_down(wait, now));
+        }
     }
 
     fn settle(&mut self, used: u64, sent: bool) {

@@ -41,6 +41,23 @@ async fn a_429_snoozes_for_as_long_as_it_asks() {
 }
 
 #[tokio::test]
+async fn a_429_holds_back_what_is_called_after_it_for_as_long_as_it_asks() {
+    for wire in BOTH {
+        let provider = FakeProvider::with(wire, [Reply::throttled("7")]).await;
+        let mut config = config(wire, &provider.base_url(), None);
+        config.models.get_mut("m").unwrap().limits.tokens_per_minute = Some(30_000);
+        let gateway = Gateway::new(&config).unwrap();
+        let sized = |max_tokens| ChatRequest { max_tokens: Some(max_tokens), ..request() };
+        let error = gateway.chat("m", &sized(4_200), 1).await.unwrap_err();
+        assert_eq!((error.class, error.sent), (ErrorClass::Throttled, true));
+        // What the first did not use is no room for the next, however small that is.
+        let error = gateway.chat("m", &sized(10), 2).await.unwrap_err();
+        assert_eq!((error.class, error.sent, provider.calls()), (ErrorClass::Throttled, false, 1));
+        assert!(error.retry_after.unwrap() > Duration::from_secs(6), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn used_up_money_is_never_retried() {
     for wire in BOTH {
         let (error, calls) = fail(wire, [Reply::exhausted(wire)]).await;

@@ -411,3 +411,15 @@ async fn a_key_is_sent_and_never_shown() {
     provider.then([Reply::Close, Reply::Vectors]);
     assert_eq!(gateway.embed("m", &["a"], "k").await.unwrap().vectors, [vector_of("a")]);
 }
+
+#[tokio::test]
+async fn a_429_holds_back_what_is_asked_after_it_for_as_long_as_it_asks() {
+    let provider = FakeProvider::with(Wire::Openai, [Reply::throttled("7")]).await;
+    let mut config = Config::default();
+    models(&mut config, provider.base_url());
+    config.models.get_mut("m").unwrap().limits.tokens_per_minute = Some(30_000);
+    let gateway = Gateway::new(&config).unwrap();
+    assert!(gateway.embed("m", &["x".repeat(16_800).as_str()], "k").await.unwrap_err().sent);
+    let error = gateway.embed("m", &["a"], "k").await.unwrap_err();
+    assert_eq!((error.sent, provider.calls()), (false, 1), "{error:?}");
+}

@@ -139,16 +139,13 @@ impl Gateway {
         provider.tell(&entry.info.provider, outcome.as_ref().err());
         match outcome {
             Ok(batch) => {
-                turn.end(batch.usage.total(), true);
+                turn.answered(batch.usage.total());
                 account_leave.record(now, Outcome::Healthy);
                 model_leave.record(now, Outcome::Healthy);
                 Ok(batch)
             }
             Err(failure) => {
-                if let (ErrorClass::Throttled, Some(wait)) = (failure.class, failure.retry_after) {
-                    turn.slow_down(wait, now);
-                }
-                turn.end(failure.spent.as_ref().map_or(0, |spent| spent.usage.total()), failure.sent);
+                turn.failed(&failure, now);
                 record(now, account_leave, model_leave, &failure);
                 Err(self.error(entry, failure))
             }
