@@ -65,3 +65,43 @@ pub(crate) async fn within<T>(
 fn late() -> Failure {
     Failure::new(ErrorClass::Transient, format!("the answer was not there within {OF_CALLER}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_of_both_limits_ends_a_call() {
+        let (now, total) = (Instant::now(), Period::from_secs(60));
+        let at = |secs| now + Duration::from_secs(secs);
+        for (until, end, limit) in [
+            (None, 60, "1m, the time limit total"),
+            (Some(at(90)), 60, "1m, the time limit total"),
+            (Some(at(9)), 9, OF_CALLER),
+        ] {
+            let of = End::of(total, until);
+            assert_eq!((of.at, of.limit().as_str(), of.has_passed()), (at(end), limit, false));
+        }
+        assert!(End::of(total, Some(now)).has_passed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_not_begun_when_the_time_is_over_and_not_awaited_for_longer() {
+        let now = Instant::now();
+        assert!(in_time(None).is_ok() && in_time(Some(now + Duration::from_secs(1))).is_ok());
+        let unsent = in_time(Some(now)).unwrap_err();
+        assert_eq!((unsent.class, unsent.sent), (ErrorClass::Transient, false));
+        let answer = |secs| async move {
+            tokio::time::sleep(Duration::from_secs(secs)).await;
+            Ok(secs)
+        };
+        let until = Some(now + Duration::from_secs(5));
+        assert_eq!(within(until, answer(4)).await.unwrap(), 4);
+        assert_eq!(within(None, answer(400)).await.unwrap(), 400);
+        let late = within(Some(Instant::now() + Duration::from_secs(5)), answer(6)).await.unwrap_err();
+        assert_eq!((late.class, late.sent), (ErrorClass::Transient, true));
+        assert!(late.message.ends_with(OF_CALLER), "{}", late.message);
+    }
+}

@@ -188,3 +188,18 @@ fn owner(job: &Job) -> Owner {
         instance_id: job.attempted_by.first().cloned().unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_end_a_little_before_their_attempt() {
+        let now = Instant::now();
+        for (left_ms, calls_ms) in [(600_000, 597_000), (12_000, 9_000), (4_000, 3_000), (100, 75), (0, 0)] {
+            let deadline = now + Duration::from_millis(left_ms);
+            assert_eq!(calls_until(Some(deadline.into_std())), Some(now + Duration::from_millis(calls_ms)));
+        }
+        assert_eq!(calls_until(None), None);
+    }
+}
