@@ -20,8 +20,8 @@ const LATENCY_MEMORY: usize = 500;
 const SLOW_SHARE: f64 = 0.05;
 
 /// Least share of the attempts that say how good a model is whose cost must be known to speak of its cost. What
-/// infrastructure failed does not count here: whether it was billed is often unknown, and an outage must not put a model
-/// of known price, or all that are compared with it, out of the running.
+/// infrastructure failed does not count here: whether it was billed is often unknown, and an outage must not put a
+/// model of known price, or all that are compared with it, out of the running.
 pub(super) const PRICED_SHARE: f64 = 0.9;
 
 const DAY_SECONDS: f64 = 86_400.0;
