@@ -41,7 +41,8 @@ const YEARS: std::ops::RangeInclusive<i32> = 2000..=9999;
 pub enum Verdict {
     /// It answered, and the answer could be used.
     Success,
-    /// It answered and the answer could not be used, or it has a fault that stays.
+    /// It answered and the answer was empty, cut or could not be used, or it has a fault that stays. The job of a cut
+    /// answer succeeds.
     Failure,
     /// It refused: unsuccessful, but for reasons of its own.
     Refused,
@@ -92,7 +93,7 @@ pub struct Record {
     /// Number of the call within the attempt, from 0, where that called several models.
     #[serde(default)]
     pub hop: i32,
-    /// Whether it succeeded.
+    /// Whether it succeeded for its job; what it says about the model is `outcome`.
     pub success: bool,
     /// Worker of the job.
     pub job_type: String,
@@ -164,7 +165,7 @@ impl Record {
             return Err("propensity: not above 0 and at most 1".into());
         }
         moment("completed_at", self.completed_at)?;
-        if self.success && !matches!(self.outcome, Verdict::Success | Verdict::Cached) {
+        if self.success && !matches!(self.outcome, Verdict::Success | Verdict::Failure | Verdict::Cached) {
             return Err(format!("outcome: {} of an attempt that succeeded", self.outcome.as_str()));
         }
         Ok(())

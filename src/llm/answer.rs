@@ -19,7 +19,8 @@ pub enum FinishReason {
     ToolCalls,
     /// It or a filter declined. The gateway turns this into a refused error.
     ContentFilter,
-    /// A reason that is not known here, as the provider wrote it.
+    /// A reason that is not known here, as the provider wrote it. The gateway turns those that say that the answer
+    /// broke off into a transient error.
     Other(String),
 }
 
@@ -50,7 +51,7 @@ impl From<FinishReason> for String {
 /// A complete answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// What the model wrote; free of U+0000, which PostgreSQL cannot store.
+    /// What the model wrote: not blank, unless it wants tools to be run; free of U+0000, which PostgreSQL cannot store.
     pub text: String,
     /// Why it stopped.
     pub finish_reason: FinishReason,

@@ -38,11 +38,11 @@ pub struct Permit {
 /// How a call went, as far as the endpoint is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome<'a> {
-    /// The endpoint answered; also when it found the request wrong or the model declined.
+    /// The endpoint answered; also when it found the request wrong, the model declined, or the answer is empty.
     Healthy,
     /// The endpoint is in trouble, or we are with it.
     Failed {
-        /// Any class but permanent and refused, which count as healthy.
+        /// Any class but permanent, refused and empty, which count as healthy.
         class: ErrorClass,
         /// Shown to later callers.
         reason: &'a str,
@@ -158,7 +158,8 @@ impl Breaker {
     /// Gives leave back with the call's outcome. Tells whether it opened the breaker.
     pub fn record(&mut self, now: Duration, permit: Permit, outcome: Outcome<'_>) -> bool {
         let (class, reason, retry_after) = match outcome {
-            Outcome::Healthy | Outcome::Failed { class: ErrorClass::Permanent | ErrorClass::Refused, .. } => {
+            Outcome::Healthy
+            | Outcome::Failed { class: ErrorClass::Permanent | ErrorClass::Refused | ErrorClass::Empty, .. } => {
                 self.record_healthy(now, &permit);
                 return false;
             }

@@ -43,6 +43,8 @@ pub enum ErrorClass {
     Misconfigured,
     /// The model or a content filter declined; not a failure of the provider.
     Refused,
+    /// The model answered, and there is nothing in the answer; not a failure of the provider either.
+    Empty,
 }
 
 impl ErrorClass {
@@ -56,6 +58,7 @@ impl ErrorClass {
             Self::Permanent => "permanent",
             Self::Misconfigured => "misconfigured",
             Self::Refused => "refused",
+            Self::Empty => "empty",
         }
     }
 }
@@ -123,7 +126,8 @@ impl LlmError {
     /// Waiting belongs to the queue: a snoozed job holds no slot and spends no attempt.
     pub fn advice(&self, jitter: f64) -> Advice {
         match self.class {
-            ErrorClass::Transient => Advice::Retry,
+            // What a model says is chance, also how long it thinks before it says something.
+            ErrorClass::Transient | ErrorClass::Empty => Advice::Retry,
             ErrorClass::Overloaded => Advice::Snooze(snooze(self.retry_after.unwrap_or(OVERLOADED_DEFAULT), jitter)),
             ErrorClass::Throttled => Advice::Snooze(snooze(self.retry_after.unwrap_or(THROTTLED_DEFAULT), jitter)),
             ErrorClass::Exhausted | ErrorClass::Permanent | ErrorClass::Misconfigured | ErrorClass::Refused => {
@@ -162,6 +166,7 @@ impl Coded for LlmError {
             ErrorClass::Permanent => "E0505",
             ErrorClass::Misconfigured => "E0506",
             ErrorClass::Refused => "E0507",
+            ErrorClass::Empty => "E0508",
         }
     }
 
@@ -177,6 +182,10 @@ impl Coded for LlmError {
                 self.model
             )),
             ErrorClass::Refused => Some("rephrase the request or ask another model".to_owned()),
+            ErrorClass::Empty => Some(format!(
+                "raise max_tokens of the request or of [models.{}], where reasoning counts too, or ask another model",
+                self.model
+            )),
         }
     }
 }
@@ -202,8 +211,10 @@ mod tests {
 
     #[test]
     fn each_class_has_its_advice() {
-        use ErrorClass::{Exhausted, Misconfigured, Overloaded, Permanent, Refused, Throttled, Transient};
-        assert_eq!(error(Transient, Some(3)).advice(0.5), Advice::Retry);
+        use ErrorClass::{Empty, Exhausted, Misconfigured, Overloaded, Permanent, Refused, Throttled, Transient};
+        for class in [Transient, Empty] {
+            assert_eq!(error(class, Some(3)).advice(0.5), Advice::Retry, "{class}");
+        }
         assert_eq!(error(Throttled, Some(7)).advice(0.0), Advice::Snooze(Duration::from_secs(7)));
         assert_eq!(error(Overloaded, None).advice(0.0), Advice::Snooze(OVERLOADED_DEFAULT));
         for class in [Exhausted, Misconfigured, Permanent, Refused] {
@@ -227,8 +238,8 @@ mod tests {
 
     #[test]
     fn codes_are_distinct_and_the_error_survives_storage() {
-        use ErrorClass::{Exhausted, Misconfigured, Overloaded, Permanent, Refused, Throttled, Transient};
-        let classes = [Transient, Overloaded, Throttled, Exhausted, Permanent, Misconfigured, Refused];
+        use ErrorClass::{Empty, Exhausted, Misconfigured, Overloaded, Permanent, Refused, Throttled, Transient};
+        let classes = [Transient, Overloaded, Throttled, Exhausted, Permanent, Misconfigured, Refused, Empty];
         let codes: std::collections::BTreeSet<_> = classes.iter().map(|class| error(*class, None).code()).collect();
         assert_eq!(codes.len(), classes.len());
         let stored = serde_json::to_value(error(Throttled, Some(3))).unwrap();

@@ -245,7 +245,7 @@ impl Gateway {
     /// for the part that it produced is recorded nowhere; who has a limit of its own asks by [`Gateway::chat_until`].
     ///
     /// # Errors
-    /// `E0501` to `E0507`, by class.
+    /// `E0501` to `E0508`, by class.
     pub async fn chat(&self, model: &str, request: &ChatRequest, attempt: u32) -> Result<Answer, LlmError> {
         self.chat_until(model, request, attempt, None).await
     }

@@ -17,6 +17,9 @@ use super::{anthropic, openai};
 pub(crate) const BODY_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Largest answer in one JSON object.
 const JSON_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Finish reasons that say that the answer broke off: OpenRouter's and vLLM's `error`, vLLM's and SGLang's `abort`,
+/// watsonx's `cancelled`, DeepSeek's for a server that ran out of capacity.
+const BROKE_OFF: [&str; 4] = ["error", "abort", "cancelled", "insufficient_system_resource"];
 /// Bytes kept from the beginning of a body, to show when nothing in it could be understood.
 const HEAD_BYTES: usize = 256;
 
@@ -156,10 +159,18 @@ impl Reader {
         if declined || self.draft.finish_reason == Some(FinishReason::ContentFilter) {
             return Err(self.refused());
         }
+        let finish_reason =
+            self.draft.finish_reason.clone().unwrap_or_else(|| FinishReason::Other("unknown".to_owned()));
+        match &finish_reason {
+            FinishReason::Other(word) if BROKE_OFF.contains(&&**word) => return Err(self.broke_off(word)),
+            FinishReason::ToolCalls => {}
+            _ if self.draft.text.trim().is_empty() => return Err(self.empty(finish_reason)),
+            _ => {}
+        }
         let (usage, usage_estimated) = self.draft.usage_or_estimate(self.input_bytes);
         Ok(Reply {
             text: self.draft.text,
-            finish_reason: self.draft.finish_reason.unwrap_or_else(|| FinishReason::Other("unknown".to_owned())),
+            finish_reason,
             usage,
             usage_estimated,
             raw_usage: self.draft.raw_usage,
@@ -172,7 +183,7 @@ impl Reader {
 
     fn failure(&self, class: ErrorClass, message: String) -> Failure {
         let (usage, estimated) = self.draft.usage_or_estimate(self.input_bytes);
-        let spent = self.draft.begun.then(|| {
+        let spent = (self.draft.begun || self.draft.is_complete()).then(|| {
             Box::new(Spent {
                 usage,
                 estimated,
@@ -209,6 +220,19 @@ impl Reader {
             words => format!("the model declined: {words}"),
         };
         Failure { provider_code: Some("refusal".to_owned()), ..self.failure(ErrorClass::Refused, message) }
+    }
+
+    fn broke_off(&self, word: &str) -> Failure {
+        let message = format!("the provider broke the answer off: finish reason {word:?}, after {} bytes", self.bytes);
+        Failure { provider_code: Some(word.to_owned()), ..self.failure(ErrorClass::Transient, message) }
+    }
+
+    fn empty(&self, finish_reason: FinishReason) -> Failure {
+        let used_up =
+            if finish_reason == FinishReason::Length { ", all of the output limit was used up before it" } else { "" };
+        let word = String::from(finish_reason);
+        let message = format!("there is no text in the answer{used_up}: finish reason {word:?}");
+        Failure { provider_code: Some(word), ..self.failure(ErrorClass::Empty, message) }
     }
 
     fn incomplete(&self, broken: Option<String>) -> Failure {
@@ -308,6 +332,47 @@ mod tests {
         assert_eq!((spent.usage.total(), spent.estimated), (9, false));
         let body = br#"{"choices":[{"message":{"refusal":"I can't help."},"finish_reason":"stop"}]}"#;
         assert_eq!(read(Wire::Openai, &[body], None).unwrap_err().message, "the model declined: I can't help.");
+    }
+
+    #[test]
+    fn an_answer_without_text_is_a_failure_with_its_cost() {
+        let of = |text: &str, finish: &str| {
+            let usage = r#""usage":{"prompt_tokens":8,"completion_tokens":1024}"#;
+            format!(r#"{{"choices":[{{"message":{{"content":"{text}"}},"finish_reason":"{finish}"}}],{usage}}}"#)
+        };
+        for (text, finish) in [("", "length"), (" \\n", "stop"), ("", "eos")] {
+            let failure = read(Wire::Openai, &[of(text, finish).as_bytes()], None).unwrap_err();
+            assert_eq!((failure.class, failure.provider_code.as_deref()), (ErrorClass::Empty, Some(finish)));
+            assert_eq!(failure.spent.unwrap().usage.total(), 1_032);
+        }
+        let body = br#"{"content":[],"stop_reason":"max_tokens","usage":{"input_tokens":8,"output_tokens":9}}"#;
+        let failure = read(Wire::Anthropic, &[body], None).unwrap_err();
+        assert_eq!((failure.class, failure.spent.unwrap().usage.total()), (ErrorClass::Empty, 17));
+        assert_eq!(
+            failure.message,
+            r#"there is no text in the answer, all of the output limit was used up before it: finish reason "length""#
+        );
+        // A proxy that says nothing but that it is done was asked nevertheless.
+        let failure = read(Wire::Openai, &[b"data: [DONE]\n\n"], None).unwrap_err();
+        assert_eq!((failure.class, failure.spent.unwrap().usage.input_fresh), (ErrorClass::Empty, 10));
+        // Who wants a tool says nothing, and servers that give no reason or one of their own answer all the same.
+        for (text, finish) in [("", "tool_calls"), ("x", "eos")] {
+            assert_eq!(read(Wire::Openai, &[of(text, finish).as_bytes()], None).unwrap().text, text);
+        }
+        let bare = b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\ndata: [DONE]\n\n";
+        assert_eq!(read(Wire::Openai, &[bare], None).unwrap().finish_reason, FinishReason::Other("unknown".into()));
+    }
+
+    #[test]
+    fn an_answer_whose_provider_gave_up_is_no_answer() {
+        for word in BROKE_OFF {
+            let event = format!(
+                "data: {{\"choices\":[{{\"delta\":{{\"content\":\"ha\"}},\"finish_reason\":\"{word}\"}}]}}\n\n"
+            );
+            let failure = read(Wire::Openai, &[event.as_bytes(), b"data: [DONE]\n\n"], None).unwrap_err();
+            assert_eq!((failure.class, failure.provider_code.as_deref()), (ErrorClass::Transient, Some(word)));
+            assert_eq!(failure.spent.unwrap().text_bytes, 2);
+        }
     }
 
     #[test]

@@ -166,7 +166,7 @@ fn publish_result(context: &StepContext) -> Result<StepOutput, StepError> {
             "cached": answer.cached,
         })),
         error_reason: None,
-        outcome: Some(answered(&answer)),
+        outcome: Some(answered(&answer, request.max_tokens)),
         hop,
         patterns: Vec::new(),
     };

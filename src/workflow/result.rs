@@ -57,7 +57,7 @@ pub struct JobResult {
 pub enum Attempted {
     /// It answered.
     Success,
-    /// It answered, and the answer cannot be used.
+    /// It answered, and the answer is empty, cut or cannot be used. A cut one completes its job nevertheless.
     Failure,
     /// It declined.
     Refused,

@@ -136,6 +136,28 @@ async fn a_failed_call_that_used_tokens_costs_money_beside_the_one_that_answered
 }
 
 #[tokio::test]
+async fn an_answer_that_is_empty_or_cut_is_a_failure_of_its_model() {
+    let bench = Bench::new(|_| ()).await;
+    bench.a.then([Reply::stream("")]);
+    let job = bench.ask("hello", State::Completed).await;
+    let cost = Some(answer_cost());
+    let row =
+        |success, model: &str, outcome: &str, hop| (1, success, model.to_owned(), Some(outcome.to_owned()), cost, hop);
+    assert_eq!(bench.rows(job.id).await, [row(false, "a", "failure", 0), row(true, "b", "success", 1)]);
+    // What was cut is better than nothing for the job. Who sets the limit gets what was asked for.
+    let usage = json!({"prompt_tokens": USAGE.0, "completion_tokens": USAGE.1});
+    let choices = json!([{"message": {"content": "Once upon"}, "finish_reason": "length"}]);
+    let body = json!({"choices": choices, "usage": usage}).to_string();
+    let cut = || Reply::Body { content_type: "application/json", body: body.clone() };
+    bench.a.then([cut(), cut()]);
+    let job = bench.ask("a story", State::Completed).await;
+    assert_eq!(bench.rows(job.id).await, [row(true, "a", "failure", 0)]);
+    let id = bench.insert(json!({"prompt": "a story", "max_tokens": 2})).await;
+    reaches(bench.engine(), id, State::Completed).await;
+    assert_eq!(bench.rows(id).await, [row(true, "a", "success", 0)]);
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_the_request_is_wrong_everywhere() {
     let bench = Bench::new(|_| ()).await;
     bench.a.then([Reply::status(400, "invalid_request_error")]);

@@ -261,7 +261,7 @@ fn publish(context: &StepContext) -> Result<StepOutput, StepError> {
     let stored = serde_json::to_value(&answer).map_err(|error| unreadable(NAME, 4, &error))?;
     let result = JobResult {
         success: true,
-        outcome: Some(answered(used)),
+        outcome: Some(answered(used, None)),
         result_summary: json!({
             "agent": task.agent,
             "answer": shortened(&used.text),

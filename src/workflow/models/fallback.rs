@@ -23,7 +23,8 @@ pub(super) const fn falls_back(class: ErrorClass) -> bool {
         | ErrorClass::Overloaded
         | ErrorClass::Throttled
         | ErrorClass::Exhausted
-        | ErrorClass::Misconfigured => true,
+        | ErrorClass::Misconfigured
+        | ErrorClass::Empty => true,
         ErrorClass::Permanent | ErrorClass::Refused => false,
     }
 }
@@ -33,6 +34,7 @@ pub(super) const fn outcome(class: ErrorClass) -> Attempted {
     match class {
         ErrorClass::Permanent => Attempted::Invalid,
         ErrorClass::Refused => Attempted::Refused,
+        ErrorClass::Empty => Attempted::Failure,
         _ => Attempted::Infrastructure,
     }
 }
@@ -108,6 +110,8 @@ mod tests {
             assert_eq!(outcome(class), Attempted::Infrastructure);
         }
         assert!(!falls_back(Permanent) && !falls_back(Refused));
+        assert!(falls_back(ErrorClass::Empty));
+        assert_eq!(outcome(ErrorClass::Empty), Attempted::Failure);
         assert_eq!((outcome(Permanent), outcome(Refused)), (Attempted::Invalid, Attempted::Refused));
     }
 }

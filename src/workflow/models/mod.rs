@@ -332,9 +332,14 @@ pub(super) fn failed_call(error: &LlmError) -> JobResult {
     }
 }
 
-/// What an answered call says about its model.
-pub(super) const fn answered(answer: &Answer) -> Attempted {
-    if answer.cached { Attempted::Cached } else { Attempted::Success }
+/// What an answered call says about its model. One that did not come to its end has failed, although its job has the
+/// text; but who sets a limit, `max_tokens`, wants what fits into it.
+pub(super) fn answered(answer: &Answer, max_tokens: Option<u32>) -> Attempted {
+    match answer.finish_reason {
+        _ if answer.cached => Attempted::Cached,
+        FinishReason::Length if max_tokens.is_none() => Attempted::Failure,
+        _ => Attempted::Success,
+    }
 }
 
 fn snoozes(job: &Job) -> u64 {
