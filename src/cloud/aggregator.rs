@@ -73,7 +73,9 @@ impl Aggregator {
     async fn tell_own(&mut self) -> Result<(), DbError> {
         let own = Arc::clone(&self.args.instance_id);
         if !self.begun {
-            self.args.reports.begin(&own).await?;
+            if let Some(unreported) = self.args.reports.begin(&own).await? {
+                tracing::warn!(target: "cloud", unreported, "the database was moved to another server; reports go on");
+            }
             self.begun = true;
         }
         self.tell_of(&own).await

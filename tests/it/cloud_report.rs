@@ -120,6 +120,53 @@ async fn a_result_that_is_committed_late_is_reported_nevertheless_and_once() {
     assert_eq!(reported(pool, "a_results").await, [1, 2, 11, 10, 21]);
 }
 
+/// Numbers of transactions as after a dump from a server that had counted much further than this one.
+async fn moved_here(pool: &PgPool) {
+    for table in ["job_results", "report_cursors"] {
+        let moved =
+            format!("UPDATE {table} SET recorded_xid = (recorded_xid::text::bigint + 1000000000000)::text::xid8");
+        sqlx::query(sqlx::AssertSqlSafe(moved)).execute(pool).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_was_moved_to_another_server_reports_the_rest_and_nothing_twice() {
+    let (_db, database, reports) = started("a").await;
+    let pool = database.pool();
+    reports.begin("b").await.unwrap();
+    for (id, instance_id) in [(1, "a"), (2, "b"), (3, "a")] {
+        result(pool, id, instance_id).await;
+    }
+    send(&reports, "a", "a", 2).await;
+    send(&reports, "b", "b", 1).await;
+    result(pool, 4, "a").await;
+    result(pool, 5, "b").await;
+    // One that never reported, and one whose cursor is at the beginning.
+    result(pool, 6, "c").await;
+    moved_here(pool).await;
+    sqlx::query("INSERT INTO report_cursors (instance_id) VALUES ('d')").execute(pool).await.unwrap();
+    // Written here before anybody looked.
+    result(pool, 7, "a").await;
+    result(pool, 8, "d").await;
+    assert_eq!(reports.begin("a").await.unwrap(), Some(4), "4, 5, 6 and 7; nothing was wrong with 8");
+    assert_eq!(reports.begin("b").await.unwrap(), None);
+    result(pool, 9, "a").await;
+    for (instance_id, results) in [("a", 3), ("b", 1), ("c", 1), ("d", 1)] {
+        send(&reports, instance_id, "a", results).await;
+    }
+    assert_eq!(reported(pool, "a_results").await, [1, 3, 4, 7, 9]);
+    for (queue, jobs) in [("b_results", vec![2, 5]), ("c_results", vec![6]), ("d_results", vec![8])] {
+        assert_eq!(reported(pool, queue).await, jobs, "{queue}");
+    }
+    // And moved once more, with nothing left to report.
+    moved_here(pool).await;
+    assert_eq!(reports.begin("a").await.unwrap(), Some(0));
+    result(pool, 10, "a").await;
+    send(&reports, "a", "a", 1).await;
+    assert_eq!(reports.send("b", "a").await.unwrap().results, 0);
+    assert_eq!(reported(pool, "a_results").await, [1, 3, 4, 7, 9, 10]);
+}
+
 #[tokio::test]
 async fn while_results_are_written_all_the_time_each_is_reported_once() {
     let (_db, database, reports) = started("a").await;

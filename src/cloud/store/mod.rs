@@ -4,6 +4,7 @@ pub(super) mod costs;
 pub(super) mod ingest;
 pub(super) mod learner;
 pub(super) mod learnings;
+mod moved;
 pub(super) mod overview;
 pub(super) mod patterns;
 pub mod pgmq;

@@ -34,7 +34,7 @@ pub struct Sent {
 /// The statements, bound to one database.
 #[derive(Debug, Clone)]
 pub struct Reports {
-    db: Database,
+    pub(super) db: Database,
     names: Names,
 }
 
@@ -46,11 +46,12 @@ impl Reports {
     }
 
     /// Gives a cursor to this instance and to all that have results but none: theirs are from before there were
-    /// reports.
+    /// reports. Then takes in what was written on another server, if the database was moved: `Some` of how many
+    /// results that were not reported there.
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn begin(&self, instance_id: &str) -> Result<(), DbError> {
+    pub async fn begin(&self, instance_id: &str) -> Result<Option<u64>, DbError> {
         // A look at the first result of each instance, not at all results.
         sqlx::query!(
             "WITH RECURSIVE known AS (
@@ -67,7 +68,7 @@ impl Reports {
         )
         .execute(&self.db)
         .await?;
-        Ok(())
+        self.adopt().await
     }
 
     /// Instances that are offline or forgotten and have results that nobody reported.
