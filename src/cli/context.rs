@@ -55,8 +55,8 @@ impl Context {
         Storage::open(&self.config, &self.base_dir(), "singularity-cli", Guardian::ThisProgram).await
     }
 
-    /// As [`Context::storage`], with tables that are up to date. Those of the embedded server are brought there; those of
-    /// a server that somebody named are not this command's to change.
+    /// As [`Context::storage`], with tables that are up to date. Those of the embedded server are brought there; those
+    /// of a server that somebody named are not this command's to change.
     ///
     /// # Errors
     /// As a node's start.

@@ -4,8 +4,8 @@ use super::exit::Failure;
 use crate::instance::{Identity, InstanceRow, Presence};
 use crate::node::Storage;
 
-/// All instances, those that are not offline first. Instances whose process is gone from this machine are marked offline
-/// before, as every node does it all the time: a killed one would be shown as online until then.
+/// All instances, those that are not offline first. Instances whose process is gone from this machine are marked
+/// offline before, as every node does it all the time: a killed one would be shown as online until then.
 ///
 /// # Errors
 /// The database is away.

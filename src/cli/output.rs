@@ -1,7 +1,7 @@
 //! The only place that prints. Data goes to stdout, everything else to stderr.
 //!
-//! A closed pipe (`singularity job list | head`) ends the output quietly; a full disk is an error at the end. Money, durations and times have one form
-//! each.
+//! A closed pipe (`singularity job list | head`) ends the output quietly; a full disk is an error at the end. Money,
+//! durations and times have one form each.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;

@@ -2,8 +2,9 @@
 //!
 //! Others take over the jobs of an instance whose heartbeat is stale. So an instance that could not write its heartbeat
 //! must have stopped its own jobs before that moment: it keeps a lease that is shorter than the time after which it
-//! counts as dead, measured on its own clocks from before the last heartbeat that was stored. The monotonic clock stands
-//! still while a machine is suspended, and nobody else's does: so the time since boot, which goes on, decides too.
+//! counts as dead, measured on its own clocks from before the last heartbeat that was stored. The monotonic clock
+//! stands still while a machine is suspended, and nobody else's does: so the time since boot, which goes on, decides
+//! too.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -79,8 +79,8 @@ impl Presence {
         Self { db, host_key }
     }
 
-    /// Registers this process. A row of the same name is taken over unless its process is alive: gone from this machine,
-    /// marked offline, or without a heartbeat for longer than it said.
+    /// Registers this process. A row of the same name is taken over unless its process is alive: gone from this
+    /// machine, marked offline, or without a heartbeat for longer than it said.
     ///
     /// # Errors
     /// [`InstanceError::InUse`], [`InstanceError::Db`].

@@ -209,8 +209,8 @@ pub fn election_failed(name: &str, node: &str, error: &str, again: bool) {
     }
 }
 
-/// `oban.plugin.exception`: a run failed, and `failed` runs right before it. Warns of the first and whenever their number
-/// has doubled, so that a service that never succeeds is heard of again.
+/// `oban.plugin.exception`: a run failed, and `failed` runs right before it. Warns of the first and whenever their
+/// number has doubled, so that a service that never succeeds is heard of again.
 pub fn plugin_failed(plugin: Plugin, error: &dyn Display, failed: &mut u32) {
     *failed = failed.saturating_add(1);
     let (plugin, event, runs) = (plugin.name(), "oban.plugin.exception", *failed);

@@ -14,8 +14,8 @@ pub struct StoredRun {
     pub job_id: i64,
     /// Name of the workflow, as in the `worker` column of its job.
     pub workflow: String,
-    /// `running`, `waiting` for children, `completed`, `failed` while its last attempt is one that said so or when its job
-    /// ended otherwise, or `cancelled` with its job.
+    /// `running`, `waiting` for children, `completed`, `failed` while its last attempt is one that said so or when its
+    /// job ended otherwise, or `cancelled` with its job.
     pub state: String,
     /// Hash of the definition that it was begun with.
     pub definition_hash: String,

@@ -11,10 +11,10 @@ impl Engine {
     /// from `scheduled_at` (Oban for Elixir's choice), a cancelled one's from `cancelled_at`, a
     /// discarded one's from `discarded_at`. One without that time stays, and so does every other state.
     ///
-    /// No order; at most `limit` of each state are looked at. With lean indexes a large table costs no more than a small
-    /// one; of Oban's the part of the main index that has completed jobs is read when fewer than `limit` are due. Rows are
-    /// locked with SKIP LOCKED and their state is checked again, so one that a person just retries stays, and several
-    /// may prune at once. The cut is fixed when the statement starts, because an index condition cannot move.
+    /// No order; at most `limit` of each state are looked at. With lean indexes a large table costs no more than a
+    /// small one; of Oban's the part of the main index that has completed jobs is read when fewer than `limit` are due.
+    /// Rows are locked with SKIP LOCKED and their state is checked again, so one that a person just retries stays, and
+    /// several may prune at once. The cut is fixed when the statement starts, because an index condition cannot move.
     ///
     /// # Errors
     /// [`QueueError::Db`].

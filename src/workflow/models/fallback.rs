@@ -40,8 +40,8 @@ pub(super) const fn outcome(class: ErrorClass) -> Attempted {
 }
 
 /// What one failure advises. A call that was not even made, because the account is known to have no money or its key to
-/// be rejected, is shed: its job waits, where the one that found out is given up with the reason. So is a call whose key
-/// is missing here: otherwise an instance without it would take all jobs from those that have it, and give them up.
+/// be rejected, is shed: its job waits, where the one that found out is given up with the reason. So is a call whose
+/// key is missing here: otherwise an instance without it would take all jobs from those that have it, and give them up.
 pub(in crate::workflow) fn advice(error: &LlmError, jitter: f64) -> Advice {
     match error.class {
         ErrorClass::Exhausted | ErrorClass::Misconfigured if !error.sent => {

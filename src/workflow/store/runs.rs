@@ -21,8 +21,8 @@ pub struct RunFilter {
 }
 
 impl Store {
-    /// The run of a job with all that belongs to it; `None` where no attempt has begun one. What ends a job from outside
-    /// writes nothing into its run, so one that would still be going on is shown as ended with its job.
+    /// The run of a job with all that belongs to it; `None` where no attempt has begun one. What ends a job from
+    /// outside writes nothing into its run, so one that would still be going on is shown as ended with its job.
     ///
     /// # Errors
     /// [`DbError`].
