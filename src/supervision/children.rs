@@ -172,12 +172,19 @@ impl Children {
             Err(error) => Some(error),
         };
         // Boxed, because it is rare and this future is moved about.
-        Box::pin(start_undone(&probe, incarnation)).await;
+        let gone = Box::pin(start_undone(&probe, incarnation)).await;
         let Some(error) = failed else { return Ok(false) };
-        probe.detach(incarnation);
+        if gone {
+            probe.detach(incarnation);
+        }
         probe.ended(incarnation, &error.to_exit());
         self.emit(&probe, incarnation, || SupervisionEventKind::StartFailed { reason: error.to_string() });
         Err(error)
+    }
+
+    /// Whether nothing is left of a child that did not start.
+    pub(super) fn is_gone(&self, key: Key) -> bool {
+        self.get(key).is_none_or(|entry| entry.probe.remains().is_empty())
     }
 
     /// Takes the running actor out so that it can be stopped; its own exit event is stale from now on.
@@ -291,9 +298,17 @@ impl Children {
     /// Does `then` once the zombie is gone.
     pub(super) fn watch_zombie(&mut self, key: Key, then: impl FnOnce() + Send + 'static) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        let Some(handle) = entry.handle.clone() else { return };
+        let (handle, probe) = (entry.handle.clone(), entry.probe.clone());
         entry.task = Some(Owned::spawn(async move {
-            handle.gone().await;
+            match handle {
+                Some(handle) => handle.gone().await,
+                // Its start failed.
+                None => {
+                    for living in probe.remains() {
+                        living.life.down().cancelled().await;
+                    }
+                }
+            }
             then();
         }));
     }

@@ -321,9 +321,9 @@ impl Brood {
             Ok(true) => DynamicEvent::Started(key),
             Ok(false) => DynamicEvent::Ignored(key),
             Err(error) => {
-                let text = error.to_string();
+                let reason = error.to_string();
                 self.start_error = Some(error);
-                DynamicEvent::StartFailed(key, text)
+                DynamicEvent::StartFailed { key, reason, gone: self.children.is_gone(key) }
             }
         }
     }

@@ -49,8 +49,10 @@ pub enum StartError {
     /// The system has [`NAMES_MAX`](super::NAMES_MAX) names already.
     #[error("the name \"{0}\" cannot be registered: the system has {max} names already", max = super::NAMES_MAX)]
     TooManyNames(String),
-    /// This system already runs a root supervisor.
-    #[error("system \"{0}\" already runs a root supervisor; stop it first")]
+    /// This system already runs a root supervisor, or code is left of an earlier one that does not end.
+    #[error(
+        "system \"{0}\" already runs a root supervisor, or something of an earlier one does not end; stop it first"
+    )]
     AlreadyRunning(String),
 }
 

@@ -395,6 +395,13 @@ impl Probe {
         lock(&self.children).from(0).map(|(order, child)| (order, child.clone())).collect()
     }
 
+    /// The actor of the present or last life, and those below it, that have not let go of everything yet.
+    pub(super) fn remains(&self) -> Vec<Attached> {
+        let incarnation = self.incarnation();
+        let own = self.attached().filter(|own| own.life.incarnation == incarnation);
+        own.into_iter().chain(self.living_descendants()).collect()
+    }
+
     /// The actors below this node that have not let go of everything yet.
     pub(super) fn living_descendants(&self) -> Vec<Attached> {
         let mut living = Vec::new();

@@ -251,9 +251,9 @@ impl Tree {
             Ok(true) => Event::Started,
             Ok(false) => Event::Ignored,
             Err(error) => {
-                let text = error.to_string();
+                let reason = error.to_string();
                 self.start_error = Some(error);
-                Event::StartFailed(text)
+                Event::StartFailed { reason, gone: self.children.is_gone(key) }
             }
         }
     }

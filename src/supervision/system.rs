@@ -59,28 +59,37 @@ impl System {
     /// that runtime.
     ///
     /// Errors: what the failing child reported, after those started before it were stopped in reverse; `AlreadyRunning`
-    /// while an earlier root still runs.
+    /// while an earlier root still runs, or something below it that does not end when it is killed.
     ///
     /// Cancel safety: dropping the future kills what was started.
     pub async fn start(&self, root: SupervisorSpec) -> Result<Running, StartError> {
-        let mut incarnation = Incarnation(1);
-        let probe = {
+        let already_running = || StartError::AlreadyRunning(self.shared.name.clone());
+        let before = {
             let running = lock(&self.shared.running);
-            let mut known = lock(&self.shared.root);
+            let known = lock(&self.shared.root);
             let starting = known.state() == NodeState::Starting;
             if starting || running.as_ref().is_some_and(ActorHandle::is_alive) {
-                return Err(StartError::AlreadyRunning(self.shared.name.clone()));
+                return Err(already_running());
             }
-            if known.id == root.id {
-                incarnation = known.incarnation().next();
-            } else {
-                *known = root_probe(&root.id);
-            }
-            known.begin(incarnation, false);
+            known.begin(known.incarnation().next(), false);
             known.clone()
         };
+        let mut unfinished = Unfinished(Some(before.clone()));
+        // Of an earlier root code may be left that never awaits.
+        if !Box::pin(descendants_gone(&before)).await {
+            return Err(already_running());
+        }
+        let probe = if before.id == root.id {
+            before
+        } else {
+            let probe = root_probe(&root.id);
+            probe.begin(Incarnation(1), false);
+            *lock(&self.shared.root) = probe.clone();
+            unfinished.0 = Some(probe.clone());
+            probe
+        };
+        let incarnation = probe.incarnation();
         let life = Life::new(probe.clone(), incarnation);
-        let mut unfinished = Unfinished(Some(&life));
         let ctx = StartCtx { system: self.clone(), parent: None, life: life.clone(), cause: StartCause::Initial };
         let (handle, task) = supervisor_actor::start(ctx, Arc::new(root)).await.inspect_err(|error| {
             probe.ended(incarnation, &error.to_exit());
@@ -226,12 +235,12 @@ impl Drop for Running {
 }
 
 /// Marks the root as stopped when its start fails or is dropped.
-struct Unfinished<'a>(Option<&'a Life>);
+struct Unfinished(Option<Arc<Probe>>);
 
-impl Drop for Unfinished<'_> {
+impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let Some(life) = self.0 {
-            life.probe.detach(life.incarnation);
+        if let Some(probe) = self.0.take() {
+            probe.detach(probe.incarnation());
         }
     }
 }

@@ -21,8 +21,8 @@ pub(crate) enum DynamicEvent {
     Started(Key),
     /// Answer: the child chose not to run.
     Ignored(Key),
-    /// Answer: the child could not be started.
-    StartFailed(Key, String),
+    /// Answer: the child could not be started. `gone` is false when something that the start began is still alive.
+    StartFailed { key: Key, reason: String, gone: bool },
     /// Answer: the child stopped, or (`gone` false) could not be killed.
     Stopped { key: Key, reason: ExitReason, gone: bool },
     /// A child ended by itself. `gone` is false when descendants of it are still alive.
@@ -143,7 +143,7 @@ impl DynamicMachine {
         match event {
             DynamicEvent::Started(key) => self.started(key, now),
             DynamicEvent::Ignored(key) => self.forget(key),
-            DynamicEvent::StartFailed(key, reason) => self.start_failed(key, reason),
+            DynamicEvent::StartFailed { key, reason, gone } => self.start_failed(key, reason, gone, now),
             DynamicEvent::Stopped { key, reason, gone } => self.stopped(key, reason, gone),
             DynamicEvent::Exited { key, incarnation, reason, gone } => self.exited(key, incarnation, reason, gone, now),
             DynamicEvent::RetryDue { key, token } => self.retry_due(key, token, now),
@@ -180,15 +180,25 @@ impl DynamicMachine {
         }
     }
 
-    fn start_failed(&mut self, key: Key, reason: String) {
+    fn start_failed(&mut self, key: Key, reason: String, gone: bool, now: Duration) {
         let Some(slot) = self.slots.get(&key) else { return };
-        let ran = slot.ran;
+        let (ran, on_zombie) = (slot.ran, slot.on_zombie);
         self.out.push(Effect::Report(Report::StartError { key, reason }));
-        if ran {
-            self.retry(key, false);
-        } else {
-            self.forget(key);
+        if !ran {
+            return self.forget(key);
         }
+        if gone || !self.haunt(key, on_zombie) {
+            return self.retry(key, false);
+        }
+        if self.is_closing() {
+            return;
+        }
+        // Counted at once: it is tried again as soon as nothing of it is left.
+        self.out.push(Effect::Counted);
+        if !self.window.allows(now) {
+            return self.melt_down(key, failed_repeatedly(), true);
+        }
+        self.settle(key, SlotState::Zombie { resume: true });
     }
 
     fn exited(&mut self, key: Key, incarnation: Incarnation, reason: ExitReason, gone: bool, now: Duration) {
@@ -271,8 +281,7 @@ impl DynamicMachine {
         if !counted {
             self.out.push(Effect::Counted);
             if !self.window.allows(now) {
-                let reason = ExitReason::StartFailed("its restart failed repeatedly".into());
-                return self.melt_down(key, reason, false);
+                return self.melt_down(key, failed_repeatedly(), false);
             }
         }
         self.start(key);
@@ -407,4 +416,8 @@ impl DynamicMachine {
             self.out.push(Effect::Forget { key });
         }
     }
+}
+
+fn failed_repeatedly() -> ExitReason {
+    ExitReason::StartFailed("its restart failed repeatedly".into())
 }

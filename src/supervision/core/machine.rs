@@ -24,8 +24,8 @@ pub(crate) enum Event {
     Started,
     /// Answer: the child chose not to run.
     Ignored,
-    /// Answer: the child could not be started.
-    StartFailed(String),
+    /// Answer: the child could not be started. `gone` is false when something that the start began is still alive.
+    StartFailed { reason: String, gone: bool },
     /// Answer: the child stopped, or (`gone` false) could not be killed.
     Stopped { reason: ExitReason, gone: bool },
     /// A child ended by itself. `gone` is false when descendants of it are still alive.
@@ -126,7 +126,7 @@ impl Machine {
 
     fn handle(&mut self, event: Event, now: Duration) {
         match event {
-            Event::Started | Event::Ignored | Event::StartFailed(_) | Event::Stopped { .. } => {
+            Event::Started | Event::Ignored | Event::StartFailed { .. } | Event::Stopped { .. } => {
                 self.answered(event, now)
             }
             // An end that was ordered comes before everything else still planned.
@@ -207,7 +207,7 @@ impl Machine {
                     self.settle(key, SlotState::Down);
                 }
             }
-            (Some(Step::Start(key)), Event::StartFailed(reason)) => self.start_failed(key, reason),
+            (Some(Step::Start(key)), Event::StartFailed { reason, gone }) => self.start_failed(key, reason, gone, now),
             (Some(Step::Stop(key)), Event::Stopped { reason, gone }) => self.stopped(key, reason, gone),
             // Not an answer to what was asked: the adapter broke its word; wait on.
             (waiting, _) => self.waiting = waiting,
@@ -224,23 +224,30 @@ impl Machine {
         }
     }
 
-    fn start_failed(&mut self, key: Key, reason: String) {
+    fn start_failed(&mut self, key: Key, reason: String, gone: bool, now: Duration) {
         self.out.push(Effect::Report(Report::StartError { key, reason }));
-        self.settle(key, SlotState::Down);
+        let on_zombie = self.slots.get(&key).map_or(OnZombie::Replace, |slot| slot.rules.on_zombie);
+        if !gone {
+            self.out.push(Effect::Report(Report::Zombie { key }));
+        }
+        let held = !gone && on_zombie != OnZombie::Replace;
+        self.settle(key, if held { SlotState::Zombie { resume: false } } else { SlotState::Down });
         match self.mode {
             Mode::Boot => {
                 self.steps = plan::stop_all(&self.slots).collect();
                 self.mode = Mode::Unwind(key);
             }
-            Mode::Restart => {
-                self.steps.clear();
-                self.retry(key, false);
-            }
-            Mode::Cycle(_) => {
-                self.out.push(Effect::Reply(Err(RequestError::Start)));
+            Mode::Restart | Mode::Cycle(_) => {
+                if self.mode != Mode::Restart {
+                    self.out.push(Effect::Reply(Err(RequestError::Start)));
+                }
                 self.steps.clear();
                 self.mode = Mode::Restart;
-                self.retry(key, false);
+                match on_zombie {
+                    OnZombie::Escalate if held => self.escalate(key),
+                    _ if held => self.retry_when_gone(key, now),
+                    _ => self.retry(key, false),
+                }
             }
             Mode::Request { new, .. } => {
                 // A child that never ran is not recorded.
@@ -352,6 +359,17 @@ impl Machine {
         self.out.push(Effect::Retry { key, token, after, jitter });
     }
 
+    /// Counts a restart that failed at once: it is tried again as soon as nothing of it is left.
+    fn retry_when_gone(&mut self, key: Key, now: Duration) {
+        self.out.push(Effect::Counted);
+        if !self.window.allows(now) {
+            return self.melt_down(key, failed_repeatedly());
+        }
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.state = SlotState::Zombie { resume: true };
+        }
+    }
+
     fn retry_due(&mut self, key: Key, token: u64, now: Duration) {
         let Some(slot) = self.slots.get(&key) else { return };
         let SlotState::Restarting { counted } = slot.state else { return };
@@ -361,7 +379,7 @@ impl Machine {
         if !counted {
             self.out.push(Effect::Counted);
             if !self.window.allows(now) {
-                return self.melt_down(key, ExitReason::StartFailed("its restart failed repeatedly".into()));
+                return self.melt_down(key, failed_repeatedly());
             }
         }
         self.run(key);
@@ -554,4 +572,8 @@ impl Machine {
             self.out.push(Effect::Forget { key });
         }
     }
+}
+
+fn failed_repeatedly() -> ExitReason {
+    ExitReason::StartFailed("its restart failed repeatedly".into())
 }

@@ -14,3 +14,4 @@ mod starts;
 mod stops;
 mod stress;
 mod tasks;
+mod zombies;

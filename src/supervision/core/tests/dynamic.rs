@@ -77,11 +77,34 @@ fn d23_d26_a_restarting_child_occupies_its_place_and_may_succeed_later() {
     let mut machine = machine(100);
     let key = started(&mut machine, Restart::Permanent);
     assert_eq!(step(&mut machine, exit(key, 1, error())), ["restart"]);
-    assert_eq!(step(&mut machine, DynamicEvent::StartFailed(key, "no".into())), ["retry"]);
+    assert_eq!(step(&mut machine, DynamicEvent::StartFailed { key, reason: "no".into(), gone: true }), ["retry"]);
     assert!(machine.admit(&rules("x", Restart::Temporary), 1).is_none());
     assert_eq!(step(&mut machine, DynamicEvent::RetryDue { key, token: 3 }), ["restart"]);
     step(&mut machine, DynamicEvent::Started(key));
     assert_eq!(machine.active(), 1);
+}
+
+#[test]
+fn a_restart_that_leaves_something_behind_is_held_or_replaced_as_the_child_says() {
+    for (on_zombie, expected) in [
+        (OnZombie::Replace, vec!["zombie", "retry"]),
+        (OnZombie::Hold, vec!["zombie"]),
+        (OnZombie::Escalate, vec!["zombie", "exit"]),
+    ] {
+        let mut machine = machine(2);
+        let held = ChildRules { on_zombie, ..rules("job", Restart::Permanent) };
+        let key = machine.admit(&held, 10).expect("a free place").0;
+        step(&mut machine, DynamicEvent::Started(key));
+        step(&mut machine, exit(key, 1, error()));
+        let failed = DynamicEvent::StartFailed { key, reason: "no".into(), gone: false };
+        assert_eq!(step(&mut machine, failed.clone()), expected, "{on_zombie:?}");
+        if on_zombie != OnZombie::Hold {
+            continue;
+        }
+        // It counted at once.
+        assert_eq!(step(&mut machine, DynamicEvent::Gone(key)), ["restart"]);
+        assert_eq!(step(&mut machine, failed), ["zombie", "max_intensity", "exit shutdown"]);
+    }
 }
 
 #[test]
@@ -99,7 +122,11 @@ fn d27_d28_too_many_restarts_end_the_supervisor() {
 #[test]
 fn d12_a_first_start_that_fails_or_is_ignored_leaves_nothing() {
     let mut machine = machine(1);
-    for event in [DynamicEvent::Ignored as fn(Key) -> DynamicEvent, |key| DynamicEvent::StartFailed(key, "no".into())] {
+    for event in [DynamicEvent::Ignored as fn(Key) -> DynamicEvent, |key| DynamicEvent::StartFailed {
+        key,
+        reason: "no".into(),
+        gone: true,
+    }] {
         let (key, _) = machine.admit(&rules("x", Restart::Permanent), 1).expect("a free place");
         assert_eq!(step(&mut machine, event(key)), ["forget"]);
     }
@@ -116,7 +143,7 @@ fn d39_d41_terminate_a_running_and_a_restarting_child() {
 
     let key = started(&mut machine, Restart::Permanent);
     step(&mut machine, exit(key, 1, error()));
-    step(&mut machine, DynamicEvent::StartFailed(key, "no".into()));
+    step(&mut machine, DynamicEvent::StartFailed { key, reason: "no".into(), gone: true });
     assert_eq!(step(&mut machine, DynamicEvent::Terminate(key)), ["cancel", "forget"]);
     assert_eq!(machine.is_zombie(key), None);
 }

@@ -118,7 +118,7 @@ impl DynamicSim {
         (seen.incarnation, seen.retry) = (incarnation, None);
         if self.failing > 0 {
             self.failing -= 1;
-            return DynamicEvent::StartFailed(key, "no".into());
+            return DynamicEvent::StartFailed { key, reason: "no".into(), gone: true };
         }
         if self.ignoring > 0 {
             self.ignoring -= 1;

@@ -11,6 +11,8 @@ pub(crate) struct Sim {
     pub(crate) trace: Vec<String>,
     /// Starts of these ids fail so often.
     pub(crate) failing: HashMap<&'static str, usize>,
+    /// Those that fail leave something behind.
+    pub(crate) lingering: HashSet<&'static str>,
     /// Starts of these ids are ignored.
     pub(crate) ignoring: HashSet<&'static str>,
     /// Stops of these ids are answered with another reason, or with a zombie.
@@ -70,6 +72,7 @@ impl Sim {
             now: Duration::ZERO,
             trace: Vec::new(),
             failing: HashMap::new(),
+            lingering: HashSet::new(),
             ignoring: HashSet::new(),
             stubborn: HashMap::new(),
             running: HashMap::new(),
@@ -145,7 +148,8 @@ impl Sim {
                     && *left > 0
                 {
                     *left -= 1;
-                    return Some(Event::StartFailed("no".into()));
+                    let gone = !self.lingering.contains(id.as_str());
+                    return Some(Event::StartFailed { reason: "no".into(), gone });
                 }
                 if self.ignoring.contains(id.as_str()) {
                     return Some(Event::Ignored);

@@ -1,5 +1,7 @@
 //! Children that were killed but do not end.
 
+use std::time::Duration;
+
 use super::sim::{Sim, error, permanent};
 use crate::supervision::core::*;
 
@@ -55,4 +57,55 @@ fn a_zombie_does_not_delay_the_end_of_its_supervisor() {
     let mut sim = with_policy(OnZombie::Hold);
     sim.event(Event::Shutdown(ExitReason::Shutdown));
     assert_eq!(sim.told(), ["stop c", "stop b", "zombie b", "stop a", "exit shutdown"]);
+}
+
+/// One whose restart fails once and leaves something behind, under a supervisor that permits so many restarts.
+fn lingering(policy: OnZombie, max_restarts: u32) -> Sim {
+    let rules = ChildRules { on_zombie: policy, ..permanent("b") };
+    let intensity = Intensity::new(max_restarts, Duration::from_secs(5));
+    let children = vec![permanent("a"), rules, permanent("c")];
+    let mut sim = Sim::new(Strategy::OneForAll, intensity, AutoShutdown::Never, children);
+    sim.boot();
+    sim.failing.insert("b", 1);
+    sim.lingering.insert("b");
+    sim.ends("a", error());
+    let expected =
+        ["booted", "child_terminated a", "stop c", "stop b", "start a", "start b", "start_error b", "zombie b"];
+    assert_eq!(sim.trace[3..11], expected);
+    sim.trace.drain(..11);
+    sim
+}
+
+#[test]
+fn a_start_that_leaves_something_behind_is_tried_again_when_that_is_gone_and_counts_at_once() {
+    let mut sim = lingering(OnZombie::Hold, 2);
+    let key = sim.machine.key_of(&"b".into()).unwrap();
+    assert_eq!((sim.told(), sim.retries.len(), sim.counted.len()), (vec![], 0, 2));
+    assert_eq!(sim.request(Request::Restart("b".into())), Err(RequestError::Zombie));
+    sim.event(Event::Gone { key });
+    assert_eq!(sim.told(), ["zombie_gone b", "start b", "start c"]);
+    let mut sim = lingering(OnZombie::Hold, 1);
+    assert_eq!(sim.told(), ["max_intensity b", "stop a", "exit shutdown"]);
+}
+
+#[test]
+fn the_policy_may_replace_or_escalate_what_a_start_has_left_behind() {
+    let mut sim = lingering(OnZombie::Replace, 2);
+    assert_eq!(sim.told(), ["retry b"]);
+    let sim = lingering(OnZombie::Escalate, 2);
+    assert!(sim.exit.is_some_and(|reason| !reason.is_clean()));
+}
+
+#[test]
+fn a_request_that_leaves_something_behind_holds_the_place_of_a_known_child() {
+    let mut sim = Sim::booted(Strategy::OneForOne, vec![permanent("a")]);
+    let (key, _) = sim.running["a"];
+    sim.request(Request::Terminate("a".into())).unwrap();
+    sim.failing.insert("a", 1);
+    sim.lingering.insert("a");
+    assert_eq!(sim.request(Request::Restart("a".into())), Err(RequestError::Start));
+    assert_eq!(sim.request(Request::Restart("a".into())), Err(RequestError::Zombie));
+    sim.event(Event::Gone { key });
+    assert!(!sim.is_running("a"), "nobody asked for it again");
+    assert_eq!(sim.request(Request::Restart("a".into())), Ok(Some(key)));
 }
