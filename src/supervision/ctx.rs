@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::core::{ExitReason, Incarnation, Path};
 use super::life::Life;
 use super::mailbox::Mailbox;
-use super::{Address, Probe};
+use super::{Address, Probe, System};
 
 /// An actor's view of itself; belongs to one incarnation. Cheap to clone.
 pub struct Ctx<M> {
@@ -21,6 +21,7 @@ pub struct Ctx<M> {
     life: Arc<Life>,
     cell: ActorCell,
     runtime: Handle,
+    system: System,
 }
 
 impl<M: Send + 'static> Ctx<M> {
@@ -30,8 +31,9 @@ impl<M: Send + 'static> Ctx<M> {
         life: Arc<Life>,
         cell: ActorCell,
         runtime: Handle,
+        system: System,
     ) -> Self {
-        Self { address, mailbox, life, cell, runtime }
+        Self { address, mailbox, life, cell, runtime, system }
     }
 
     /// Where to reach this actor, also after a restart.
@@ -47,6 +49,11 @@ impl<M: Send + 'static> Ctx<M> {
     /// Its place in the tree.
     pub fn path(&self) -> &Path {
         &self.life.probe.path
+    }
+
+    /// The system it belongs to, for [`System::lookup`].
+    pub fn system(&self) -> &System {
+        &self.system
     }
 
     /// Which life this is.
@@ -97,6 +104,7 @@ impl<M> Clone for Ctx<M> {
             life: self.life.clone(),
             cell: self.cell.clone(),
             runtime: self.runtime.clone(),
+            system: self.system.clone(),
         }
     }
 }

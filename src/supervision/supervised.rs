@@ -15,8 +15,7 @@ use super::lock::lock;
 use super::mailbox::{Mailbox, Signal};
 use super::panics::{Caught, catch, catch_sync};
 use super::probe::millis;
-use super::registry::Registry;
-use super::{Actor, Address, Ctx, Flow};
+use super::{Actor, Address, Ctx, Flow, System};
 
 /// Everything one incarnation holds.
 struct Holding<A: Actor> {
@@ -32,7 +31,7 @@ struct Holding<A: Actor> {
 /// supervisor is left to do so.
 struct Wrapper<A: Actor> {
     holding: Arc<Holding<A>>,
-    registry: Arc<Registry>,
+    system: System,
 }
 
 /// Tells ractor that the actor failed; the reason itself is in [`Life`].
@@ -55,7 +54,7 @@ pub(super) async fn start<A: Actor>(
         actor: Mutex::new(None),
     });
     let body: Arc<dyn Body> = holding.clone();
-    let spawned = spawn(Wrapper { holding, registry: system.registry().clone() }, args, parent);
+    let spawned = spawn(Wrapper { holding, system }, args, parent);
     match spawned.await {
         // The task is owned by the supervision tree: it ends with its supervisor.
         Ok((actor, _task)) => {
@@ -121,9 +120,9 @@ impl<A: Actor> ractor::Actor for Wrapper<A> {
         );
         holding.mailbox.open(cell.clone());
         let (address, mailbox, life) = (holding.address.clone(), holding.mailbox.clone(), holding.life.clone());
-        let ctx = Ctx::new(address, mailbox, life, cell, Handle::current());
+        let ctx = Ctx::new(address, mailbox, life, cell, Handle::current(), self.system.clone());
         let ctx = holding.ctx.get_or_init(|| ctx);
-        holding.life.register(&self.registry, holding.address.clone())?;
+        holding.life.register(self.system.registry(), holding.address.clone())?;
         holding.address.plug(&holding.mailbox);
         match catch(A::init(ctx, args)).await {
             Ok(Ok(actor)) => {

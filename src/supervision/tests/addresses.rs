@@ -163,3 +163,31 @@ async fn what_waits_is_dropped_before_the_cleanup_and_nothing_more_is_taken() {
     kit.runs("/x", 2).await;
     assert_eq!(began.elapsed().as_secs(), 10);
 }
+
+/// Finds the other one by its name.
+struct Finder;
+
+impl Actor for Finder {
+    type Msg = Reply<u64>;
+    type Args = ();
+
+    async fn init(_: &Ctx<Reply<u64>>, (): ()) -> Result<Self, ActorError> {
+        Ok(Self)
+    }
+
+    async fn handle(&mut self, ctx: &Ctx<Reply<u64>>, reply: Reply<u64>) -> Result<Flow, ActorError> {
+        let other = ctx.system().lookup::<Address<Do>>("other").ok_or_else(|| ActorError::msg("nobody"))?;
+        reply.send(other.call(Do::Ping, ms(1_000)).await?);
+        Ok(Flow::Continue)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_finds_others_by_their_names() {
+    let kit = Kit::new();
+    let (other, _) = kit.worker("x");
+    let address = Address::new("finder", 1);
+    let finder = ChildSpec::actor::<Finder>("finder", &address, || ());
+    let _running = kit.start(root(Strategy::OneForOne).child(finder).child(other.registered("other"))).await;
+    assert_eq!(address.call(|reply| reply, ms(2_000)).await, Ok(1));
+}
