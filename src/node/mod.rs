@@ -5,14 +5,15 @@
 //! ```text
 //! singularity             rest_for_one
 //! ├─ infra                one_for_one   notifier · peer
-//! ├─ instance             one_for_one   registry · history · control
-//! ├─ cloud                one_for_one   aggregator
-//! ├─ services             one_for_one   stager · lifeline · pruner · reindexer · gossip · metrics
+//! ├─ instance             one_for_one   registry · history · control · settings
+//! ├─ cloud                one_for_one   aggregator · learning_sync
+//! ├─ services             one_for_one   queue_keeper · stager · lifeline · gossip · metrics · horizon
+//! │                                     and what is configured: pruner · run_pruner · reindexer · cron
 //! ├─ completer
-//! ├─ executors            one_for_one   one dynamic supervisor a queue, max_children = limit
+//! ├─ executors            one_for_one   one dynamic supervisor a queue
 //! │   └─ default → job 4711                                                    (temporary)
 //! ├─ queues               one_for_one   one producer a queue
-//! └─ central              one_for_one   ingest · retention                     (role central or both)
+//! └─ central              one_for_one   ingest · learner · retention           (role central or both)
 //! ```
 //!
 //! The completer stands before the executors, so that it still stores what they report while they stop. The cloud

@@ -115,7 +115,8 @@ pub enum ChildError {
     /// The child was killed but does not end, because its code never reaches an await point.
     #[error("the child was killed but does not end")]
     Zombie,
-    /// The start failed; the child stays down.
+    /// The start failed. After `restart_child` the child stays down; after `cycle_child` the start is tried again by
+    /// the supervisor's rules, and those attempts count.
     #[error("the child did not start: {0}")]
     Start(#[from] StartError),
     /// A partition supervisor has at most as many partitions as at its start.

@@ -30,7 +30,8 @@ pub enum Operation {
     /// Stop it in order and start it again, together with those that its supervisor's strategy restarts with it. Starts
     /// a child that is down.
     Restart,
-    /// Stop it in order and leave it down, until it is restarted or its supervisor is.
+    /// Stop it in order and leave it down until it is restarted: by an order, with a sibling by their supervisor's
+    /// strategy, or with their supervisor. A temporary or dynamic child is forgotten instead.
     Terminate,
     /// Let it take no more messages.
     Suspend,
