@@ -144,7 +144,7 @@ impl From<NodeError> for Failure {
             NodeError::DatabaseUrl { .. } | NodeError::Models(_) | NodeError::Queue(_) => Exit::Config,
             NodeError::Migrate(MigrateError::Pending { .. }) => Exit::Conflict,
             NodeError::NoDatabase { .. } => Exit::Unavailable,
-            NodeError::Migrate(_) => Exit::Failed,
+            NodeError::Migrate(_) | NodeError::JobThreads(_) => Exit::Failed,
             NodeError::Start(_) | NodeError::Interrupted(_) => Exit::GaveUp,
         };
         Self::coded(exit, &error)

@@ -46,7 +46,7 @@ pub(super) fn options(context: &Context, instance_id: String, job_runtime: Handl
         instance_id,
         workers: Workers::default(),
         workflows: Workflows::default(),
-        job_runtime,
+        job_runtime: Some(job_runtime),
         guardian: Guardian::ThisProgram,
     }
 }

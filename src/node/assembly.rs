@@ -11,6 +11,7 @@ use super::answers::answers;
 use super::cloud::{central, cloud};
 use super::crontab::{crontab, with_cron};
 use super::error::NodeError;
+use super::job_threads::JobThreads;
 use super::notices::{Notices, NoticesArgs};
 use super::settings::{self, Seen, SettingsWatch, WatchArgs, effective};
 use super::shutdown::HISTORY_LIMIT;
@@ -55,18 +56,17 @@ pub struct NodeOptions {
     pub workers: Workers,
     /// Workflows beside the built-in ones; one of the same name replaces a built-in one.
     pub workflows: Workflows,
-    /// Runtime that job code runs on. The node's own actors run on the runtime that starts it.
-    pub job_runtime: Handle,
+    /// Runtime that job code runs on; without one the node starts its own, of `[runtime] job_threads`, which ends with
+    /// it. The node's own actors, its heartbeat too, run on the runtime that starts it. So job code must not run there:
+    /// code that never awaits, on all of its threads, would stop the heartbeat, and others would take the jobs over.
+    pub job_runtime: Option<Handle>,
     /// Who looks after the embedded server, where it is used.
     pub guardian: Guardian,
 }
 
 impl NodeOptions {
-    /// A node with this configuration whose jobs run on the runtime of the caller; no workers beside the built-in ones,
-    /// an instance id of its own, paths from the present folder.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// A node with this configuration; no workers beside the built-in ones, an instance id of its own, paths from the
+    /// present folder, a job runtime of its own.
     pub fn new(config: Config) -> Self {
         Self {
             config: Arc::new(config),
@@ -74,7 +74,7 @@ impl NodeOptions {
             instance_id: "auto".into(),
             workers: Workers::default(),
             workflows: Workflows::default(),
-            job_runtime: Handle::current(),
+            job_runtime: None,
             guardian: Guardian::Nobody,
         }
     }
@@ -94,6 +94,8 @@ pub struct Node {
     pub(super) running: Running,
     pub(super) history: History,
     system: System,
+    /// Held for as long as the node is.
+    _job_threads: Option<JobThreads>,
 }
 
 impl Node {
@@ -180,6 +182,14 @@ impl Node {
             oban: config.services.leader.name.as_str().into(),
             instance_id: identity.instance_id.as_str().into(),
         };
+        let (job_threads, job_runtime) = match options.job_runtime {
+            Some(given) => (None, given),
+            None => {
+                let own = JobThreads::start(config.runtime.job_threads)?;
+                let handle = own.handle().clone();
+                (Some(own), handle)
+            }
+        };
         let draining = Arc::new(AtomicBool::new(false));
         let system = System::new(&identity.instance_id);
         let history = History::new(db.clone(), Arc::clone(&identity), &system);
@@ -197,7 +207,7 @@ impl Node {
             foreign: Foreign::new(config.services.leader.lease.get() * FOREIGN_MEMORY_LEASES),
             lease: Lease::new(config.instance.stale_after.get()),
             workers,
-            runtime: JobRuntime::new(options.job_runtime),
+            runtime: JobRuntime::new(job_runtime),
             completions: Completions::default(),
             crontab,
             reindex,
@@ -218,7 +228,20 @@ impl Node {
                 return Err(error.into());
             }
         };
-        Ok(Self { identity, config, storage, engine, presence, queues, steering, draining, running, history, system })
+        Ok(Self {
+            identity,
+            config,
+            storage,
+            engine,
+            presence,
+            queues,
+            steering,
+            draining,
+            running,
+            history,
+            system,
+            _job_threads: job_threads,
+        })
     }
 
     /// Its instance id.

@@ -48,6 +48,9 @@ pub enum NodeError {
     /// The supervision tree did not start.
     #[error("the supervision tree did not start: {0}")]
     Start(#[from] StartError),
+    /// The threads of job code.
+    #[error("threads of the job runtime cannot be started: {0}")]
+    JobThreads(#[source] std::io::Error),
     /// A thread for blocking work ended early.
     #[error("blocking work was interrupted: {0}")]
     Interrupted(String),
@@ -71,6 +74,7 @@ impl NodeError {
             | Self::NoDatabase { .. }
             | Self::Models(_)
             | Self::Start(_)
+            | Self::JobThreads(_)
             | Self::Interrupted(_) => None,
         }
     }
@@ -84,6 +88,7 @@ impl Coded for NodeError {
             (None, Self::Models(_)) => "E0711",
             (None, Self::Start(_)) => "E0712",
             (None, Self::NoDatabase { .. }) => "E0714",
+            (None, Self::JobThreads(_)) => "E0723",
             (None, _) => "E0713",
         }
     }

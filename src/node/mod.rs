@@ -62,6 +62,7 @@ mod cloud;
 mod complaints;
 mod crontab;
 mod error;
+mod job_threads;
 mod kept;
 mod listening;
 mod notices;

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
+use singularity::config::{Config, SecretRef};
+use singularity::node::{Node, NodeOptions};
 use singularity::queue::{
     JobContext, JobError, NewJob, Outcome, PROGRESS_CHARS_MAX, State, Worker, WorkerOptions, Workers,
 };
 use tokio::sync::Semaphore;
 
 use crate::support::db::TestDb;
-use crate::support::node::{TestNode, fast, until};
+use crate::support::node::{TestNode, fast, reaches, until};
 use crate::support::rows::seconds_until;
 
 /// Adds up, and shows how far it is.
@@ -122,4 +125,32 @@ async fn its_progress_is_shown_in_the_tree_and_cut() {
     assert_eq!(shown.chars().count(), PROGRESS_CHARS_MAX);
     semaphore.add_permits(1);
     node.reaches(id, State::Completed).await;
+}
+
+/// Says which thread it runs on.
+struct Whereabouts;
+
+impl Worker for Whereabouts {
+    type Args = Value;
+    const NAME: &'static str = "whereabouts";
+
+    async fn perform(&self, _: Value, _: JobContext) -> Result<Outcome, JobError> {
+        Ok(Outcome::Recorded(json!(std::thread::current().name())))
+    }
+}
+
+#[tokio::test]
+async fn it_runs_on_threads_of_its_nodes_own_where_the_program_gives_none() {
+    let (db, dir) = (TestDb::new().await, tempfile::tempdir().unwrap());
+    let mut config = Config::default();
+    fast(&mut config);
+    std::fs::write(dir.path().join("url"), db.url().expose_secret()).unwrap();
+    config.database.url = SecretRef::File(dir.path().join("url"));
+    let mut options = NodeOptions::new(config);
+    options.workers.register(Whereabouts);
+    let node = Box::pin(Node::start(options)).await.unwrap();
+    let id = node.engine().insert(Whereabouts::new_job(&json!({})).unwrap()).await.unwrap().id;
+    let job = reaches(node.engine(), id, State::Completed).await;
+    assert_eq!(job.recorded().unwrap(), json!("jobs"));
+    Box::pin(node.shutdown(std::future::pending())).await;
 }

@@ -117,7 +117,7 @@ impl Lab {
             instance_id: "auto".into(),
             workers,
             workflows: crate::workflow::Workflows::default(),
-            job_runtime: self.job_runtime.clone(),
+            job_runtime: Some(self.job_runtime.clone()),
             guardian: Guardian::ThisProgram,
         };
         // Its storage is its own: it closes it when it stops.

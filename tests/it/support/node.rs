@@ -276,7 +276,7 @@ impl TestNode {
             instance_id: id.into(),
             workers,
             workflows: singularity::workflow::Workflows::default(),
-            job_runtime: jobs.handle().clone(),
+            job_runtime: Some(jobs.handle().clone()),
             guardian: singularity::node::Guardian::Nobody,
         };
         match Box::pin(Node::start(options)).await {
