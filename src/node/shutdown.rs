@@ -22,8 +22,13 @@ pub(super) const HISTORY_LIMIT: Duration = Duration::from_secs(3);
 /// How a shutdown went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
-    /// Jobs that did not finish within the grace and were handed back.
+    /// Jobs that had not finished, or whose result was not stored, when the grace was over, and that were told to stop.
+    /// They are handed back, except for those that come to their end all the same before they notice.
     pub handed_back: usize,
+    /// Those of them whose code did not stop: it never awaits, or blocks a thread. They are handed back when the node
+    /// ends, so another instance may run them beside it; what it comes to changes nothing. It goes on until it returns
+    /// or the process ends.
+    pub still_running: usize,
     /// Whether the grace was cut short.
     pub forced: bool,
 }
@@ -31,6 +36,10 @@ pub struct Drained {
 impl Node {
     /// Stops the node: no more claims; running jobs get the configured grace, or until `force` resolves; the rest is
     /// handed back as available without spending its attempt; the instance is marked offline.
+    ///
+    /// Code that cannot be stopped does not hold this up, and its job is handed back as well. So a program should end
+    /// its process soon after: until then such a job may run here and elsewhere at once; see
+    /// [`Drained::still_running`].
     ///
     /// Bounded in time also when the database is away: then jobs stay with this instance's name and are taken over by
     /// others.
@@ -64,7 +73,11 @@ impl Node {
             // What is left after the limit is caught below.
             drop(tokio::time::timeout(HAND_BACK_LIMIT, self.queues.idle()).await);
         }
-        Drained { handed_back, forced }
+        let stuck: Vec<i64> = self.queues.iter().flat_map(|queue| queue.unfinished_ids()).collect();
+        if !stuck.is_empty() {
+            tracing::warn!(target: "instance", jobs = ?stuck, "code of jobs does not stop; they are handed back all the same");
+        }
+        Drained { handed_back, still_running: stuck.len(), forced }
     }
 
     /// Ends what runs, in order, and says goodbye.
@@ -87,7 +100,8 @@ impl Node {
         }
 
         for queue in self.queues.iter() {
-            // The tree is down, so nothing of this queue runs here, whatever its row says.
+            // The tree is down, so nobody here answers for a job any more. That of code which cannot be stopped is
+            // handed back as well, as the end of the process is near, which ends the code.
             let rest = self.engine.recover(queue.name(), &self.identity.instance_id, queue.producer(), &[]);
             report("jobs were not handed back", tokio::time::timeout(GOODBYE_LIMIT, rest).await);
         }

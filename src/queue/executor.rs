@@ -137,7 +137,7 @@ async fn code_ended(attempt: &Attempt, probe: &Probe) {
     probe.set_label("stuck", format!("its slot is {slot}"));
     tracing::error!(
         target: "job", id = attempt.job().id, worker = %attempt.job().worker, slot,
-        "job is stuck: its code was told to end and does not; nobody else is given the job until it returns"
+        "job is stuck: its code was told to end and does not; nobody else is given the job until it returns or this node ends"
     );
     attempt.code_ended().await;
 }

@@ -274,7 +274,7 @@ impl QueueState {
     }
 
     /// Those whose code has not ended, in rising order.
-    pub(super) fn unfinished_ids(&self) -> Vec<i64> {
+    pub(crate) fn unfinished_ids(&self) -> Vec<i64> {
         let running = self.lock();
         let mut ids: Vec<_> =
             running.slots.iter().filter(|(_, held)| !held.finished).map(|(slot, _)| slot.job_id).collect();

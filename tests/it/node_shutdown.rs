@@ -31,7 +31,7 @@ async fn a_running_job_may_finish_and_nothing_new_begins() {
     until("draining", || async { (status(&engine, "one").await == "draining").then_some(()) }).await;
     let late = engine.insert(job(json!({"do": "ok"}))).await.unwrap().id;
     fixture.release(id);
-    assert_eq!(stopping.await.unwrap(), Drained { handed_back: 0, forced: false });
+    assert_eq!(stopping.await.unwrap(), Drained { handed_back: 0, still_running: 0, forced: false });
     assert_eq!(reaches(&engine, id, State::Completed).await.attempt, 1);
     assert_eq!((reaches(&engine, late, State::Available).await.attempt, fixture.starts_of(late)), (0, 0));
     assert_eq!(status(&engine, "one").await, "offline");
@@ -49,7 +49,7 @@ async fn what_does_not_finish_is_handed_back_with_its_attempt_unspent() {
     for id in [first, heeds] {
         fixture.started(id).await;
     }
-    assert_eq!(node.shutdown().await, Drained { handed_back: 2, forced: false });
+    assert_eq!(node.shutdown().await, Drained { handed_back: 2, still_running: 0, forced: false });
     for id in [first, heeds] {
         let row = row(engine.db(), id).await;
         assert_eq!((&row["state"], &row["attempt"], &row["errors"]), (&json!("available"), &json!(0), &json!([])));
@@ -74,7 +74,7 @@ async fn a_second_signal_cuts_the_grace_short() {
     fixture.started(id).await;
     let begun = Instant::now();
     let drained = node.shutdown_forced().await;
-    assert_eq!(drained, Drained { handed_back: 1, forced: true });
+    assert_eq!(drained, Drained { handed_back: 1, still_running: 0, forced: true });
     assert!(begun.elapsed() < Duration::from_secs(60));
     assert_eq!(reaches(&engine, id, State::Available).await.attempt, 0);
 }
@@ -86,7 +86,7 @@ async fn a_job_that_cannot_be_stopped_does_not_hold_up_the_end_and_its_late_resu
     let node = TestNode::start(db.url(), "one", &fixture, grace(0)).await;
     let id = node.insert(json!({"do": "spin"})).await;
     fixture.started(id).await;
-    assert_eq!(node.shutdown().await.handed_back, 1);
+    assert_eq!(node.shutdown().await, Drained { handed_back: 1, still_running: 1, forced: false });
     let handed_back = row(engine.db(), id).await;
     assert_eq!((&handed_back["state"], &handed_back["attempt"]), (&json!("available"), &json!(0)));
     fixture.release(id);
