@@ -12,7 +12,7 @@ const CONFIG: &str = "[cron.often]\nexpr = \"* * * * * *\"\nworker = \"elsewhere
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_are_listed_with_their_next_time_and_their_last_job() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let list = || place.json(&["cron", "list", "--json"]);
     let idle = run(&place, &["cron", "list"]).done();
@@ -61,7 +61,7 @@ async fn entries_are_listed_with_their_next_time_and_their_last_job() {
 
 #[tokio::test]
 async fn wrong_entries_are_found_by_config_check() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let config = "[cron.a]\nexpr = \"61 * * * *\"\nworker = \"w\"\ntimezone = \"Europe/Berln\"\n\
         [cron.b]\nexpr = \"0 0 31 FEB *\"\nworker = \"w\"\nmeta = { cron_name = \"x\" }\n[cron.c]\nworker = \"w\"\n";
     let ended = run(&Place::new(&db, config), &["config", "check"]);

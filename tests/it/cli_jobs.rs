@@ -11,7 +11,7 @@ use crate::support::process::{Place, text};
 
 #[tokio::test]
 async fn an_enqueued_job_is_listed_and_shown_with_what_was_asked_for() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, "");
     let said = run(&place, &["job", "enqueue", "mail"]).done();
     assert_eq!(said.out, "job 1 available in queue default\n");
@@ -75,7 +75,7 @@ async fn an_enqueued_job_is_listed_and_shown_with_what_was_asked_for() {
 
 #[tokio::test]
 async fn defaults_of_an_llm_request_come_from_the_configuration_and_its_arguments_are_checked() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, "[workflows.llm_request]\nqueue = \"training\"\nmax_attempts = 2\n");
     let id = enqueue(&place, &["llm_request", "--args", r#"{"prompt": "hi"}"#]);
     let job = &run(&place, &["job", "show", &id.to_string(), "--json"]).done().document("singularity.job.v1")["job"];
@@ -91,7 +91,7 @@ async fn defaults_of_an_llm_request_come_from_the_configuration_and_its_argument
 
 #[tokio::test]
 async fn a_unique_job_is_stored_once_and_a_dry_run_stores_nothing() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, "");
     let args = ["job", "enqueue", "mail", "--args", r#"{"to": 1}"#, "--unique", "--json"];
     let first = run(&place, &args).done().document("singularity.job_enqueue.v1");
@@ -110,7 +110,7 @@ async fn a_unique_job_is_stored_once_and_a_dry_run_stores_nothing() {
 
 #[tokio::test]
 async fn options_say_when_a_job_is_the_same_and_what_is_overwritten() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, "");
     let first = enqueue(&place, &["mail", "--args", r#"{"id": 1, "text": "a"}"#]);
     let second = |more: &[&str]| {
@@ -136,7 +136,7 @@ async fn options_say_when_a_job_is_the_same_and_what_is_overwritten() {
 
 #[tokio::test]
 async fn arguments_are_read_from_standard_input() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, "");
     let mut command = place.command(&["job", "enqueue", "mail", "--args", "-", "--json"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -149,7 +149,7 @@ async fn arguments_are_read_from_standard_input() {
 #[tokio::test]
 async fn wrong_arguments_are_refused_before_the_database_is_touched() {
     // Nobody listens there, so whatever needs the database ends with another code.
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, "[database]\nurl = \"file:nowhere\"\n");
     place.write("nowhere", "postgres://nobody@127.0.0.1:1/none");
     for (args, part) in [
@@ -222,7 +222,7 @@ async fn each_verb_accepts_the_states_that_oban_lets_it() {
 
 #[tokio::test]
 async fn every_id_is_tried_and_a_missing_one_is_told() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, "");
     let ids = [enqueue(&place, &["a"]), enqueue(&place, &["b"])].map(|id| id.to_string());
     let ended = run(&place, &["job", "cancel", "777", &ids[0], &ids[1], &ids[1]]);

@@ -18,7 +18,7 @@ fn ask(prompt: &str, model: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_waited_for_and_shown_with_its_cost_and_its_mark() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let (_node, _) = place.start(&["--instance-id", "one"]);
     let said = run(&place, &["job", "enqueue", "llm_request", "--args", &ask("hello", "sim_flash")]).done();
@@ -46,7 +46,7 @@ async fn an_answer_is_waited_for_and_shown_with_its_cost_and_its_mark() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn obstacles_of_a_job_are_told_when_it_is_enqueued_or_waited_for() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let (_node, _) = place.start(&["--instance-id", "one"]);
     let args = ask("hello", "sim_flash");
@@ -64,7 +64,7 @@ async fn obstacles_of_a_job_are_told_when_it_is_enqueued_or_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queues_instances_and_tree_show_a_running_job() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let (node, _) = place.start(&["--instance-id", "one"]);
     let id = enqueue(&place, &["llm_request", "--args", &ask("hello", "sim_opus")]);
@@ -121,7 +121,7 @@ async fn queues_instances_and_tree_show_a_running_job() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_does_not_answer_is_told_with_its_last_heartbeat() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let (node, _) = place.start(&["--instance-id", "one"]);
     node.signal("STOP");
@@ -132,7 +132,7 @@ async fn an_instance_that_does_not_answer_is_told_with_its_last_heartbeat() {
 
 #[tokio::test]
 async fn listings_of_an_empty_database_are_empty_documents() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, "");
     let jobs = run(&place, &["job", "list", "--json"]).done().document("singularity.job_list.v1");
     assert_eq!(jobs["jobs"], json!([]));

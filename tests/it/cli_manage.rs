@@ -109,7 +109,7 @@ async fn an_update_writes_the_values_that_are_given() {
 
 #[tokio::test]
 async fn what_is_not_said_clearly_is_refused_before_the_database_is_touched() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     // Nobody listens there, so whatever needs the database ends with another code.
     let place = Place::new(&db, "[database]\nurl = \"file:nowhere\"\n");
     place.write("nowhere", "postgres://nobody@127.0.0.1:1/none");

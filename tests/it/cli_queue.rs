@@ -23,7 +23,7 @@ fn pairs(values: [(&str, Value); 2]) -> Vec<(String, Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_reach_one_instance_or_all_and_each_says_what_it_has_now() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let (_one, _) = place.start(&["--instance-id", "one"]);
     let (_two, _) = place.start(&["--instance-id", "two"]);
@@ -70,7 +70,7 @@ async fn orders_reach_one_instance_or_all_and_each_says_what_it_has_now() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_queue_is_shown_with_the_jobs_that_still_run() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let (_one, _) = place.start(&["--instance-id", "one"]);
     let args = json!({"prompt": "hello", "model": "sim_opus", "id": "q1"}).to_string();
@@ -90,7 +90,7 @@ async fn a_stopped_queue_is_shown_with_the_jobs_that_still_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_ordered_is_refused_and_who_does_not_confirm_is_named() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     run(&place, &["queue", "pause", "default"]).refused(3, &["E0825", "no instance is online"]);
     let (_one, _) = place.start(&["--instance-id", "one"]);
@@ -118,7 +118,7 @@ async fn what_cannot_be_ordered_is_refused_and_who_does_not_confirm_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_is_shown_with_author_and_reason_and_ends_when_it_is_forgotten() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let limits = || {
         let shown = run(&place, &["queue", "show", "default", "--json"]).done().document("singularity.queue.v1");

@@ -76,7 +76,7 @@ async fn node(place: &Place, id: &str) -> Running {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_looks_and_gives_orders_from_outside_and_each_leaves_a_line() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let _node = node(&place, "one").await;
     let stager = "/services/stager";
@@ -147,7 +147,7 @@ async fn an_operator_looks_and_gives_orders_from_outside_and_each_leaves_a_line(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_node_answers_within_a_second() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let _node = node(&place, "one").await;
     let took = (0..3).map(|_| {
@@ -161,7 +161,7 @@ async fn a_running_node_answers_within_a_second() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_instance_did_is_told_afterwards() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let mut node = node(&place, "one").await;
     run(&place, &["tree", "restart", "/services/lifeline", "--why", "last words"]).done();
@@ -179,7 +179,7 @@ async fn what_a_killed_instance_did_is_told_afterwards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_tree_gave_up_exits_with_70_and_leaves_its_last_events() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let mut node = node(&place, "one").await;
     // Somebody else has its name: the registry fails, and fails again whenever it is started.
@@ -195,7 +195,7 @@ async fn a_node_whose_tree_gave_up_exits_with_70_and_leaves_its_last_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watching_prints_one_object_a_line_until_it_is_interrupted() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let _node = node(&place, "one").await;
     let mut watching = place.spawn(&["tree", "--watch", "--interval", "100ms", "--json"]);
@@ -212,7 +212,7 @@ async fn watching_prints_one_object_a_line_until_it_is_interrupted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_instances_one_must_be_named_and_a_late_order_is_withdrawn() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let (_one, two) = (node(&place, "one").await, node(&place, "two").await);
     let order = ["tree", "restart", "/services/stager"];
