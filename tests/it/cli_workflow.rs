@@ -71,7 +71,8 @@ async fn a_run_is_waited_for_and_shown_with_steps_costs_errors_and_children() {
     assert_eq!(jobs(&["--state", "failed,completed", "--workflow", "letters", "--limit", "1"]), all[..1]);
     assert_eq!(jobs(&["--workflow", "llm_request"]), [0; 0]);
     // A job that ends from outside takes its run with it, for those who look.
-    db.execute(format!("UPDATE workflow_runs SET state = 'running', finished_at = NULL WHERE job_id = {}", all[0])).await;
+    let runs_on = format!("UPDATE workflow_runs SET state = 'running', finished_at = NULL WHERE job_id = {}", all[0]);
+    db.execute(runs_on).await;
     assert_eq!(jobs(&["--state", "running"]), [0; 0]);
     assert_eq!(jobs(&["--state", "cancelled"]), all[..1]);
     let shown = run(&place, &["workflow", "show", &all[0].to_string()]).done().out;
