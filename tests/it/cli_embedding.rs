@@ -10,7 +10,7 @@ use crate::support::process::Place;
 
 #[tokio::test]
 async fn texts_are_enqueued_listed_and_found() {
-    let db = TestDb::new().await;
+    let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, "[workflows.embedding]\nmax_attempts = 3\n");
     let refused = run(&place, &["job", "enqueue", "embedding", "--args", r#"{"items": []}"#]);
     refused.refused(2, &["E0651"]);
