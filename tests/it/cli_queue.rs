@@ -101,6 +101,11 @@ async fn what_cannot_be_ordered_is_refused_and_who_does_not_confirm_is_named() {
     run(&place, &["queue", "start", "a/b"]).refused(2, &["E0401"]);
     run(&place, &["queue", "pause", "default", "--instance", "tow"]).refused(3, &["did you mean \"two\"?"]);
 
+    // An order that is sent before an instance listens is lost to it.
+    until("both to hear", || async {
+        (run(&place, &["queue", "scale", "default", "8"]).code == Some(0)).then_some(())
+    })
+    .await;
     two.signal("STOP");
     let ended = run(&place, &["queue", "scale", "default", "9", "--timeout", "500ms", "--json"]);
     two.signal("CONT");
