@@ -111,6 +111,22 @@ fn a_killed_guardian_is_replaced_by_the_next_user() {
     eventually("the guardian stops the server", || place.postmaster().is_none());
 }
 
+#[test]
+fn a_folder_that_was_removed_and_made_anew_is_not_the_old_guardians_business() {
+    let mut place = Place::new();
+    place.linger = Duration::from_secs(2);
+    let first = place.acquire();
+    eventually("a guardian", || place.is_guarded());
+    let guardian = guardian_of(&place).unwrap();
+    first.release().unwrap();
+    std::fs::remove_dir_all(&place.home).unwrap();
+    let second = place.acquire();
+    eventually("the end of the first guardian", || !lives(guardian));
+    assert_eq!(place.postmaster(), Some(second.postmaster_pid()));
+    assert_eq!(second.ensure_running().unwrap(), Restarted::No);
+    second.release().unwrap();
+}
+
 /// Pid of the guardian process that has this folder among its arguments.
 fn guardian_of(place: &Place) -> Option<u32> {
     std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {

@@ -49,6 +49,10 @@ fn watch(cluster: &Cluster, locks: &Locks, linger: Duration) -> Result<(), Embed
         locks.usage.wait_until_unused()?;
         std::thread::sleep(linger);
         let start = locks.start.lock()?;
+        // The folder was removed, and perhaps made anew: what runs in it now has users that these locks do not count.
+        if !locks.usage.is_in_place() {
+            return Ok(());
+        }
         if let Some(last) = locks.usage.try_lock()? {
             // The owner of the folder may have changed since: it did not exist when this process began.
             let identity = Identity::detect(Some(&cluster.home.server()))?;

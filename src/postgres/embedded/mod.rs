@@ -214,6 +214,10 @@ impl Server {
     pub fn release(self) -> Result<(), EmbeddedError> {
         let start = self.locks.start.lock()?;
         self.locks.usage.unlock();
+        // A folder that was made anew has a server of others, whom this lock does not count.
+        if !self.locks.usage.is_in_place() {
+            return Ok(());
+        }
         match self.locks.usage.try_lock_as_last()? {
             Some(last) => self.cluster.stop(&start, &last),
             None => Ok(()),
