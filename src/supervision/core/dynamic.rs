@@ -7,7 +7,7 @@
 use std::time::Duration;
 use std::vec::Drain;
 
-use super::effect::is_expected;
+use super::effect::{failed_repeatedly, is_expected};
 use super::intensity::Window;
 use super::{
     Backoff, ChildRules, ChildState, Effect, ErrorInfo, ExitReason, Incarnation, Intensity, Key, NumberMap, OnZombie,
@@ -416,8 +416,4 @@ impl DynamicMachine {
             self.out.push(Effect::Forget { key });
         }
     }
-}
-
-fn failed_repeatedly() -> ExitReason {
-    ExitReason::StartFailed("its restart failed repeatedly".into())
 }

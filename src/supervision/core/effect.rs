@@ -101,6 +101,11 @@ pub(crate) enum Report {
     ZombieGone { key: Key },
 }
 
+/// How a supervisor ends whose child could not be started again within the restarts that are allowed.
+pub(super) fn failed_repeatedly() -> ExitReason {
+    ExitReason::StartFailed("its restart failed repeatedly".into())
+}
+
 /// Whether a child that was ordered to stop in this way may end for this reason without a report (OTP's `shutdown`).
 pub(crate) fn is_expected(restart: Restart, shutdown: Shutdown, reason: &ExitReason) -> bool {
     match reason {

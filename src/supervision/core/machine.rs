@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::effect::is_expected;
+use super::effect::{failed_repeatedly, is_expected};
 use super::intensity::Window;
 use super::plan::{self, Mode, Slot, SlotState, Slots, Step};
 use super::{
@@ -572,8 +572,4 @@ impl Machine {
             self.out.push(Effect::Forget { key });
         }
     }
-}
-
-fn failed_repeatedly() -> ExitReason {
-    ExitReason::StartFailed("its restart failed repeatedly".into())
 }
