@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use singularity::postgres::notifier::{Event, Listener, ListenerOptions};
-use singularity::postgres::{Database, PoolOptions, migrate};
 use singularity::queue::engine::Staged;
 use singularity::queue::{Engine, NewJob, State};
 
 use crate::support::db::{DEADLINE, TestDb};
-use crate::support::rows::{SHAPES, engine, engine_in, names, row, state, with};
+use crate::support::rows::{SHAPES, counting, engine, engine_in, names, reads, row, state, with};
 
 const DUE: &str = "scheduled_at = timezone('UTC', now()) - interval '1 second'";
 
@@ -156,29 +155,11 @@ async fn a_leader_tells_every_queue_with_available_jobs_and_no_other() {
     }
 }
 
-/// Rows and index entries of `oban_jobs` that were read so far, by the only connection that there is.
-async fn reads(engine: &Engine) -> i64 {
-    sqlx::query("SELECT pg_stat_force_next_flush()").execute(engine.db().pool()).await.unwrap();
-    let sql = "SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'oban_jobs')::bigint
-                    + (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname = 'oban_jobs')::bigint";
-    sqlx::query_scalar(sql).fetch_one(engine.db().pool()).await.unwrap()
-}
-
 /// Forty thousand jobs that are available are not read to find their two queues.
 #[tokio::test]
 async fn a_leader_finds_queues_with_available_jobs_without_reading_the_jobs() {
     let db = TestDb::new().await;
-    let options = PoolOptions { max: 1, ..PoolOptions::default() };
-    let engine = Engine::new(Database::connect(db.url(), &options).await.unwrap());
-    migrate::up(engine.db()).await.unwrap();
-    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int")
-        .fetch_one(engine.db().pool())
-        .await
-        .unwrap();
-    if version < 150_000 {
-        println!("skipped: PostgreSQL before 15 does not say at once what was read");
-        return;
-    }
+    let Some(engine) = counting(&db).await else { return };
     db.execute(
         "INSERT INTO oban_jobs (queue, worker)
          SELECT queue, 'w' FROM generate_series(1, 20000), unnest('{one,two}'::text[]) AS queue",

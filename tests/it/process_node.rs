@@ -63,6 +63,15 @@ async fn a_node_that_is_told_so_ends_with_its_standard_input() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_node_lets_its_job_finish_and_leaves() {
+    stops_in_order("TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_terminal_stops_a_node_in_order() {
+    stops_in_order("HUP").await;
+}
+
+async fn stops_in_order(signal: &str) {
     let (db, database) = TestDb::migrated().await;
     let place = Place::new(&db, &slow("1s", "20s"));
     let (node, ready) = place.start(&["--instance-id", "one"]);
@@ -70,21 +79,7 @@ async fn a_stopped_node_lets_its_job_finish_and_leaves() {
     assert!(!ready.contains("password"), "{ready}");
     let id = enqueue(&place).await;
     until_state(database.pool(), id, "executing").await;
-    node.signal("TERM");
-    let (exit, _) = node.finish();
-    assert_eq!(exit.code(), Some(0));
-    assert_eq!(state(database.pool(), id).await, ("completed".into(), 1));
-    assert_eq!(status(database.pool(), "one").await, "offline");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_closed_terminal_stops_a_node_in_order() {
-    let (db, database) = TestDb::migrated().await;
-    let place = Place::new(&db, &slow("1s", "20s"));
-    let (node, _) = place.start(&["--instance-id", "one"]);
-    let id = enqueue(&place).await;
-    until_state(database.pool(), id, "executing").await;
-    node.signal("HUP");
+    node.signal(signal);
     let (exit, _) = node.finish();
     assert_eq!(exit.code(), Some(0));
     assert_eq!(state(database.pool(), id).await, ("completed".into(), 1));

@@ -1,7 +1,7 @@
 //! Databases with `oban_jobs` in both of the shapes in use, and rows as they are.
 
 use serde_json::Value;
-use singularity::postgres::{Database, migrate};
+use singularity::postgres::{Database, PoolOptions, migrate};
 use singularity::queue::engine::{Claim, GuardedAck};
 use singularity::queue::{Ack, Engine, Job, NewJob, State};
 use uuid::Uuid;
@@ -122,4 +122,29 @@ pub async fn seconds_until(database: &Database, id: i64, column: &str) -> f64 {
         "SELECT extract(epoch FROM {column} - timezone('UTC', clock_timestamp()))::float8 FROM oban_jobs WHERE id = $1"
     );
     sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(id).fetch_one(database.pool()).await.unwrap()
+}
+
+/// An engine with one connection, of which [`reads`] tells what it read; `None`, and a line that says so, where the
+/// server does not tell that at once.
+pub async fn counting(db: &TestDb) -> Option<Engine> {
+    let options = PoolOptions { max: 1, ..PoolOptions::default() };
+    let engine = Engine::new(Database::connect(db.url(), &options).await.unwrap());
+    migrate::up(engine.db()).await.unwrap();
+    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int")
+        .fetch_one(engine.db().pool())
+        .await
+        .unwrap();
+    if version < 150_000 {
+        println!("skipped: PostgreSQL before 15 does not say at once what was read");
+        return None;
+    }
+    Some(engine)
+}
+
+/// Rows and index entries of `oban_jobs` that were read so far, by the only connection that there is.
+pub async fn reads(engine: &Engine) -> i64 {
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(engine.db().pool()).await.unwrap();
+    let sql = "SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'oban_jobs')::bigint
+                    + (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname = 'oban_jobs')::bigint";
+    sqlx::query_scalar(sql).fetch_one(engine.db().pool()).await.unwrap()
 }
