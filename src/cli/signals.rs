@@ -5,12 +5,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::codes;
 use super::exit::{Exit, Failure};
 
-/// SIGTERM, SIGINT and SIGHUP, which a closed terminal sends, in the order in which they arrive.
+/// SIGTERM, SIGINT and SIGHUP, which a closed terminal sends, in the order in which they arrive. A SIGHUP that whoever
+/// started the process made it ignore, as `nohup` does, stays ignored.
 #[derive(Debug)]
 pub(super) struct Stops {
     term: Signal,
     int: Signal,
-    hup: Signal,
+    hup: Option<Signal>,
 }
 
 impl Stops {
@@ -23,7 +24,11 @@ impl Stops {
         Ok(Self {
             term: signal(SignalKind::terminate()).map_err(problem)?,
             int: signal(SignalKind::interrupt()).map_err(problem)?,
-            hup: signal(SignalKind::hangup()).map_err(problem)?,
+            hup: if is_ignored(SignalKind::hangup()) {
+                None
+            } else {
+                Some(signal(SignalKind::hangup()).map_err(problem)?)
+            },
         })
     }
 
@@ -32,7 +37,40 @@ impl Stops {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}
-            _ = self.hup.recv() => {}
+            () = hung_up(self.hup.as_mut()) => {}
         }
+    }
+}
+
+async fn hung_up(hup: Option<&mut Signal>) {
+    match hup {
+        Some(hup) => drop(hup.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the process ignores this signal now; taken as no where the system does not tell (it has no `/proc`).
+fn is_ignored(kind: SignalKind) -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, kind))
+}
+
+/// proc(5): `SigIgn` is a mask in hexadecimal, its lowest bit the signal of number 1.
+fn ignores(status: &str, kind: SignalKind) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let bit = kind.as_raw_value().checked_sub(1).and_then(|bit| 1_u64.checked_shl(bit.try_into().ok()?));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).zip(bit).is_some_and(|(mask, bit)| mask & bit != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read() {
+        let status = |mask: &str| format!("Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
+        let (hup, term) = (SignalKind::hangup(), SignalKind::terminate());
+        assert!(ignores(&status("0000000000001001"), hup) && !ignores(&status("0000000000001001"), term));
+        assert!(ignores(&status("0000000000005000"), term) && !ignores(&status("0000000000005000"), hup));
+        assert!(!ignores("", hup) && !ignores(&status("x"), hup));
     }
 }

@@ -71,6 +71,24 @@ async fn a_closed_terminal_stops_a_node_in_order() {
     stops_in_order("HUP").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_started_to_outlive_its_terminal_does() {
+    let (db, database) = TestDb::migrated().await;
+    let place = Place::new(&db, &slow("1s", "20s"));
+    // What `nohup` does.
+    let (node, _) = place.start_by(&["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"], &["--instance-id", "one"]);
+    let id = enqueue(&place).await;
+    until_state(database.pool(), id, "executing").await;
+    node.signal("HUP");
+    until_state(database.pool(), id, "completed").await;
+    let later = enqueue(&place).await;
+    until_state(database.pool(), later, "completed").await;
+    assert_eq!(status(database.pool(), "one").await, "online");
+    node.signal("TERM");
+    let (exit, _) = node.finish();
+    assert_eq!(exit.code(), Some(0));
+}
+
 async fn stops_in_order(signal: &str) {
     let (db, database) = TestDb::migrated().await;
     let place = Place::new(&db, &slow("1s", "20s"));

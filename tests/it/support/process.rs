@@ -52,8 +52,14 @@ impl Place {
 
     /// The program with these arguments, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_singularity"));
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        self.command_by(&[], args)
+    }
+
+    /// The program with these arguments, not started yet, run by another one.
+    fn command_by(&self, by: &[&str], args: &[&str]) -> Command {
+        let words: Vec<&str> = by.iter().copied().chain([env!("CARGO_BIN_EXE_singularity")]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
             if name.starts_with("SINGULARITY_") || name == "DATABASE_URL" || name == "INSTANCE_ID" {
@@ -81,15 +87,24 @@ impl Place {
 
     /// Starts the program; its standard error goes where the test's goes.
     pub fn spawn(&self, args: &[&str]) -> Running {
-        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Self::spawned(self.command(args))
+    }
+
+    fn spawned(mut command: Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let stdout = child.stdout.take().map(BufReader::new);
         Running { child, stdout }
     }
 
     /// Starts a node and waits until it is ready. Returns the READY line too.
     pub fn start(&self, args: &[&str]) -> (Running, String) {
+        self.start_by(&[], args)
+    }
+
+    /// As [`Place::start`], run by another program, which must become it.
+    pub fn start_by(&self, by: &[&str], args: &[&str]) -> (Running, String) {
         let args: Vec<&str> = ["start"].iter().chain(args).copied().collect();
-        let mut running = self.spawn(&args);
+        let mut running = Self::spawned(self.command_by(by, &args));
         let line = running.line();
         assert!(line.starts_with("READY "), "{line:?}");
         (running, line)
