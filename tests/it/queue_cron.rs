@@ -103,6 +103,23 @@ async fn an_entry_goes_on_after_the_databases_clock_was_far_ahead() {
     assert!(!decisions(&engine, &secondly).await.is_empty());
 }
 
+#[tokio::test]
+async fn a_reboot_entry_fires_once_a_start_also_after_the_databases_clock_was_far_ahead() {
+    let (_db, engine) = engine().await;
+    let reboot = crontab([("r", entry("@reboot", CatchUp::None))]);
+    let now = engine.cron_stand("Oban", &reboot.keys()).await.unwrap().now;
+    // This process led first in a moment in which the clock showed tomorrow.
+    let first_led = now + chrono::TimeDelta::days(1);
+    for _ in 0..3 {
+        let stand = engine.cron_stand("Oban", &reboot.keys()).await.unwrap();
+        assert_eq!(stand.set_back, [None]);
+        let plan = reboot.plan(&stand.decided_until, stand.now, Some(first_led));
+        engine.cron_decide("Oban", plan.decisions).await.unwrap();
+    }
+    let jobs: i64 = sqlx::query_scalar("SELECT count(*) FROM oban_jobs").fetch_one(engine.db().pool()).await.unwrap();
+    assert_eq!(jobs, 1);
+}
+
 /// Also where the server's own default of isolation is another one: the second of two would fail to serialise, or not
 /// see what the first has moved.
 #[tokio::test]

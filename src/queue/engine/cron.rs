@@ -72,6 +72,7 @@ impl Engine {
     /// Says where `entries` stand, after adding those that are new. A new entry, and one with another expression or
     /// zone than before, begins at the present: it has missed nothing. So does one that was decided up to more than an
     /// hour from now: the database's clock was ahead then and was put right, and it would be silent until that time.
+    /// Not `@reboot`: it has no times, and would be due again for the same start of its leader.
     ///
     /// # Errors
     /// [`QueueError::Db`].
@@ -89,10 +90,11 @@ impl Engine {
                  ON CONFLICT (oban_name, name) DO UPDATE
                  SET expr = excluded.expr, timezone = excluded.timezone,
                      decided_until = CASE WHEN e.decided_until > excluded.decided_until + interval '1 hour'
+                                               AND excluded.expr <> '@reboot'
                                           THEN excluded.decided_until
                                           ELSE GREATEST(e.decided_until, excluded.decided_until) END
                  WHERE (e.expr, e.timezone) <> (excluded.expr, excluded.timezone)
-                    OR e.decided_until > excluded.decided_until + interval '1 hour'
+                    OR (e.decided_until > excluded.decided_until + interval '1 hour' AND excluded.expr <> '@reboot')
                  RETURNING e.name, e.decided_until
                ), known AS MATERIALIZED (
                  SELECT g.place, COALESCE(b.decided_until, e.decided_until) AS decided_until,
@@ -127,13 +129,15 @@ impl Engine {
         decisions: Vec<CronDecision>,
     ) -> Result<Vec<Option<usize>>, QueueError> {
         let mut session = self.db.session().await?;
+        let jobs = decisions.iter().flat_map(|decision| decision.jobs.iter().map(|(_, job)| job));
+        let statements = super::insert::statements(jobs);
         let transaction = async {
             let mut tx = session.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
             let counts = self.cron_decide_on(&mut tx, oban, decisions).await?;
             tx.commit().await?;
             Ok::<_, QueueError>(counts)
         };
-        let counts = self.db.within_limit_of(super::insert::TRANSACTION_STATEMENTS, transaction).await?;
+        let counts = self.db.within_limit_of(statements, transaction).await?;
         session.give_back();
         Ok(counts)
     }

@@ -15,8 +15,10 @@ use crate::queue::new_job::{NewJob, Schedule};
 
 /// Jobs in one call. Ten thousand rows of `unnest` arrays are one round trip; far more would only hold memory.
 pub const INSERT_BATCH_MAX: usize = 10_000;
-/// Statements of a transaction that inserts, of which each may take as long as the server allows.
-pub(super) const TRANSACTION_STATEMENTS: u32 = 5;
+/// Statements of a transaction that inserts, beside those of each unique job.
+const TRANSACTION_STATEMENTS: u32 = 5;
+/// Statements of a unique job: it is looked for, and replaced or inserted; then plain jobs that came before it are.
+const UNIQUE_STATEMENTS: u32 = 3;
 
 /// What became of one job that was to be inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,13 @@ pub(super) fn short_statement(db: &Database) -> String {
     )
 }
 
+/// At most so many statements, of which each may take as long as the server allows, are a transaction that inserts
+/// these jobs.
+pub(super) fn statements<'a>(jobs: impl IntoIterator<Item = &'a NewJob>) -> u32 {
+    let unique = jobs.into_iter().filter(|job| job.unique.is_some()).count();
+    u32::try_from(unique).unwrap_or(u32::MAX).saturating_mul(UNIQUE_STATEMENTS).saturating_add(TRANSACTION_STATEMENTS)
+}
+
 impl Engine {
     /// Inserts one job. See [`Engine::insert_many_on`]. Calls that come at the same time are one statement, unless they
     /// are about unique jobs.
@@ -103,6 +112,7 @@ impl Engine {
     pub async fn insert_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, QueueError> {
         if jobs.iter().any(|job| job.unique.is_some()) {
             let mut session = self.db.session().await?;
+            let statements = statements(&jobs);
             let transaction = async {
                 // Whatever the server's default is: after the lock, what others committed must be seen.
                 let mut tx = session.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
@@ -110,7 +120,7 @@ impl Engine {
                 tx.commit().await?;
                 Ok::<_, QueueError>(inserted)
             };
-            let inserted = self.db.within_limit_of(TRANSACTION_STATEMENTS, transaction).await?;
+            let inserted = self.db.within_limit_of(statements, transaction).await?;
             session.give_back();
             return Ok(inserted);
         }
@@ -243,5 +253,21 @@ impl Columns {
         self.delays_ms.push(delay_ms);
         self.dues.push(at.is_some());
         self.ats.push(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::queue::Unique;
+
+    #[test]
+    fn a_transaction_may_take_as_long_as_its_unique_jobs_need() {
+        let plain = NewJob::new("w", json!({}));
+        let unique = plain.clone().unique(Unique::default());
+        assert_eq!(statements([&plain, &plain]), TRANSACTION_STATEMENTS);
+        assert_eq!(statements([&unique, &plain, &unique]), TRANSACTION_STATEMENTS + 2 * UNIQUE_STATEMENTS);
     }
 }
