@@ -73,10 +73,12 @@ impl Aggregator {
     async fn tell_own(&mut self) -> Result<(), DbError> {
         let own = Arc::clone(&self.args.instance_id);
         if !self.begun {
-            if let Some(unreported) = self.args.reports.begin(&own).await? {
-                tracing::warn!(target: "cloud", unreported, "the database was moved to another server; reports go on");
-            }
+            self.args.reports.begin(&own).await?;
             self.begun = true;
+        }
+        // In each round: the database may be moved while this instance runs.
+        if let Some(unreported) = self.args.reports.adopt().await? {
+            tracing::warn!(target: "cloud", unreported, "the database was moved to another server; reports go on");
         }
         self.tell_of(&own).await
     }

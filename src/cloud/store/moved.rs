@@ -2,8 +2,8 @@
 //!
 //! A dump takes results and cursors along with the numbers of the transactions that wrote them, but the other server
 //! counts its transactions anew. Results of before would wait until it gets that far, and those that it writes would
-//! lie behind the cursor for ever, all without a word. So whoever begins to report looks for numbers that this server
-//! has not given out yet, and puts results and cursors into its order.
+//! lie behind the cursor for ever, all without a word. So whoever reports looks first for numbers that this server has
+//! not given out yet, and puts results and cursors into its order.
 
 use super::report::Reports;
 use crate::postgres::DbError;
@@ -13,13 +13,14 @@ impl Reports {
     /// there is not reported again, and what was not comes with the next report. Returns how many results that are, or
     /// `None` where everything is of this server.
     ///
-    /// Writes every result of the other server anew, once.
+    /// Writes every result of the other server anew, once, however long that takes. Where there is none it costs a look
+    /// at the newest result of each instance.
     ///
     /// Cancel safety: all of it happens or nothing.
     ///
     /// # Errors
     /// [`DbError`].
-    pub(super) async fn adopt(&self) -> Result<Option<u64>, DbError> {
+    pub async fn adopt(&self) -> Result<Option<u64>, DbError> {
         // By the index of reports: the newest result of each instance, not all results.
         let has_foreign = sqlx::query_scalar!(
             r#"SELECT EXISTS (
@@ -35,6 +36,8 @@ impl Reports {
             return Ok(None);
         }
         let mut transaction = self.db.pool().begin().await?;
+        // Years of results take longer than any other statement, and all of it happens or nothing.
+        sqlx::query!("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
         // Nobody reports meanwhile, and who has reported or adopted before is seen by the next statement.
         sqlx::query!("LOCK TABLE report_cursors IN EXCLUSIVE MODE").execute(&mut *transaction).await?;
         // A result of this server whose instance has a cursor of the other one is known by its id: it is higher than

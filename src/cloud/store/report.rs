@@ -46,12 +46,11 @@ impl Reports {
     }
 
     /// Gives a cursor to this instance and to all that have results but none: theirs are from before there were
-    /// reports. Then takes in what was written on another server, if the database was moved: `Some` of how many
-    /// results that were not reported there.
+    /// reports.
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn begin(&self, instance_id: &str) -> Result<Option<u64>, DbError> {
+    pub async fn begin(&self, instance_id: &str) -> Result<(), DbError> {
         // A look at the first result of each instance, not at all results.
         sqlx::query!(
             "WITH RECURSIVE known AS (
@@ -68,7 +67,7 @@ impl Reports {
         )
         .execute(&self.db)
         .await?;
-        self.adopt().await
+        Ok(())
     }
 
     /// Instances that are offline or forgotten and have results that nobody reported.
