@@ -204,7 +204,8 @@ impl Presence {
     /// # Errors
     /// [`DbError`].
     pub async fn mark_dead(&self, sightings: &mut Sightings, now: Instant) -> Result<Vec<String>, DbError> {
-        let rows = self.not_offline().await?;
+        // A time in which nobody could look is one in which nobody could beat either: it is no time of standing still.
+        let rows = self.not_offline().await.inspect_err(|_| *sightings = Sightings::default())?;
         let seen = rows.iter().map(|row| {
             let stale_after = Duration::from_millis(u64::try_from(row.stale_after_ms).unwrap_or_default());
             (row.incarnation, row.last_heartbeat, stale_after)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::identity::Identity;
 use super::lease::{Lease, Moment};
@@ -21,6 +22,9 @@ const REGISTRY_MAILBOX_MAX: usize = 8;
 const BEAT_LIMIT_SHARE: f64 = 0.9;
 /// Least limit of one heartbeat.
 const BEAT_LIMIT_MIN: Duration = Duration::from_millis(500);
+/// Longest time between two looks at the lease. Timers stand still while a machine is suspended, so after it has woken
+/// they would wait for the rest of a heartbeat's interval, beside those who have taken over.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// What the registry works with.
 #[derive(Clone)]
@@ -56,6 +60,8 @@ impl fmt::Debug for RegistryArgs {
 pub struct Registry {
     args: RegistryArgs,
     timer: Timer,
+    /// When the next heartbeat is due.
+    due: Instant,
     fenced: bool,
     failing: bool,
 }
@@ -63,8 +69,10 @@ pub struct Registry {
 /// What the registry is told.
 #[derive(Debug)]
 pub enum RegistryMsg {
-    /// A heartbeat is due, or there is news for it.
+    /// There is news for a heartbeat.
     Beat,
+    /// Look whether the lease still holds, and whether a heartbeat is due.
+    Look,
 }
 
 impl Registry {
@@ -120,9 +128,9 @@ impl Registry {
         self.fence_if_lost();
     }
 
-    /// `wait`, or what is left of a lease that ends earlier: that moment must not be slept through.
+    /// `wait`, or what is left of a lease that ends earlier.
     fn until_fence(&self, wait: Duration) -> Duration {
-        self.args.lease.remaining().filter(|left| !left.is_zero()).map_or(wait, |left| wait.min(left))
+        until_end(wait, self.args.lease.remaining())
     }
 
     fn fence_if_lost(&mut self) {
@@ -158,19 +166,52 @@ impl Actor for Registry {
             Err(error) if error.is_unavailable() => failing = true,
             Err(error) => return Err(ActorError::from(error)),
         }
-        Ok(Self { timer: ctx.send_after(args.interval, RegistryMsg::Beat), args, fenced: false, failing })
+        let due = Instant::now() + args.interval;
+        let timer = ctx.send_after(pause(args.interval, args.lease.remaining()), RegistryMsg::Look);
+        Ok(Self { args, timer, due, fenced: false, failing })
     }
 
-    async fn handle(&mut self, ctx: &Ctx<RegistryMsg>, _msg: RegistryMsg) -> Result<Flow, ActorError> {
-        let begun = tokio::time::Instant::now();
+    async fn handle(&mut self, ctx: &Ctx<RegistryMsg>, msg: RegistryMsg) -> Result<Flow, ActorError> {
+        let begun = Instant::now();
         self.fence_if_lost();
-        self.beat().await?;
-        let wait = self.until_fence(self.args.interval.saturating_sub(begun.elapsed()));
-        self.timer = ctx.send_after(wait, RegistryMsg::Beat);
+        if matches!(msg, RegistryMsg::Beat) || self.due <= begun {
+            self.beat().await?;
+            self.due = begun + self.args.interval;
+        }
+        let wait = self.due.saturating_duration_since(Instant::now());
+        self.timer = ctx.send_after(pause(wait, self.args.lease.remaining()), RegistryMsg::Look);
         Ok(Flow::Continue)
     }
 
-    fn message_kind(_msg: &RegistryMsg) -> &'static str {
-        "beat"
+    fn message_kind(msg: &RegistryMsg) -> &'static str {
+        match msg {
+            RegistryMsg::Beat => "beat",
+            RegistryMsg::Look => "look",
+        }
+    }
+}
+
+/// `wait`, or what is left of a lease that ends earlier; one that has ended limits nothing.
+fn until_end(wait: Duration, lease: Option<Duration>) -> Duration {
+    lease.filter(|left| !left.is_zero()).map_or(wait, |left| wait.min(left))
+}
+
+/// How long to rest where a heartbeat is due in `wait`: the end of a lease must not be slept through.
+fn pause(wait: Duration, lease: Option<Duration>) -> Duration {
+    until_end(wait, lease).min(LOOK_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lease_is_looked_at_every_second_and_at_its_end() {
+        let ms = Duration::from_millis;
+        assert_eq!(pause(ms(5_000), Some(ms(20_000))), LOOK_MAX);
+        assert_eq!(pause(ms(5_000), Some(ms(300))), ms(300));
+        assert_eq!(pause(ms(200), Some(ms(300))), ms(200));
+        assert_eq!(pause(ms(5_000), Some(Duration::ZERO)), LOOK_MAX, "it is fenced already");
+        assert_eq!(pause(ms(5_000), None), LOOK_MAX);
     }
 }

@@ -157,6 +157,24 @@ async fn a_clock_that_jumps_ahead_makes_nobody_dead() {
 }
 
 #[tokio::test]
+async fn a_time_in_which_the_database_was_away_is_no_time_of_standing_still() {
+    let (db, presence) = presence().await;
+    let one = identity("one");
+    register(&presence, &one).await.unwrap();
+    let (mut sightings, start) = (Sightings::default(), Instant::now());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    // By a clock that is a minute ahead; the instance has no time to beat before the database goes away.
+    age(&db, 60).await;
+    assert!(presence.mark_dead(&mut sightings, at(0)).await.unwrap().is_empty());
+    let away = db.connect("public").await;
+    away.pool().close().await;
+    assert!(Presence::new(away, None).mark_dead(&mut sightings, at(5)).await.is_err());
+    assert!(presence.mark_dead(&mut sightings, at(14)).await.unwrap().is_empty());
+    assert!(presence.mark_dead(&mut sightings, at(23)).await.unwrap().is_empty());
+    assert_eq!(presence.mark_dead(&mut sightings, at(24)).await.unwrap(), ["one"]);
+}
+
+#[tokio::test]
 async fn an_instance_that_others_counted_as_dead_stops_what_they_may_have_taken() {
     let (db, fixture) = (TestDb::new().await, Fixture::new());
     let node = TestNode::start(db.url(), "one", &fixture, |config| {
