@@ -91,6 +91,8 @@ pub struct Node {
     pub(super) queues: Queues,
     pub(super) steering: Steering,
     pub(super) draining: Arc<AtomicBool>,
+    /// Whether draining was done.
+    pub(super) drained: AtomicBool,
     pub(super) running: Running,
     pub(super) history: History,
     system: System,
@@ -237,6 +239,7 @@ impl Node {
             queues,
             steering,
             draining,
+            drained: AtomicBool::new(false),
             running,
             history,
             system,

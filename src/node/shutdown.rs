@@ -50,8 +50,12 @@ impl Node {
     }
 
     /// The first half of [`Node::shutdown`]: no more claims, and jobs finish or are handed back. The node can still be
-    /// asked for what came out. Repeating it changes nothing.
+    /// asked for what came out. Once it has been done, doing it again tells what is left and waits for nothing.
     pub async fn drain(&self, force: impl Future<Output = ()>) -> Drained {
+        if self.drained.load(Ordering::Acquire) {
+            let (left, stuck) = (self.queues.running(), self.stuck());
+            return Drained { handed_back: left, still_running: stuck.len(), forced: false };
+        }
         self.draining.store(true, Ordering::Release);
         self.queues.stop_claiming();
         let goodbye = beat(&self.queues, true);
@@ -73,11 +77,17 @@ impl Node {
             // What is left after the limit is caught below.
             drop(tokio::time::timeout(HAND_BACK_LIMIT, self.queues.idle()).await);
         }
-        let stuck: Vec<i64> = self.queues.iter().flat_map(|queue| queue.unfinished_ids()).collect();
+        self.drained.store(true, Ordering::Release);
+        let stuck = self.stuck();
         if !stuck.is_empty() {
             tracing::warn!(target: "instance", jobs = ?stuck, "code of jobs does not stop; they are handed back all the same");
         }
         Drained { handed_back, still_running: stuck.len(), forced }
+    }
+
+    /// Jobs whose code does not stop.
+    fn stuck(&self) -> Vec<i64> {
+        self.queues.iter().flat_map(|queue| queue.unfinished_ids()).collect()
     }
 
     /// Ends what runs, in order, and says goodbye.

@@ -95,6 +95,22 @@ async fn a_job_that_cannot_be_stopped_does_not_hold_up_the_end_and_its_late_resu
 }
 
 #[tokio::test]
+async fn a_node_that_was_drained_does_not_wait_once_more_for_what_does_not_stop() {
+    let (db, _) = TestDb::migrated().await;
+    let fixture = Fixture::new();
+    let node = TestNode::start(db.url(), "one", &fixture, grace(600_000)).await;
+    let id = node.insert(json!({"do": "spin"})).await;
+    fixture.started(id).await;
+    let left = Drained { handed_back: 1, still_running: 1, forced: true };
+    assert_eq!(node.drain(std::future::ready(())).await, left);
+    let again = tokio::time::timeout(Duration::from_secs(60), node.drain(std::future::pending())).await;
+    assert_eq!(again.expect("no second grace"), Drained { forced: false, ..left });
+    node.shutdown().await;
+    fixture.release(id);
+    fixture.ended(id).await;
+}
+
+#[tokio::test]
 async fn an_abandoned_node_leaves_its_jobs_to_others_who_take_them_when_it_is_stale() {
     let (db, database) = TestDb::migrated().await;
     let (engine, fixture) = (Engine::new(database), Fixture::new());
