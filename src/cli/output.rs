@@ -3,6 +3,7 @@
 //! A closed pipe (`singularity job list | head`) ends the output quietly; a full disk is an error at the end. Money,
 //! durations and times have one form each.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
@@ -16,15 +17,35 @@ use super::exit::{Exit, Failure};
 /// The first error of standard output.
 static UNWRITTEN: OnceLock<String> = OnceLock::new();
 
-/// Prints one line of data.
+/// Prints one line of data for a person, as [`harmless`] text.
 pub(super) fn line(text: impl AsRef<str>) {
-    written(writeln!(io::stdout().lock(), "{}", text.as_ref()));
+    raw_line(&harmless(text.as_ref()));
 }
 
-/// Prints one line for the person, apart from the data.
+fn raw_line(text: &str) {
+    written(writeln!(io::stdout().lock(), "{text}"));
+}
+
+/// Prints one line for the person, apart from the data, as [`harmless`] text.
 pub(super) fn note(text: impl AsRef<str>) {
     // There is nowhere left to say what is wrong with this stream.
-    drop(writeln!(io::stderr().lock(), "{}", text.as_ref()));
+    drop(writeln!(io::stderr().lock(), "{}", harmless(text.as_ref())));
+}
+
+/// The text with what a terminal would obey written out as `\u{1b}`: control characters other than tab and line feed,
+/// and those that turn the direction of writing. Answers of models and arguments of jobs are written by strangers.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| {
+        (c.is_control() && !matches!(c, '\t' | '\n')) || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut written = String::with_capacity(text.len());
+    for c in text.chars() {
+        if obeyed(c) { written.extend(c.escape_unicode()) } else { written.push(c) }
+    }
+    Cow::Owned(written)
 }
 
 /// Prints one JSON document.
@@ -32,7 +53,7 @@ pub(super) fn note(text: impl AsRef<str>) {
 /// # Errors
 /// The value cannot be written as JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    line(to_json(value)?);
+    raw_line(&to_json(value)?);
     Ok(())
 }
 
@@ -45,7 +66,7 @@ fn to_json(value: &impl Serialize) -> Result<String, Failure> {
 /// # Errors
 /// The value cannot be written as JSON.
 pub(super) fn document(schema: &'static str, body: &impl Serialize) -> Result<(), Failure> {
-    line(document_text(schema, body)?);
+    raw_line(&document_text(schema, body)?);
     Ok(())
 }
 
@@ -91,10 +112,11 @@ pub(super) fn is_read(text: &str) -> bool {
     written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
 
-/// As [`is_read`], on a terminal in place of what was there.
+/// As [`is_read`], of [`harmless`] text, on a terminal in place of what was there.
 pub(super) fn repaint(text: &str) -> bool {
+    let text = harmless(text);
     // Clear, then the cursor to the first line.
-    if is_terminal() { is_read(&format!("\x1b[2J\x1b[H{text}")) } else { is_read(text) }
+    if is_terminal() { is_read(&format!("\x1b[2J\x1b[H{text}")) } else { is_read(&text) }
 }
 
 /// Prints a table with a head line; numbers and all else are given as text.
@@ -193,6 +215,13 @@ mod tests {
         assert_eq!(dollars(Some(499)), "$0.000000");
         assert_eq!(dollars(Some(500)), "$0.000001");
         assert_eq!(dollars(None), "?");
+    }
+
+    #[test]
+    fn nothing_that_a_stranger_wrote_is_obeyed_by_a_terminal() {
+        assert!(matches!(harmless("täglich\t1\n2"), Cow::Borrowed(_)));
+        assert_eq!(harmless("a\u{1b}[2J\u{7}b\rc\u{9b}1m"), "a\\u{1b}[2J\\u{7}b\\u{d}c\\u{9b}1m");
+        assert_eq!(harmless("\u{202e}txt.exe"), "\\u{202e}txt.exe");
     }
 
     #[test]
