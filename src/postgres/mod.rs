@@ -29,6 +29,7 @@ mod retry;
 mod schema;
 mod scratch;
 mod session;
+mod url;
 
 pub use clock::CLOCK_SKEW_MAX;
 pub use error::DbError;

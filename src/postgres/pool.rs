@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
+use super::url;
 use super::{DbError, SchemaName};
 use crate::config::Indexes;
 
@@ -126,12 +127,13 @@ impl Database {
             let reason = "there is a @ after the first /; write / as %2F and @ as %40 inside user, password and names";
             return Err(DbError::InvalidUrl { reason: reason.into() });
         }
+        url::check_parameters(url)?;
         let base: PgConnectOptions = url.parse().map_err(DbError::from)?;
         // A control character, NUL above all, would break the start-up message.
         let application_name: String = options.application_name.chars().filter(|c| !c.is_control()).collect();
         let session = session(&base, &options.schema, &application_name, options.statement_timeout);
         let pool = pool_options(options.max).connect_lazy_with(session);
-        let public_url = without_password(url);
+        let public_url = url::without_password(url);
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
@@ -250,23 +252,6 @@ fn session(
     ])
 }
 
-/// Takes the password out of `scheme://user:password@…` and out of `?password=…`.
-fn without_password(url: &str) -> String {
-    let (main, query) = url.split_once('?').unwrap_or((url, ""));
-    let (scheme, rest) = main.split_once("://").unwrap_or(("postgres", main));
-    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    let authority = match authority.rsplit_once('@') {
-        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
-        None => authority.to_owned(),
-    };
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|pair| !pair.is_empty() && !pair.split('=').next().unwrap_or_default().contains("password"))
-        .collect();
-    let separator = if kept.is_empty() { "" } else { "?" };
-    format!("{scheme}://{authority}{path}{separator}{}", kept.join("&"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,8 +267,6 @@ mod tests {
         let database = lazy(url, &PoolOptions::default()).unwrap();
         assert_eq!(database.public_url(), "postgres://ann@db.example:5433/jobs?sslmode=require&host=/run/pg");
         assert!(!format!("{database:?}").contains("secret"));
-        assert_eq!(without_password("postgres://h/d"), "postgres://h/d");
-        assert_eq!(without_password("postgres://u:a@b@h"), "postgres://u@h");
     }
 
     #[tokio::test]
