@@ -189,9 +189,31 @@ pub(super) fn base_url(text: &str) -> Result<(), Flaw> {
     Err(Flaw::bad(format!("\"{}\" is not a URL: its host or port is missing or wrong", shown(text))).suggest(example))
 }
 
-/// Directives as of `RUST_LOG`. Only the binary installs a subscriber, so only there they are checked.
+/// Levels of a log filter; also written in capitals, and as 0 to 5.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Directives as of `RUST_LOG`. Only the binary installs a subscriber, so only there they are checked. A word alone
+/// must be a level: of a target that nobody has, such as "warning", there is never a line, and of nothing else either.
 pub(super) fn log_filter(text: &str) -> Result<(), Flaw> {
     not_empty(text)?;
+    let is_level = |word: &str| {
+        LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+            || word.parse().is_ok_and(|n: usize| n < LEVELS.len())
+    };
+    let mut words = text.split(',').map(str::trim).filter(|word| !word.is_empty() && !word.contains(['=', '[']));
+    if let Some(word) = words.find(|word| !is_level(word)) {
+        let flaw = Flaw::bad(format!(
+            "\"{}\" in \"{}\" is neither a level ({}) nor TARGET=LEVEL",
+            shown(word),
+            shown(text),
+            LEVELS.join(", ")
+        ));
+        let begun = LEVELS.into_iter().find(|level| word.to_lowercase().starts_with(level));
+        return Err(match begun.or_else(|| super::suggest::nearest(word, LEVELS)) {
+            Some(level) => flaw.suggest(format!("did you mean \"{level}\"?")),
+            None => flaw.suggest(format!("for all lines of that target write \"info,{}=trace\"", shown(word))),
+        });
+    }
     #[cfg(feature = "cli")]
     if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(text) {
         return Err(Flaw::bad(format!("\"{}\" is not a log filter: {}", shown(text), shown(&error.to_string())))

@@ -167,6 +167,24 @@ fn a_log_filter_that_no_subscriber_takes_is_refused() {
 }
 
 #[test]
+fn a_log_filter_that_would_say_nothing_at_all_is_refused() {
+    for (filter, hint) in [
+        ("warning", "did you mean \"warn\"?"),
+        ("info,inof", "did you mean \"info\"?"),
+        ("info,queue", "write \"info,queue=trace\""),
+        ("", ""),
+    ] {
+        let case = Case::new(&format!("[log]\nfilter = \"{filter}\""));
+        assert_eq!(case.problems(), ["E0103 2 log.filter"], "{filter}: {}", case.report());
+        assert!(case.report().contains(hint), "{}", case.report());
+    }
+    for filter in ["info", "WARN", "3", "info,", "queue=debug,error"] {
+        let case = Case::new(&format!("[log]\nfilter = \"{filter}\""));
+        assert!(case.problems().is_empty(), "{filter}: {}", case.report());
+    }
+}
+
+#[test]
 fn a_report_shows_line_caret_and_way_out_and_ends_with_a_count() {
     let case =
         Case::new("[queues.default]\nlimt = 20\n\n[instance]\nid = \"one two\"").env("SINGULARITY__LOGS__FILTER", "x");
