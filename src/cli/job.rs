@@ -30,7 +30,8 @@ pub(super) enum JobCommand {
     Wait(wait::WaitArgs),
     /// Cancels jobs that are not finished; running ones are stopped: `job cancel 17`, `job cancel --queue mail`
     Cancel(change::WhichArgs),
-    /// Makes jobs available again that wait or are finished: `job retry 17`, `job retry --state discarded`
+    /// Makes jobs available again that wait or are finished: `job retry 17`, `job retry --state discarded`; of many,
+    /// those that are retryable, discarded or cancelled, unless --state names others
     Retry(change::WhichArgs),
     /// Deletes jobs that do not run: `job delete 17`, `job delete --state cancelled --yes`
     Delete(change::DeleteArgs),
@@ -74,6 +75,11 @@ pub(super) fn not_found(ids: &[i64]) -> Failure {
 fn distinct(ids: &[i64]) -> Vec<i64> {
     let mut seen = std::collections::HashSet::new();
     ids.iter().copied().filter(|id| seen.insert(*id)).collect()
+}
+
+/// Why a job waits for another attempt: what its last one said of it, or failed with.
+pub(super) fn why_it_waits(job: &crate::queue::Job) -> Option<String> {
+    show::waiting(job).or_else(|| last_error(&job.errors))
 }
 
 /// Text of the last element of `errors`, which other runtimes may write in forms of their own.

@@ -176,6 +176,24 @@ fn note_if_paused(context: &Context, node: &Node) {
     output::note(format!("queue {name} {state} here; requests wait for an instance that runs it"));
 }
 
+/// Says how many requests wait, and of the first of them why and for how long.
+async fn note_of_waiting(node: &Node, parked: usize, first: Option<i64>) {
+    let (engine, noun) = (node.engine(), if parked == 1 { "request waits" } else { "requests wait" });
+    let mut text = format!("{parked} {noun} for another attempt");
+    // What cannot be asked now is told by the next look, or not at all: this is no reason to end.
+    if let (Some(Ok(Some(job))), Ok(now)) = (
+        match first {
+            Some(id) => Some(engine.get(id).await),
+            None => None,
+        },
+        engine.db().server_now().await,
+    ) {
+        let reason = super::job::why_it_waits(&job).unwrap_or_else(|| "its last attempt did not say why".into());
+        text += &format!("; job {} does so {}: {reason}", job.id, output::relative(job.scheduled_at, now));
+    }
+    output::note(format!("{text} (`singularity job show ID` tells of the others)"));
+}
+
 fn progress(total: usize) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
     // The template is a constant that a test of the look would notice; a broken one falls back to the default.
@@ -216,10 +234,7 @@ async fn wait(
                 let idle = parked > 0 && parked == unfinished.len();
                 bar.set_message(if idle { format!("{parked} wait for another attempt") } else { String::new() });
                 if idle && !std::mem::replace(&mut said, true) {
-                    output::note(format!(
-                        "{parked} requests wait for another attempt, because their provider failed or asked to wait, or a \
-                         budget is used up; `singularity job list` shows which, and `singularity job show ID` when and why"
-                    ));
+                    note_of_waiting(node, parked, unfinished.first().copied()).await;
                 }
                 for id in ids {
                     if !unfinished.contains(&id) {

@@ -45,6 +45,10 @@ async fn what_fits_is_counted_changed_and_told_and_nothing_else_is_touched() {
     assert!(told.err.contains("because of --limit: 1 job (1 scheduled)"), "{}", told.err);
     let told = run(&place, &["job", "cancel", "--tag", "LATE", "--worker", "mail", "--json"]).done();
     assert_eq!(told.document("singularity.job_change_many.v1")["changed"], json!({"scheduled": 1}));
+    // Who names no state means what did not succeed.
+    let told = run(&place, &["job", "retry", "--all", "--dry-run"]).done();
+    assert_eq!(told.out, "would retry 2 jobs (2 cancelled); nothing was changed\n");
+    assert!(told.err.contains("name others with --state"), "{}", told.err);
     let told = run(&place, &["job", "retry", "--state", "cancelled,completed", "--args", r#"{"kind": "news"}"#]).done();
     assert_eq!(told.out, "made available 2 jobs (1 completed, 1 cancelled)\n");
     let now: Vec<String> = states(&database).await.into_iter().map(|(_, state)| state).collect();

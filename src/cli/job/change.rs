@@ -35,6 +35,10 @@ pub(crate) struct WhichArgs {
     json: bool,
 }
 
+/// States of jobs that are retried together where none was named: they failed or were stopped. Jobs that are completed
+/// would do their work again, and those that are scheduled have a time that somebody chose.
+const RETRIED_TOGETHER: [State; 3] = [State::Retryable, State::Discarded, State::Cancelled];
+
 /// Which jobs, and that they may be deleted.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
@@ -108,7 +112,11 @@ async fn change(change: Change, which: WhichArgs, yes: bool, context: &Context) 
             .hint(format!("`singularity job {} --help` shows the options", change.name())));
     }
     let bounds = Bounds { limit: which.limit, dry_run: which.dry_run, yes, json: which.json };
-    let filter = which.filter.filter()?;
+    let mut filter = which.filter.filter()?;
+    if change == Change::Retry && filter.states.is_none() {
+        filter.states = Some(RETRIED_TOGETHER.into());
+        output::note("only jobs that are retryable, discarded or cancelled; name others with --state");
+    }
     context.with_tables(async |storage| change_many::run(change, filter, bounds, storage).await).await
 }
 
