@@ -11,6 +11,10 @@ pub const EVENT_TEXT_CHARS_MAX: usize = 2_000;
 const BACKTRACE_CHARS_MAX: usize = 8_000;
 /// Name of the record that says that others are missing.
 pub(super) const LOST: &str = "events_lost";
+/// Name of the record that says that others counted the instance as dead.
+pub(super) const DIED: &str = "died";
+/// Name of the record that says that the instance stopped its own jobs, so that none runs twice.
+const FENCED: &str = "fenced";
 
 /// One row to be, all but the instance.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +88,22 @@ impl EventRecord {
             }
         };
         Some(record)
+    }
+
+    /// Says that the instance stopped its jobs, and why.
+    pub(super) fn fenced(reason: &str, at: DateTime<Utc>) -> Self {
+        Self {
+            at,
+            level: "error",
+            path: "/".to_owned(),
+            incarnation: 0,
+            event: FENCED,
+            reason: Some(clean(&format!("{reason}; running jobs were stopped"), EVENT_TEXT_CHARS_MAX)),
+            detail: json!({}),
+            by_whom: None,
+            why: None,
+            events: 1,
+        }
     }
 
     /// Says that `events` events are missing before this place.

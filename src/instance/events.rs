@@ -34,8 +34,8 @@ pub struct EventRow {
     pub path: String,
     /// In which of its lives.
     pub incarnation: i64,
-    /// What: `exited`, `started`, `stopped`, `start_failed`, `max_intensity`, `zombie`, `zombie_gone`, `operated`, or
-    /// `events_lost`.
+    /// What: `exited`, `started`, `stopped`, `start_failed`, `max_intensity`, `zombie`, `zombie_gone`, `operated`;
+    /// `died`, which others wrote; `fenced`, or `events_lost`.
     pub event: String,
     /// Why; of an order, why it was refused.
     pub reason: Option<String>,

@@ -81,6 +81,12 @@ impl History {
             .shutdown(Shutdown::Timeout(STOP_FLUSH_LIMIT + Duration::from_secs(1)))
     }
 
+    /// Keeps that this instance stopped its jobs, and why.
+    pub fn fenced(&self, reason: &str) {
+        self.push(EventRecord::fenced(reason, Utc::now()));
+        self.poke();
+    }
+
     /// Events that are not written yet.
     pub fn len(&self) -> usize {
         self.waiting().len()

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::error::InstanceError;
+use super::event_record::DIED;
 use super::identity::{Identity, process_is_gone};
 use super::sightings::Sightings;
 use crate::postgres::{Database, DbError};
@@ -235,15 +236,31 @@ impl Presence {
         if gone.is_empty() && still.is_empty() {
             return Ok(Vec::new());
         }
+        // With an event, which who examines it later finds: numbered from below, because the dead one numbers its own.
         let dead = sqlx::query_scalar!(
-            "UPDATE instance_registry SET status = 'offline', load = 0
-             WHERE status <> 'offline'
-               AND (incarnation = ANY($1)
-                    OR incarnation = ANY($2)
-                       AND last_heartbeat < clock_timestamp() - stale_after_ms * interval '1 millisecond')
-             RETURNING instance_id",
+            r#"WITH dead AS (
+                 UPDATE instance_registry SET status = 'offline', load = 0
+                 WHERE status <> 'offline'
+                   AND (incarnation = ANY($1)
+                        OR incarnation = ANY($2)
+                           AND last_heartbeat < clock_timestamp() - stale_after_ms * interval '1 millisecond')
+                 RETURNING instance_id, incarnation, last_heartbeat
+               ), told AS (
+                 INSERT INTO supervision_events
+                   (instance_id, process, seq, at, level, path, incarnation, event, reason, detail)
+                 SELECT d.instance_id, d.incarnation,
+                        -1 - (SELECT count(*) FROM supervision_events e WHERE e.process = d.incarnation AND e.seq < 0),
+                        clock_timestamp(), 'error', '/', 0, $3,
+                        CASE WHEN d.incarnation = ANY($1) THEN 'its process is gone' ELSE 'its heartbeat stood still' END
+                          || '; its jobs are taken over',
+                        jsonb_build_object('last_heartbeat', d.last_heartbeat)
+                 FROM dead d
+                 ON CONFLICT (process, seq) DO NOTHING
+               )
+               SELECT instance_id FROM dead"#,
             gone,
             still,
+            DIED,
         )
         .fetch_all(&self.db)
         .await?;

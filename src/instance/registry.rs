@@ -45,8 +45,8 @@ pub struct RegistryArgs {
     pub beat: Arc<dyn Fn() -> Beat + Send + Sync>,
     /// Told of every heartbeat that is stored: what it says is known to others from then on.
     pub stored: Arc<dyn Fn(&Beat) + Send + Sync>,
-    /// Stops all running jobs.
-    pub fence: Arc<dyn Fn() + Send + Sync>,
+    /// Stops all running jobs; told why.
+    pub fence: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 impl fmt::Debug for RegistryArgs {
@@ -142,7 +142,7 @@ impl Registry {
     fn fence(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.fenced, true) {
             tracing::error!(target: "instance", reason, "running jobs are stopped, so that none runs twice");
-            (self.args.fence)();
+            (self.args.fence)(reason);
         }
     }
 }

@@ -469,7 +469,7 @@ impl Parts {
 
     fn registry(&self) -> RegistryArgs {
         let (queues, draining) = (self.queues.clone(), Arc::clone(&self.draining));
-        let (fenced, known) = (self.queues.clone(), self.queues.clone());
+        let (fenced, known, history) = (self.queues.clone(), self.queues.clone(), self.history.clone());
         RegistryArgs {
             identity: Arc::clone(&self.identity),
             presence: self.presence.clone(),
@@ -479,7 +479,10 @@ impl Parts {
             capabilities: capabilities(&self.config.instance.capabilities, &self.workers),
             beat: Arc::new(move || beat(&queues, draining.load(Ordering::Acquire))),
             stored: Arc::new(move |beat| announced(&known, beat)),
-            fence: Arc::new(move || fenced.stop_jobs(StopCause::Fenced)),
+            fence: Arc::new(move |reason| {
+                fenced.stop_jobs(StopCause::Fenced);
+                history.fenced(reason);
+            }),
         }
     }
 }

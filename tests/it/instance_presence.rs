@@ -46,6 +46,12 @@ async fn age(db: &TestDb, seconds: u32) {
     db.execute(format!("UPDATE instance_registry SET last_heartbeat = now() - interval '{seconds} s'")).await;
 }
 
+/// What is on record of an instance, with the reason.
+async fn happened(db: &TestDb, instance: &str) -> Vec<(String, String)> {
+    let events = singularity::instance::events(&db.connect("public").await, Some(instance), 100).await.unwrap();
+    events.into_iter().map(|event| (event.event, event.reason.unwrap_or_default())).collect()
+}
+
 /// A process that is gone and was waited for.
 fn dead_process() -> u32 {
     let mut child = std::process::Command::new("true").spawn().unwrap();
@@ -100,7 +106,7 @@ async fn of_many_processes_that_want_one_name_at_the_same_time_one_gets_it() {
 
 #[tokio::test]
 async fn a_neighbour_whose_process_is_gone_is_dead_at_once() {
-    let (_db, presence) = presence().await;
+    let (db, presence) = presence().await;
     let gone = Identity { pid: dead_process(), ..identity("one") };
     // The same process id elsewhere says nothing.
     let elsewhere =
@@ -110,6 +116,8 @@ async fn a_neighbour_whose_process_is_gone_is_dead_at_once() {
         register(&presence, who).await.unwrap();
     }
     assert_eq!(presence.mark_gone().await.unwrap(), ["one"]);
+    let died = ("died".into(), "its process is gone; its jobs are taken over".into());
+    assert_eq!(happened(&db, "one").await, [died]);
     assert_eq!(status(&presence, "two").await, "online");
     assert_eq!(status(&presence, "three").await, "online");
     // And its name can be had without waiting.
@@ -135,6 +143,17 @@ async fn an_instance_without_heartbeat_is_dead_after_its_own_time() {
     assert!(presence.mark_dead(&mut sightings, later).await.unwrap().is_empty(), "once");
     assert_eq!(presence.beat(&one, &beat("online", 0)).await.unwrap(), BeatAnswer::WasDead);
     assert_eq!(presence.beat(&one, &beat("online", 0)).await.unwrap(), BeatAnswer::Stored);
+    // And once more, which is an event of its own.
+    assert_eq!(
+        happened(&db, "one").await,
+        [("died".into(), "its heartbeat stood still; its jobs are taken over".into())]
+    );
+    age(&db, 31).await;
+    let mut sightings = Sightings::default();
+    assert!(presence.mark_dead(&mut sightings, later).await.unwrap().is_empty());
+    assert_eq!(presence.mark_dead(&mut sightings, later + Duration::from_secs(10)).await.unwrap(), ["one"]);
+    assert_eq!(happened(&db, "one").await.len(), 2);
+    assert_eq!(presence.beat(&one, &beat("online", 0)).await.unwrap(), BeatAnswer::WasDead);
     // A stale name can be taken over in one step.
     age(&db, 31).await;
     register(&presence, &identity("one")).await.unwrap();
@@ -194,6 +213,14 @@ async fn an_instance_that_others_counted_as_dead_stops_what_they_may_have_taken(
     fixture.until("the end of the first run", |seen| seen.dropped == [(id, 1)]).await;
     // Nobody took it, so it is handed back with its attempt unspent, and runs again.
     fixture.until("a second run", |seen| seen.started == [(id, 1), (id, 1)]).await;
+    until("its record", || async {
+        happened(&db, "one")
+            .await
+            .iter()
+            .any(|(event, reason)| event == "fenced" && reason.contains("as dead"))
+            .then_some(())
+    })
+    .await;
     assert_eq!(restarts(&node.system().snapshot()), 0);
 }
 

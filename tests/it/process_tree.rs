@@ -173,7 +173,10 @@ async fn what_a_killed_instance_did_is_told_afterwards() {
     ended.refused(3, &["\"one\" is offline", "tree events --instance one"]);
     let document = run(&place, &["tree", "--instance", "one", "--json"]).document("singularity.tree.v1");
     assert_eq!(document["instances"][0]["events"][0]["why"], "last words");
-    assert_eq!(events(&place, &["--instance", "one"]).len(), 1);
+    let kept = events(&place, &["--instance", "one"]);
+    assert_eq!((kept.len(), &kept[1]["event"], &kept[1]["level"]), (2, &json!("died"), &json!("error")));
+    let shown = run(&place, &["tree", "events", "--instance", "one"]).done().out;
+    assert!(shown.contains("died: its process is gone; its jobs are taken over"), "{shown}");
     run(&place, &["tree", "events", "--instance", "two"]).refused(3, &["\"two\" is unknown"]);
 }
 

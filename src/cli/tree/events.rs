@@ -51,7 +51,7 @@ pub(super) async fn run(args: EventsArgs, context: &Context) -> Result<(), Failu
         return output::document("singularity.tree_events.v1", &Listing { events });
     }
     if events.is_empty() {
-        output::note("nothing happened: no crash, no restart, no order within 30 days");
+        output::note("nothing is on record: no death, no crash, no restart and no order of an operator within 30 days");
         return Ok(());
     }
     let now = Utc::now();
@@ -83,6 +83,7 @@ fn what(event: &EventRow) -> String {
             format!("{} by {by}{why}{refused}", detail("operation").unwrap_or("order"))
         }
         "started" => "started again".into(),
+        "died" => format!("died: {}", event.reason.as_deref().unwrap_or("nobody said why")),
         other => {
             let place = detail("location").map(|location| format!(" at {location}")).unwrap_or_default();
             match &event.reason {
