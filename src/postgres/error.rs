@@ -26,13 +26,13 @@ pub enum DbError {
     },
     /// The server cannot be reached at the moment: refused, reset, starting, stopping, or all connections are busy.
     /// The same call may succeed later.
-    #[error("the database is not available: {error}")]
+    #[error("the database is not available: {}", said(error))]
     Unavailable {
         /// What the driver saw.
         error: sqlx::Error,
     },
     /// The server was reached and does not let us in: user, password, database name, TLS.
-    #[error("the database refused the connection: {error}")]
+    #[error("the database refused the connection: {}", said(error))]
     Refused {
         /// What the driver saw.
         error: sqlx::Error,
@@ -44,7 +44,7 @@ pub enum DbError {
         found: String,
     },
     /// The statement failed, or its result is not what the code expects.
-    #[error("the database refused a statement: {error}")]
+    #[error("the database refused a statement: {}", said(error))]
     Statement {
         /// What the driver saw.
         error: sqlx::Error,
@@ -108,6 +108,11 @@ impl From<sqlx::Error> for DbError {
     }
 }
 
+/// What the server said, without the line of its own source that sqlx puts behind it.
+fn said(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+}
+
 fn sqlstate(error: &sqlx::Error) -> Option<Cow<'_, str>> {
     error.as_database_error()?.code()
 }
@@ -155,6 +160,9 @@ impl Coded for DbError {
                     "bring the schema up to date with `singularity migrate up`, and check `schema` in [database]"
                 }
                 Some("42501") => "grant the missing privilege to the user of the URL",
+                Some("25006") => {
+                    "name the server that takes writes, not a standby, and a user without default_transaction_read_only"
+                }
                 Some("57014") => "find out why it was slow, or raise `statement_timeout` in [database]",
                 Some("55P03") => "find out who holds the lock with pg_locks and pg_stat_activity",
                 _ => return None,

@@ -7,6 +7,7 @@
 //! Oban's tables follow Oban's own rule: the version is the comment on `oban_jobs`. A table that is there stays as it
 //! is, and one that is newer than we know is refused before anything is touched.
 
+mod access;
 mod error;
 mod indexes;
 mod oban;
@@ -15,6 +16,7 @@ mod tuning;
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
 
+pub use access::{Access, access};
 pub use error::MigrateError;
 pub use indexes::{IndexState, IndexStep, switch_indexes};
 pub use oban::{ObanTables, ObanVersion};

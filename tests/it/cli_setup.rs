@@ -1,10 +1,11 @@
 //! `config`, `migrate` and `doctor`: is everything there that a node needs?
 
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::cli_support::run;
 use crate::support::db::TestDb;
-use crate::support::process::Place;
+use crate::support::process::{Place, text};
 
 /// The finding about `name`.
 fn check(document: &Value, name: &str) -> Value {
@@ -169,6 +170,43 @@ async fn doctor_tells_what_is_missing_and_how_to_get_it() {
         "{}",
         people.out
     );
+}
+
+#[tokio::test]
+async fn doctor_says_where_nothing_can_be_written() {
+    let (db, _) = TestDb::migrated().await;
+    let place = Place::new(&db, "");
+    let url = db.url().expose_secret().to_owned();
+    let writable = |url: &str| {
+        let output = place.command(&["doctor", "--json"]).env("DATABASE_URL", url).output().unwrap();
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), check(&document, "writable").clone())
+    };
+    assert_eq!(writable(&url).1["status"], "ok");
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let (code, standby) = writable(&format!("{url}{separator}options[default_transaction_read_only]=on"));
+    assert_eq!((code, &standby["message"]), (Some(1), &json!("transactions are read-only here")));
+    let output = place
+        .command(&["job", "enqueue", "llm_request", "--args", r#"{"prompt": "x"}"#])
+        .env("DATABASE_URL", format!("{url}{separator}options[default_transaction_read_only]=on"))
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("read-only transaction\n") && said.contains("try: name the server that takes writes"),
+        "{said}"
+    );
+
+    let role = format!("r_{}", db.name());
+    db.execute(format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'p'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};
+         GRANT USAGE ON SCHEMA public TO {role}"
+    ))
+    .await;
+    let (code, looker) = writable(db.url_as(&role, "p").expose_secret());
+    db.execute(format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}")).await;
+    let (message, fix) = (looker["message"].as_str().unwrap(), looker["fix"].as_str().unwrap());
+    assert!(code == Some(1) && message.contains("public.instance_registry, ") && fix.contains(&role), "{looker}");
 }
 
 #[tokio::test]

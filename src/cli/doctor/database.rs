@@ -39,6 +39,7 @@ pub(super) async fn checks(context: &Context) -> Vec<Check> {
     checks.push(reachable(&storage).await);
     let (tables, has_instances) = tables(storage.db()).await;
     checks.extend(tables);
+    checks.push(writable(storage.db()).await);
     checks.push(clock(storage.db()).await);
     checks.push(notices(storage.db()).await);
     if has_instances {
@@ -176,6 +177,31 @@ fn pgmq(status: &Status) -> Check {
         ),
         None => Check::warn("pgmq", "not installed yet", "singularity migrate up"),
     }
+}
+
+/// Whether the server takes writes, and the role may write what a node writes.
+async fn writable(db: &Database) -> Check {
+    let access = match migrate::access(db).await {
+        Ok(access) => access,
+        Err(error) => return Check::error("writable", &error),
+    };
+    if access.is_read_only {
+        let fix = "name the server that takes writes, not a standby, and a user without default_transaction_read_only";
+        return Check::fail("writable", "transactions are read-only here", fix);
+    }
+    if access.missing.is_empty() {
+        return Check::ok("writable", format!("as {}", access.role));
+    }
+    let (role, schema) = (&access.role, db.schema());
+    let tables: Vec<String> = access.missing.iter().map(|table| format!("{schema}.{table}")).collect();
+    Check::fail(
+        "writable",
+        format!("{role} may not select, insert, update and delete in {}", tables.join(", ")),
+        format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}; \
+             GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}"
+        ),
+    )
 }
 
 async fn clock(db: &Database) -> Check {
