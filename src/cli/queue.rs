@@ -100,8 +100,18 @@ async fn list(args: ListArgs, context: &Context) -> Result<(), Failure> {
     if args.json {
         return output::document("singularity.queue_list.v1", &Listing { queues });
     }
-    let head =
-        ["queue", "available", "scheduled", "executing", "retryable", "instance", "status", "running/limit", "paused"];
+    let head = [
+        "queue",
+        "available",
+        "oldest",
+        "scheduled",
+        "executing",
+        "retryable",
+        "instance",
+        "status",
+        "running/limit",
+        "paused",
+    ];
     output::table(&head, queues.iter().flat_map(rows).collect());
     if queues.iter().all(|queue| queue.instances.is_empty()) {
         output::note("no instance is online; start one with `singularity start`");
@@ -136,9 +146,10 @@ fn joined(counts: Vec<QueueCounts>, instances: &[crate::instance::InstanceRow], 
 
 /// One row an instance; what is about the queue stands in the first one alone.
 fn rows(line: &Line) -> Vec<Vec<String>> {
-    let QueueCounts { queue, available, scheduled, executing, retryable } = &line.counts;
-    let of_queue =
-        vec![queue.clone(), available.to_string(), scheduled.to_string(), executing.to_string(), retryable.to_string()];
+    let QueueCounts { queue, available, scheduled, executing, retryable, oldest_available_ms } = &line.counts;
+    let oldest = oldest_available_ms.map_or_else(|| "-".to_owned(), |ms| output::millis(ms.max(0)));
+    let counts = [scheduled, executing, retryable].map(ToString::to_string);
+    let of_queue = [vec![queue.clone(), available.to_string(), oldest], counts.to_vec()].concat();
     let of_instance = |share: Option<&Share>| match share {
         Some(share) => vec![
             share.instance_id.clone(),

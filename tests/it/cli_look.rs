@@ -97,8 +97,14 @@ async fn queues_instances_and_tree_show_a_running_job() {
     let (default, slow) = (of("default").unwrap(), of("slow").unwrap());
     assert_eq!((&default["executing"], &default["available"], &slow["available"]), (&json!(1), &json!(0), &json!(1)));
     assert_eq!((&default["instances"][0]["limit"], &slow["instances"][0]["paused"]), (&json!(3), &json!(true)));
+    assert!(slow["oldest_available_ms"].as_i64().is_some_and(|ms| (0..600_000).contains(&ms)), "{slow}");
+    assert_eq!(default["oldest_available_ms"], json!(null));
     let table = run(&place, &["queue", "list"]).done().out;
     assert_eq!(table.lines().count(), 3, "{table}");
+    let shown = run(&place, &["queue", "show", "slow"]).done().out;
+    assert!(shown.contains("slow: 1 available (the oldest for "), "{shown}");
+    let waiting = run(&place, &["job", "show", "2"]).done().out;
+    assert!(waiting.contains("queue \"slow\" is paused, so the job waits"), "{waiting}");
 
     let instances = run(&place, &["instance", "list", "--json"]).done().document("singularity.instance_list.v1");
     let one = &instances["instances"][0];

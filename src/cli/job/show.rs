@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::cli::context::Context;
 use crate::cli::exit::Failure;
-use crate::cli::output;
+use crate::cli::{live, output};
+use crate::instance::InstanceRow;
 use crate::queue::{Engine, Job, State};
 use crate::workflow::{Store, StoredResult, StoredRun};
 
@@ -26,28 +27,32 @@ pub(crate) struct ShowArgs {
 #[derive(Serialize)]
 struct Known<'a> {
     job: &'a Job,
+    /// What keeps a job that is due or executing from going on, if anything does.
+    obstacle: Option<String>,
     run: Option<&'a StoredRun>,
     result: Option<&'a StoredResult>,
 }
 
 pub(super) async fn run(args: ShowArgs, context: &Context) -> Result<(), Failure> {
     let id = args.id;
-    let (job, run, result, now) = context
+    let (job, run, result, now, rows) = context
         .with_tables(async |storage| {
             let job = Engine::new(storage.db().clone()).get(id).await?.ok_or_else(|| super::not_found(&[id]))?;
             let store = Store::new(storage.db().clone());
             let run = store.run(id).await?;
             let result = store.results(&[id]).await?.pop();
-            Ok((job, run, result, storage.db().server_now().await?))
+            Ok((job, run, result, storage.db().server_now().await?, live::instances(storage).await?))
         })
         .await?;
+    let obstacle = obstacle(&job, now, &rows);
     if args.json {
         return output::document(
             "singularity.job.v1",
-            &Known { job: &job, run: run.as_ref(), result: result.as_ref() },
+            &Known { job: &job, obstacle, run: run.as_ref(), result: result.as_ref() },
         );
     }
     let mut lines = columns(&job, now);
+    lines.extend(obstacle.map(|obstacle| pair("note", obstacle)));
     if let Some(run) = &run {
         lines.extend(of_run(run, now));
     }
@@ -100,6 +105,21 @@ fn columns(job: &Job, now: DateTime<Utc>) -> Vec<(String, String)> {
 pub(super) fn waiting(job: &Job) -> Option<String> {
     let waits = matches!(job.state, State::Scheduled | State::Available);
     waits.then(|| job.meta.get("waiting")?.get("reason")?.as_str().map(str::to_owned)).flatten()
+}
+
+/// What keeps the job from going on: nobody claims it although it is due, or its instance is dead.
+fn obstacle(job: &Job, now: DateTime<Utc>, rows: &[InstanceRow]) -> Option<String> {
+    match job.state {
+        State::Available => live::obstacle(rows, &job.worker, &job.queue),
+        State::Scheduled | State::Retryable if job.scheduled_at <= now => live::obstacle(rows, &job.worker, &job.queue),
+        State::Executing => {
+            let owner = job.attempted_by.first()?;
+            let dead = rows.iter().find(|row| row.instance_id == **owner && !live::is_live(row))?;
+            let seen = output::relative(dead.last_heartbeat, now);
+            Some(format!("{owner} is offline, last heartbeat {seen}; any instance that is online takes its jobs over"))
+        }
+        _ => None,
+    }
 }
 
 fn moment(at: DateTime<Utc>, now: DateTime<Utc>) -> String {

@@ -64,9 +64,11 @@ pub(in crate::cli) async fn run(args: ShowArgs, context: &Context) -> Result<(),
 }
 
 fn people(counts: &QueueCounts, answers: &[Answer]) {
-    let QueueCounts { queue, available, scheduled, executing, retryable } = counts;
+    let QueueCounts { queue, available, scheduled, executing, retryable, oldest_available_ms } = counts;
+    let oldest =
+        oldest_available_ms.map(|ms| format!(" (the oldest for {})", output::millis(ms.max(0)))).unwrap_or_default();
     output::line(format!(
-        "{queue}: {available} available, {scheduled} scheduled, {executing} executing, {retryable} retryable"
+        "{queue}: {available} available{oldest}, {scheduled} scheduled, {executing} executing, {retryable} retryable"
     ));
     if answers.is_empty() {
         output::note("no instance is online; start one with `singularity start`");

@@ -26,12 +26,22 @@ pub struct QueueCounts {
     pub executing: i64,
     /// Wait for their next attempt.
     pub retryable: i64,
+    /// How long the one of those that may be claimed has been waiting that has done so longest: how late the queue is,
+    /// by the database's clock. `None` where there is none; below 0 where somebody made one available before its time.
+    pub oldest_available_ms: Option<i64>,
 }
 
 impl QueueCounts {
     /// A queue without unfinished jobs.
     pub fn none(queue: &str) -> Self {
-        Self { queue: queue.to_owned(), available: 0, scheduled: 0, executing: 0, retryable: 0 }
+        Self {
+            queue: queue.to_owned(),
+            available: 0,
+            scheduled: 0,
+            executing: 0,
+            retryable: 0,
+            oldest_available_ms: None,
+        }
     }
 }
 
@@ -98,7 +108,10 @@ impl Engine {
                       count(*) FILTER (WHERE state = 'available') AS "available!",
                       count(*) FILTER (WHERE state = 'scheduled') AS "scheduled!",
                       count(*) FILTER (WHERE state = 'executing') AS "executing!",
-                      count(*) FILTER (WHERE state = 'retryable') AS "retryable!"
+                      count(*) FILTER (WHERE state = 'retryable') AS "retryable!",
+                      (extract(epoch FROM timezone('UTC', clock_timestamp())
+                               - min(scheduled_at) FILTER (WHERE state = 'available')) * 1000)::bigint
+                        AS oldest_available_ms
                FROM oban_jobs WHERE state IN ('available', 'scheduled', 'executing', 'retryable')
                GROUP BY queue ORDER BY queue"#
         )
