@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::exit::Failure;
-use super::output;
+use super::{live, output};
 use crate::config::CatchUp;
 use crate::cron::Zone;
+use crate::instance::InstanceRow;
 use crate::queue::engine::CronOverview;
 use crate::queue::{Crontab, Engine, Workers};
 
@@ -51,6 +52,8 @@ struct Line {
     last_at: Option<DateTime<Utc>>,
     last_job_id: Option<i64>,
     last_job_state: Option<String>,
+    /// Why its jobs wait although they are due, if they do; nodes of other runtimes are not asked.
+    obstacle: Option<String>,
 }
 
 /// A zone, written as its name.
@@ -71,11 +74,14 @@ pub(super) async fn run(command: CronCommand, context: &Context) -> Result<(), F
     let CronCommand::List(args) = command;
     let leader = &context.config.services.leader;
     let crontab = Crontab::new(&context.config.cron, leader.lease.get(), &Workers::default())?;
-    let overview = context
-        .with_tables(async |storage| Ok(Engine::new(storage.db().clone()).cron_overview(&leader.name).await?))
+    let (overview, instances) = context
+        .with_tables(async |storage| {
+            let overview = Engine::new(storage.db().clone()).cron_overview(&leader.name).await?;
+            Ok((overview, live::instances(storage).await?))
+        })
         .await?;
     let now = overview.now;
-    let listing = listing(context, &crontab, overview);
+    let listing = listing(context, &crontab, overview, &instances);
     if args.json {
         return output::document("singularity.cron_list.v1", &listing);
     }
@@ -88,13 +94,18 @@ pub(super) async fn run(command: CronCommand, context: &Context) -> Result<(), F
             "no instance leads, so no job is inserted; start one with `singularity start` (a guest never leads)",
         );
     }
+    for line in &listing.entries {
+        let obstacle = line.obstacle.as_ref().map(|obstacle| format!("{}: {obstacle}", line.name));
+        obstacle.iter().for_each(output::note);
+    }
     if !listing.elsewhere.is_empty() {
         output::note(format!("not in this configuration, but known from others: {}", listing.elsewhere.join(", ")));
     }
     Ok(())
 }
 
-fn listing(context: &Context, crontab: &Crontab, overview: CronOverview) -> Listing {
+fn listing(context: &Context, crontab: &Crontab, overview: CronOverview, instances: &[InstanceRow]) -> Listing {
+    let is_anyone_online = instances.iter().any(live::is_live);
     let entries = crontab.iter().filter_map(|entry| {
         let config = context.config.cron.get(entry.name())?;
         let row = overview.rows.iter().find(|row| row.name == entry.name());
@@ -109,6 +120,9 @@ fn listing(context: &Context, crontab: &Crontab, overview: CronOverview) -> List
             last_at: row.and_then(|row| row.due_at),
             last_job_id: row.and_then(|row| row.job_id),
             last_job_state: row.and_then(|row| row.state.clone()),
+            obstacle: is_anyone_online
+                .then(|| live::obstacle(instances, &config.worker, config.queue.as_deref()))
+                .flatten(),
         })
     });
     let entries: Vec<Line> = entries.collect();

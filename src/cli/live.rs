@@ -51,8 +51,9 @@ pub(super) struct QueueView {
     pub(super) stopping: bool,
 }
 
-/// Why a job of `worker` in `queue` would wait although it is due, if it would.
-pub(super) fn obstacle(rows: &[InstanceRow], worker: &str, queue: &str) -> Option<String> {
+/// Why a job of `worker` in `queue` would wait although it is due, if it would. Without a queue only the worker
+/// decides.
+pub(super) fn obstacle(rows: &[InstanceRow], worker: &str, queue: Option<&str>) -> Option<String> {
     let claiming: Vec<&InstanceRow> = rows.iter().filter(|row| is_live(row) && row.status != "draining").collect();
     if claiming.is_empty() {
         return Some("no instance is online; the job waits until one is, start one with `singularity start`".into());
@@ -62,6 +63,7 @@ pub(super) fn obstacle(rows: &[InstanceRow], worker: &str, queue: &str) -> Optio
         let known = names(claiming.iter().flat_map(|row| workers(row)).map(str::to_owned));
         return Some(format!("no online instance knows worker \"{worker}\", so the job waits; known are {known}"));
     }
+    let queue = queue?;
     let serving: Vec<QueueView> =
         knowing.iter().flat_map(|row| queues(row)).filter(|view| view.queue == queue && !view.stopping).collect();
     if serving.is_empty() {
@@ -116,7 +118,7 @@ mod tests {
             (vec![row("online", &["v"], queues.clone()), row("online", &["w"], queues)], None),
         ];
         for (rows, part) in cases {
-            let said = obstacle(&rows, "w", "default");
+            let said = obstacle(&rows, "w", Some("default"));
             match part {
                 Some(part) => {
                     assert!(said.as_deref().is_some_and(|said| said.contains(part)), "{said:?} lacks {part:?}")

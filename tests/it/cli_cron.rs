@@ -36,7 +36,10 @@ async fn entries_are_listed_with_their_next_time_and_their_last_job() {
     let next: chrono::DateTime<chrono::Utc> = nightly["next_at"].as_str().unwrap().parse().unwrap();
     assert!(next > chrono::Utc::now() && next < chrono::Utc::now() + chrono::TimeDelta::hours(26), "{next}");
     assert_eq!(often["last_job_state"], "available");
-    let people = run(&place, &["cron", "list"]).done().out;
+    assert!(often["obstacle"].as_str().unwrap().contains("no online instance knows worker \"elsewhere\""), "{often}");
+    let ended = run(&place, &["cron", "list"]).done();
+    assert!(ended.err.contains("often: no online instance knows worker"), "{}", ended.err);
+    let people = ended.out;
     for part in [
         "nightly",
         "30 3 * * *",

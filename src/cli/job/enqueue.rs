@@ -182,7 +182,7 @@ async fn stored(storage: &Storage, job: NewJob, json: bool) -> Result<(), Failur
         output::line(format!("job {} {state} in queue {}{due}", inserted.id, job.queue));
     }
     if !state.is_terminal()
-        && let Some(obstacle) = live::obstacle(&live::instances(storage).await?, &job.worker, &job.queue)
+        && let Some(obstacle) = live::obstacle(&live::instances(storage).await?, &job.worker, Some(&job.queue))
     {
         output::note(format!("note: {obstacle}"));
     }

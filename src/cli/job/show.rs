@@ -110,8 +110,10 @@ pub(super) fn waiting(job: &Job) -> Option<String> {
 /// What keeps the job from going on: nobody claims it although it is due, or its instance is dead.
 fn obstacle(job: &Job, now: DateTime<Utc>, rows: &[InstanceRow]) -> Option<String> {
     match job.state {
-        State::Available => live::obstacle(rows, &job.worker, &job.queue),
-        State::Scheduled | State::Retryable if job.scheduled_at <= now => live::obstacle(rows, &job.worker, &job.queue),
+        State::Available => live::obstacle(rows, &job.worker, Some(&job.queue)),
+        State::Scheduled | State::Retryable if job.scheduled_at <= now => {
+            live::obstacle(rows, &job.worker, Some(&job.queue))
+        }
         State::Executing => {
             let owner = job.attempted_by.first()?;
             let dead = rows.iter().find(|row| row.instance_id == **owner && !live::is_live(row))?;

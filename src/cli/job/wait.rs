@@ -69,7 +69,7 @@ async fn wait(storage: &Storage, ids: &[i64], timeout: Option<Period>, json: boo
     if !open.is_empty() {
         let instances = live::instances(storage).await?;
         let obstacles: BTreeSet<String> =
-            open.iter().filter_map(|job| live::obstacle(&instances, &job.worker, &job.queue)).collect();
+            open.iter().filter_map(|job| live::obstacle(&instances, &job.worker, Some(&job.queue))).collect();
         obstacles.iter().for_each(|obstacle| output::note(format!("note: {obstacle}")));
     }
     let all_finished = until_finished(&engine, ids);

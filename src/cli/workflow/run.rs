@@ -89,7 +89,7 @@ async fn on_own_node(
 async fn follow(storage: &Storage, job: NewJob, timeout: Option<Period>, json: bool) -> Result<(), Failure> {
     let inserted = Engine::new(storage.db().clone()).insert(job.clone()).await?;
     output::note(format!("job {} in queue {}", inserted.id, job.queue));
-    if let Some(obstacle) = live::obstacle(&live::instances(storage).await?, &job.worker, &job.queue) {
+    if let Some(obstacle) = live::obstacle(&live::instances(storage).await?, &job.worker, Some(&job.queue)) {
         output::note(format!("note: {obstacle}"));
     }
     let ended = wait::one(storage, inserted.id, timeout).await?;
