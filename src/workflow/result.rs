@@ -57,13 +57,14 @@ pub struct JobResult {
 pub enum Attempted {
     /// It answered.
     Success,
-    /// It answered, and the answer is empty, cut or cannot be used. A cut one completes its job nevertheless.
+    /// It answered, and the answer is empty, cut or cannot be used; a cut one completes its job nevertheless. Or it
+    /// found the request wrong, which another model then answered.
     Failure,
     /// It declined.
     Refused,
     /// Nothing: its endpoint, our account or the way to it was in trouble.
     Infrastructure,
-    /// Nothing: the request was wrong.
+    /// Nothing: the request was wrong, as far as is known.
     Invalid,
     /// Nothing: an answer that was kept served the request.
     Cached,

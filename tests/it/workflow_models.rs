@@ -158,13 +158,30 @@ async fn an_answer_that_is_empty_or_cut_is_a_failure_of_its_model() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_request_is_wrong_everywhere() {
+async fn what_is_wrong_with_the_request_for_one_model_alone_is_a_failure_of_that_model() {
     let bench = Bench::new(|_| ()).await;
+    let outcomes = |rows: Vec<Row>| rows.into_iter().map(|row| (row.2, row.3.unwrap())).collect::<Vec<_>>();
+    let expected = |rows: [(&str, &str); 2]| rows.map(|(model, outcome)| (model.to_owned(), outcome.to_owned()));
     bench.a.then([Reply::status(400, "invalid_request_error")]);
-    let job = bench.ask("hello", State::Cancelled).await;
-    assert_eq!((bench.a.calls(), bench.b.calls()), (1, 0));
-    assert_eq!(bench.rows(job.id).await[0].3.as_deref(), Some("invalid"));
-    // A model that is named is asked alone.
+    let job = bench.ask("hello", State::Completed).await;
+    assert_eq!((bench.a.calls(), bench.b.calls()), (1, 1));
+    assert_eq!(outcomes(bench.rows(job.id).await), expected([("a", "failure"), ("b", "success")]));
+    // What no model takes is wrong, and says nothing about any of them.
+    for provider in [&bench.a, &bench.b] {
+        provider.then([Reply::status(400, "invalid_request_error")]);
+    }
+    let job = bench.ask("no model takes it", State::Cancelled).await;
+    assert_eq!(outcomes(bench.rows(job.id).await), expected([("a", "invalid"), ("b", "invalid")]));
+    // Where another is busy, it may be the one that would take it.
+    bench.a.then([Reply::overloaded()]);
+    bench.b.then([Reply::status(400, "invalid_request_error")]);
+    let job = bench.ask("too long for b", State::Scheduled).await;
+    assert_eq!(outcomes(bench.rows(job.id).await), expected([("a", "infrastructure"), ("b", "invalid")]));
+}
+
+#[tokio::test]
+async fn a_model_that_is_named_is_asked_alone() {
+    let bench = Bench::new(|_| ()).await;
     bench.a.then([Reply::overloaded()]);
     let id = bench.insert(json!({"prompt": "hello", "model": "a"})).await;
     reaches(bench.engine(), id, State::Scheduled).await;

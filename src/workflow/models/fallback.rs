@@ -15,21 +15,24 @@ const SHED_WAIT: Duration = Duration::from_secs(300);
 /// a job's first attempts.
 const WAIT_WORTH_MAX: Duration = Duration::from_secs(60);
 
-/// Whether another model may do better. What is wrong with the request is wrong everywhere, and a model that declined
-/// is not overruled by asking around.
-pub(super) const fn falls_back(class: ErrorClass) -> bool {
-    match class {
+/// Whether another model may do better. A provider that finds something wrong with the request often means its model
+/// alone: the prompt is longer than its context, the output limit larger than its own, `temperature` is not for it.
+/// What is found here, before the request is sent, is wrong everywhere; and a model that declined is not overruled by
+/// asking around.
+pub(super) const fn falls_back(error: &LlmError) -> bool {
+    match error.class {
         ErrorClass::Transient
         | ErrorClass::Overloaded
         | ErrorClass::Throttled
         | ErrorClass::Exhausted
         | ErrorClass::Misconfigured
         | ErrorClass::Empty => true,
-        ErrorClass::Permanent | ErrorClass::Refused => false,
+        ErrorClass::Permanent => error.sent,
+        ErrorClass::Refused => false,
     }
 }
 
-/// What a failed call says about its model.
+/// What a failed call says about its model, where no other has answered the request.
 pub(super) const fn outcome(class: ErrorClass) -> Attempted {
     match class {
         ErrorClass::Permanent => Attempted::Invalid,
@@ -103,14 +106,28 @@ mod tests {
     }
 
     #[test]
-    fn trouble_of_an_endpoint_leads_to_another_and_nothing_else_does() {
-        use ErrorClass::{Exhausted, Misconfigured, Overloaded, Permanent, Refused, Throttled, Transient};
+    fn what_may_concern_one_model_alone_leads_to_another_and_nothing_else_does() {
+        use ErrorClass::{Empty, Exhausted, Misconfigured, Overloaded, Permanent, Refused, Throttled, Transient};
+        let falls_back = |class, sent| {
+            falls_back(&LlmError {
+                class,
+                message: String::new(),
+                status: None,
+                provider_code: None,
+                retry_after: None,
+                partial: None,
+                provider: "p".into(),
+                model: "m".into(),
+                simulated: false,
+                sent,
+            })
+        };
         for class in [Transient, Overloaded, Throttled, Exhausted, Misconfigured] {
-            assert!(falls_back(class));
+            assert!(falls_back(class, true) && falls_back(class, false));
             assert_eq!(outcome(class), Attempted::Infrastructure);
         }
-        assert!(!falls_back(Permanent) && !falls_back(Refused));
-        assert!(falls_back(ErrorClass::Empty));
+        assert!(falls_back(Empty, true) && falls_back(Permanent, true));
+        assert!(!falls_back(Permanent, false) && !falls_back(Refused, true));
         assert_eq!(outcome(ErrorClass::Empty), Attempted::Failure);
         assert_eq!((outcome(Permanent), outcome(Refused)), (Attempted::Invalid, Attempted::Refused));
     }

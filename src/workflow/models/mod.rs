@@ -34,7 +34,7 @@ use super::steps::banner;
 use super::walk::persist;
 use crate::config::Config;
 use crate::error::Coded as _;
-use crate::llm::{Advice, Answer, ChatRequest, Cost, FinishReason, Gateway, LlmError, Usage};
+use crate::llm::{Advice, Answer, ChatRequest, Cost, ErrorClass, FinishReason, Gateway, LlmError, Usage};
 use crate::postgres::{Database, DbError};
 use crate::queue::Job;
 use crate::routing::Choice;
@@ -131,8 +131,14 @@ struct Failures {
     advice: Option<Advice>,
     reasons: Vec<String>,
     /// The last one, unless it is recorded.
-    last: Option<(LlmError, i32, Duration)>,
+    last: Option<Failed>,
+    /// Those before that found something wrong with the request. Whether that is so, or says something about their
+    /// models, is known when the others were asked.
+    refused: Vec<Failed>,
 }
+
+/// A call without an answer, its number within the attempt, and how long it took.
+type Failed = (LlmError, i32, Duration);
 
 impl Models {
     /// A service on top of `gateway` and the tables of `db`.
@@ -183,12 +189,13 @@ impl Models {
             match called {
                 Ok(answer) => {
                     self.record(asking, &mut failures, true).await?;
+                    self.record_refused(asking, &mut failures, Attempted::Failure).await?;
                     self.keep(asking, model, &answer).await;
                     return Ok(Called { answer, hop });
                 }
                 Err(error) => {
                     self.record(asking, &mut failures, true).await?;
-                    let ends = !fallback::falls_back(error.class);
+                    let ends = !fallback::falls_back(&error);
                     failures.add(error, hop, started.elapsed(), ends);
                     if ends || until.is_some_and(|until| until <= Instant::now()) {
                         break;
@@ -203,6 +210,7 @@ impl Models {
         let advice = failures.advice.unwrap_or(Advice::Retry);
         match (advice, failures.last.take()) {
             (Advice::Retry | Advice::Cancel, Some((error, hop, _))) => {
+                self.record_refused(asking, &mut failures, Attempted::Invalid).await?;
                 Err(Unanswered::Failed { error: Box::new(error), hop, advice })
             }
             (Advice::Snooze(wait), last) => {
@@ -210,6 +218,7 @@ impl Models {
                 // Where it was the only call, nothing was answered and nothing spent: no row says anything new.
                 let only = failures.reasons.len() == 1;
                 self.record(asking, &mut failures, !only).await?;
+                self.record_refused(asking, &mut failures, Attempted::Invalid).await?;
                 self.purse.park(asking.caller(), &failures.reasons.join("; then "), wait).await?;
                 Err(Unanswered::Waits(wait))
             }
@@ -225,18 +234,44 @@ impl Models {
         self.purse.promise(asking.caller(), asking.choice.route.as_deref(), &info.provider, nanousd).await
     }
 
-    /// Stores the last failure, when it was a call that was `followed` by another or has cost something.
+    /// Stores the last failure, when it was a call that was `followed` by another or has cost something. One that
+    /// refused the request is put by.
     async fn record(&self, asking: &Asking<'_>, failures: &mut Failures, followed: bool) -> Result<(), DbError> {
-        let Some((error, hop, took)) = failures.last.take() else { return Ok(()) };
+        let Some(failed) = failures.last.take() else { return Ok(()) };
+        let error = &failed.0;
         if !error.sent || !(followed || error.partial.is_some()) {
             return Ok(());
         }
+        if error.class == ErrorClass::Permanent {
+            failures.refused.push(failed);
+            return Ok(());
+        }
+        let outcome = fallback::outcome(error.class);
+        self.store(asking, &failed, outcome).await
+    }
+
+    /// Stores the calls that were put by. That they were wrong about the request is a failure of their models.
+    async fn record_refused(
+        &self,
+        asking: &Asking<'_>,
+        failures: &mut Failures,
+        outcome: Attempted,
+    ) -> Result<(), DbError> {
+        for failed in failures.refused.drain(..) {
+            self.store(asking, &failed, outcome).await?;
+        }
+        Ok(())
+    }
+
+    async fn store(&self, asking: &Asking<'_>, failed: &Failed, outcome: Attempted) -> Result<(), DbError> {
+        let (error, hop, took) = failed;
         let result = JobResult {
-            hop,
+            hop: *hop,
             route: asking.choice.route.clone(),
             policy_version: asking.choice.policy_version,
             propensity: (error.model == asking.choice.model).then_some(asking.choice.propensity),
-            ..failed_call(&error)
+            outcome: Some(outcome),
+            ..failed_call(error)
         };
         let duration_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
         let (job_type, workflow_type) = (asking.job_type, asking.workflow_type);
