@@ -172,6 +172,10 @@ impl Check<'_> {
         for (name, provider) in &config.providers {
             let key = format!("providers.{name}");
             self.program(&key, provider);
+            if provider.output_limit.is_some() && provider.kind != ProviderKind::Openai {
+                let flaw = Flaw::bad("only providers of the kind \"openai\" have two names for the output limit");
+                self.report(&format!("{key}.output_limit"), flaw.suggest("remove the key"));
+            }
             let example = match provider.kind {
                 ProviderKind::Anthropic => "https://api.anthropic.com",
                 ProviderKind::Openai => "https://api.openai.com/v1",

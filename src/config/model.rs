@@ -384,12 +384,25 @@ pub struct Provider {
     pub base_url: Option<String>,
     /// Key by reference; a server on loopback may need none.
     pub api_key: Option<SecretRef>,
+    /// What a provider of the kind `openai` calls the output limit. Default: `max_completion_tokens` on the hosts of
+    /// OpenAI and Azure, else `max_tokens`.
+    pub output_limit: Option<OutputLimit>,
     /// Time limits of a call; each 1 ms to 1 day. Of a program, `total` alone holds.
     pub timeouts: Timeouts,
     /// The program of a provider of the kind `command`.
     pub command: Option<Command>,
     /// How fast it is called.
     pub limits: Limits,
+}
+
+/// `[providers.NAME] output_limit`: OpenAI's two names of the output limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputLimit {
+    /// The old one, which every compatible server knows. OpenAI's reasoning models refuse it.
+    MaxTokens,
+    /// The new one.
+    MaxCompletionTokens,
 }
 
 /// Wire format of a provider.

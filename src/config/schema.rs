@@ -154,6 +154,7 @@ const PROVIDER: Node = table(&[
     ("kind", Node::Leaf(Kind::Choice(&["openai", "anthropic", "command", "simulated"]))),
     ("base_url", text(rules::base_url)),
     ("api_key", SECRET),
+    ("output_limit", Node::Leaf(Kind::Choice(&["max_tokens", "max_completion_tokens"]))),
     (
         "timeouts",
         table(&[

@@ -15,7 +15,7 @@ use super::reply::Failure;
 use super::request::ChatRequest;
 use super::stream::Wire;
 use super::{anthropic, openai};
-use crate::config::{SecretRef, Timeouts};
+use crate::config::{OutputLimit, SecretRef, Timeouts};
 
 /// Where OpenAI's format has its chat.
 const CHAT_PATH: &str = "chat/completions";
@@ -44,7 +44,7 @@ pub enum KeyState {
 pub(crate) struct Endpoint {
     pub(crate) wire: Wire,
     pub(crate) url: Url,
-    own_host: bool,
+    output_limit: OutputLimit,
     key: Option<SecretRef>,
     pub(crate) timeouts: Timeouts,
     /// Made at the first call: loading the certificates of the machine costs time and may fail where there are none.
@@ -63,19 +63,29 @@ impl Endpoint {
         key: Option<&SecretRef>,
         timeouts: &Timeouts,
     ) -> Result<Self, String> {
-        let (default, path, host, variable) = match wire {
-            Wire::Openai => (openai::BASE_URL, CHAT_PATH, openai::HOST, "OPENAI_API_KEY"),
-            Wire::Anthropic => (anthropic::BASE_URL, "v1/messages", anthropic::HOST, "ANTHROPIC_API_KEY"),
+        let (default, path, variable) = match wire {
+            Wire::Openai => (openai::BASE_URL, CHAT_PATH, "OPENAI_API_KEY"),
+            Wire::Anthropic => (anthropic::BASE_URL, "v1/messages", "ANTHROPIC_API_KEY"),
         };
         let mut root = parse_root(base_url.unwrap_or(default))?;
-        let own_host = root.host_str() == Some(host);
+        let host = root.host_str().unwrap_or_default();
+        let output_limit = openai::output_limit(host);
+        let own_host = match wire {
+            Wire::Openai => openai::is_own_host(host),
+            Wire::Anthropic => host == anthropic::HOST,
+        };
         let trimmed = root.path().trim_end_matches('/');
         // Both `https://host` and `https://host/v1` are seen for Anthropic's format.
         let trimmed = if wire == Wire::Anthropic { trimmed.trim_end_matches("/v1") } else { trimmed };
         let path = format!("{trimmed}/{path}");
         root.set_path(&path);
         let key = key.cloned().or_else(|| own_host.then(|| SecretRef::env(variable)));
-        Ok(Self { wire, url: root, own_host, key, timeouts: timeouts.clone(), client: OnceLock::new() })
+        Ok(Self { wire, url: root, output_limit, key, timeouts: timeouts.clone(), client: OnceLock::new() })
+    }
+
+    /// The same with another name of the output limit than the host's, where one is configured.
+    pub(crate) fn with_output_limit(self, configured: Option<OutputLimit>) -> Self {
+        Self { output_limit: configured.unwrap_or(self.output_limit), ..self }
     }
 
     /// The address that is called.
@@ -111,7 +121,7 @@ impl Endpoint {
     /// The body of a request in this format.
     pub(crate) fn body(&self, model: &str, request: &ChatRequest, max_tokens: u32) -> Vec<u8> {
         let body = match self.wire {
-            Wire::Openai => openai::body(model, request, max_tokens, self.own_host),
+            Wire::Openai => openai::body(model, request, max_tokens, self.output_limit),
             Wire::Anthropic => anthropic::body(model, request, max_tokens),
         };
         body.to_string().into_bytes()
@@ -251,5 +261,34 @@ mod tests {
         let local = Endpoint::new(Wire::Openai, Some("http://[::1]:1/v1"), None, &Timeouts::default()).unwrap();
         assert_eq!(local.key_state(), KeyState::NotNeeded);
         assert!(is_loopback(&local.url));
+        let region = Endpoint::new(Wire::Openai, Some("https://eu.api.openai.com/v1"), None, &Timeouts::default());
+        assert_eq!(region.unwrap().key, Some(SecretRef::env("OPENAI_API_KEY")));
+    }
+
+    #[test]
+    fn the_output_limit_has_the_name_that_the_host_knows_unless_another_is_configured() {
+        let limit = |base: &str, configured: Option<OutputLimit>| {
+            let endpoint = Endpoint::new(Wire::Openai, Some(base), None, &Timeouts::default()).unwrap();
+            let body = endpoint.with_output_limit(configured).body("m", &ChatRequest::prompt("hi"), 7);
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let names = ["max_tokens", "max_completion_tokens"];
+            names.into_iter().filter(|name| body[name] == 7).collect::<Vec<_>>()
+        };
+        for of_openai in [
+            "https://api.openai.com/v1",
+            "https://us.api.openai.com/v1",
+            "https://name.openai.azure.com/openai/v1",
+            "https://name.services.ai.azure.com/openai/v1",
+            "https://name.cognitiveservices.azure.com/openai/v1",
+        ] {
+            assert_eq!(limit(of_openai, None), ["max_completion_tokens"], "{of_openai}");
+        }
+        for other in
+            ["http://127.0.0.1:8000/v1", "https://notapi.openai.com.example/v1", "https://my-api.openai.com/v1"]
+        {
+            assert_eq!(limit(other, None), ["max_tokens"], "{other}");
+        }
+        assert_eq!(limit("http://gateway/v1", Some(OutputLimit::MaxCompletionTokens)), ["max_completion_tokens"]);
+        assert_eq!(limit("https://api.openai.com/v1", Some(OutputLimit::MaxTokens)), ["max_tokens"]);
     }
 }

@@ -12,23 +12,44 @@ use super::request::ChatRequest;
 use super::sse::Event;
 use super::text::{excerpt, storable_json, tidy};
 use super::usage::Usage;
+use crate::config::OutputLimit;
 
 /// Root of OpenAI's own API.
 pub(crate) const BASE_URL: &str = "https://api.openai.com/v1";
-/// OpenAI's own host, the only one that is sure to know `max_completion_tokens`.
+/// OpenAI's own host. Those of its regions stand below it (`eu.api.openai.com`).
 pub(crate) const HOST: &str = "api.openai.com";
+/// Below these, Azure serves OpenAI's models.
+const AZURE: [&str; 3] = [".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"];
 
 const DONE: &str = "[DONE]";
 
-/// The body of a request. `max_tokens` is deprecated at OpenAI, whose newer models refuse it, and the only name that
-/// all compatible servers know.
-pub(crate) fn body(model: &str, request: &ChatRequest, max_tokens: u32, own_host: bool) -> Value {
+/// Whether a host is OpenAI's own.
+pub(crate) fn is_own_host(host: &str) -> bool {
+    host.strip_suffix(HOST).is_some_and(|region| region.is_empty() || region.ends_with('.'))
+}
+
+/// What the output limit is called at a host. `max_tokens` is deprecated at OpenAI, whose newer models refuse it, and
+/// the only name that all compatible servers know.
+pub(crate) fn output_limit(host: &str) -> OutputLimit {
+    if is_own_host(host) || AZURE.iter().any(|suffix| host.ends_with(suffix)) {
+        OutputLimit::MaxCompletionTokens
+    } else {
+        OutputLimit::MaxTokens
+    }
+}
+
+/// The body of a request.
+pub(crate) fn body(model: &str, request: &ChatRequest, max_tokens: u32, output_limit: OutputLimit) -> Value {
     let messages: Vec<Value> =
         request.messages.iter().map(|m| json!({"role": m.role.as_str(), "content": m.content})).collect();
     let mut body = Map::new();
     body.insert("model".into(), model.into());
     body.insert("messages".into(), messages.into());
-    body.insert(if own_host { "max_completion_tokens" } else { "max_tokens" }.into(), max_tokens.into());
+    let limit = match output_limit {
+        OutputLimit::MaxTokens => "max_tokens",
+        OutputLimit::MaxCompletionTokens => "max_completion_tokens",
+    };
+    body.insert(limit.into(), max_tokens.into());
     if let Some(temperature) = request.temperature {
         body.insert("temperature".into(), temperature.into());
     }
@@ -128,13 +149,13 @@ mod tests {
     #[test]
     fn the_output_limit_has_the_name_that_the_host_knows() {
         let request = ChatRequest { temperature: Some(0.5), ..ChatRequest::prompt("hi") };
-        let own = body("gpt-6-luna", &request, 7, true);
+        let own = body("gpt-6-luna", &request, 7, OutputLimit::MaxCompletionTokens);
         let expected = json!({
             "model": "gpt-6-luna", "messages": [{"role": "user", "content": "hi"}], "max_completion_tokens": 7,
             "temperature": 0.5, "stream": true, "stream_options": {"include_usage": true}
         });
         assert_eq!(own, expected);
-        let compatible = body("m", &ChatRequest::prompt("hi"), 7, false);
+        let compatible = body("m", &ChatRequest::prompt("hi"), 7, OutputLimit::MaxTokens);
         assert_eq!(compatible["max_tokens"], 7);
         assert!(compatible.get("max_completion_tokens").is_none() && compatible.get("temperature").is_none());
     }

@@ -198,7 +198,7 @@ fn backend(
     }
     let base_url = provider.base_url.as_deref();
     Endpoint::new(wire, base_url, provider.api_key.as_ref(), &provider.timeouts)
-        .map(|http| Backend::Http(Box::new(http)))
+        .map(|http| Backend::Http(Box::new(http.with_output_limit(provider.output_limit))))
         .map_err(|problem| GatewayProblem::Address { provider: name.to_owned(), problem })
 }
 

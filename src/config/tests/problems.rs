@@ -35,6 +35,10 @@ const BAD_FILES: &[(&str, &[&str])] = &[
         &["E0103 1 providers.a", "E0103 5 providers.b.base_url", "E0103 7 providers.c.kind"],
     ),
     (
+        "[providers.anthropic]\noutput_limit = \"max_tokens\"\n[providers.openai]\noutput_limit = \"tokens\"",
+        &["E0103 2 providers.anthropic.output_limit", "E0103 4 providers.openai.output_limit"],
+    ),
+    (
         "[models.m]\nprovider = \"openai\"\nname = \"m\"\nmax_tokens = 0\nprice = { input = 1 }\n[models.m.simulated]\njitter = 1.5\nfailure_rate = -0.1\nthrottle_rate = nan\noutput_tokens = [9, 5]",
         &[
             "E0103 4 models.m.max_tokens",

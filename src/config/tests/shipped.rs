@@ -6,8 +6,8 @@ use super::flat;
 use crate::config::schema::ROOT;
 use crate::config::{
     Agent, Budget, Command, Complexity, Config, Cron, CronUnique, EmbeddingModel, ExitMeaning, InstanceTable, Limits,
-    Model, OnStuck, Period, PeriodOrOff, Price, Provider, ProviderKind, Queue, QueueChange, Route, SHIPPED, SecretRef,
-    Simulated, SimulatedAnswer, Source, load,
+    Model, OnStuck, OutputLimit, Period, PeriodOrOff, Price, Provider, ProviderKind, Queue, QueueChange, Route,
+    SHIPPED, SecretRef, Simulated, SimulatedAnswer, Source, load,
 };
 
 /// A configuration in which every optional key has a value and every map the entry `NAME`.
@@ -56,6 +56,7 @@ fn complete() -> Config {
     let provider = Provider {
         base_url: Some("http://x".into()),
         api_key: Some(SecretRef::env("KEY")),
+        output_limit: Some(OutputLimit::MaxTokens),
         command: Some(command),
         limits,
         ..Provider::default()
