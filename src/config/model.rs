@@ -426,7 +426,8 @@ pub enum ProviderKind {
 pub struct Timeouts {
     /// TCP and TLS. Default 5 s.
     pub connect: Period,
-    /// From the request to the first byte of the answer. Default 60 s.
+    /// From the request to the first byte of the answer. Default 5 min: some providers send nothing at all while their
+    /// model thinks. A peer that is gone is noticed before, by the connection.
     pub first_byte: Period,
     /// Between two chunks of a stream. Default 30 s.
     pub idle: Period,
@@ -608,7 +609,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Period::from_secs(5),
-            first_byte: Period::from_secs(60),
+            first_byte: Period::from_secs(300),
             idle: Period::from_secs(30),
             total: Period::from_secs(600),
         }

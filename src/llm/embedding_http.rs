@@ -29,8 +29,8 @@ struct Exchange<'a> {
     end: End,
 }
 
-/// Asks the model called `model` at the provider for a vector of each text, until `until` at most. A request of which
-/// nothing came back is tried once more in place.
+/// Asks the model called `model` at the provider for a vector of each text, until `until` at most. A request whose
+/// connection is lost before anything came back is tried once more in place.
 ///
 /// Cancel safety: dropping the future closes the connection; the provider may bill the request all the same.
 pub(crate) async fn call(
@@ -72,7 +72,7 @@ impl Exchange<'_> {
         let first = self.once().await;
         let Err(failure) = &first else { return first };
         let delay = RETRY_DELAY.mul_f64(1.0 - RETRY_JITTER * rand::random::<f64>());
-        if !failure.before_first_byte || Instant::now() + delay >= self.end.at {
+        if !failure.lost || Instant::now() + delay >= self.end.at {
             return first;
         }
         tokio::time::sleep(delay).await;
@@ -83,16 +83,17 @@ impl Exchange<'_> {
         let timeouts = &self.endpoint.timeouts;
         let first_byte = self.end.at.min(Instant::now() + timeouts.first_byte.get());
         let request = self.client.post(self.url.clone()).headers(self.headers.clone()).body(self.body.clone());
-        let unanswered =
-            |message: String| Failure { before_first_byte: true, ..Failure::new(ErrorClass::Transient, message) };
+        let late = |message: String| Failure::new(ErrorClass::Transient, message);
         let response = match timeout_at(first_byte, request.send()).await {
             Err(_) if self.end.has_passed() => {
-                return Err(unanswered(format!("no answer within {}", self.end.limit())));
+                return Err(late(format!("no answer within {}", self.end.limit())));
             }
             Err(_) => {
-                return Err(unanswered(format!("no answer within {}, the time limit first_byte", timeouts.first_byte)));
+                return Err(late(format!("no answer within {}, the time limit first_byte", timeouts.first_byte)));
             }
-            Ok(Err(error)) => return Err(unanswered(chain(error))),
+            Ok(Err(error)) => {
+                return Err(Failure { lost: true, ..Failure::new(ErrorClass::Transient, chain(error)) });
+            }
             Ok(Ok(response)) => response,
         };
         let hints = Hints::read(response.headers(), Utc::now());

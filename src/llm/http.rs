@@ -43,8 +43,9 @@ struct Exchange<'a> {
 
 /// Asks the model called `model` at the provider, until `until` at most.
 ///
-/// A call of which nothing came back is tried once more in place: whether the provider has billed it is unknown, and
-/// most such losses are connections that went stale.
+/// A call whose connection is lost before anything came back is tried once more in place: whether the provider has
+/// billed it is unknown, and most such losses are connections that went stale. One that is waited for in vain is not:
+/// a model that thinks for long would do so again, and both are billed.
 ///
 /// Cancel safety: dropping the future closes the connection; the provider may bill what it has produced until then, and
 /// that is recorded nowhere.
@@ -79,7 +80,7 @@ impl Exchange<'_> {
         let first = self.once().await;
         let Err(failure) = &first else { return first };
         let delay = RETRY_DELAY.mul_f64(1.0 - RETRY_JITTER * rand::random::<f64>());
-        if !failure.before_first_byte || Instant::now() + delay >= self.end.at {
+        if !failure.lost || Instant::now() + delay >= self.end.at {
             return first;
         }
         tokio::time::sleep(delay).await;
@@ -89,14 +90,14 @@ impl Exchange<'_> {
     async fn once(&self) -> Result<Reply, Failure> {
         let first_byte = self.end.at.min(Instant::now() + self.endpoint.timeouts.first_byte.get());
         let request = self.client.post(self.endpoint.url.clone()).headers(self.headers.clone()).body(self.body.clone());
-        let unanswered =
-            |message: String| Failure { before_first_byte: true, ..Failure::new(ErrorClass::Transient, message) };
         let response = match timeout_at(first_byte, request.send()).await {
-            Err(_) => return Err(unanswered(self.late(false))),
+            Err(_) => return Err(Failure::new(ErrorClass::Transient, self.late(false))),
             Ok(Err(error)) if error.is_builder() => {
                 return Err(Failure { sent: false, ..Failure::new(ErrorClass::Misconfigured, chain(error)) });
             }
-            Ok(Err(error)) => return Err(unanswered(chain(error))),
+            Ok(Err(error)) => {
+                return Err(Failure { lost: true, ..Failure::new(ErrorClass::Transient, chain(error)) });
+            }
             Ok(Ok(response)) => response,
         };
         let hints = Hints::read(response.headers(), Utc::now());
@@ -118,12 +119,16 @@ impl Exchange<'_> {
         let is_event_stream = content_type.is_some_and(|kind| kind.starts_with("text/event-stream"));
         let mut reader = Reader::new(self.endpoint.wire, self.input_bytes, is_event_stream, request_id);
         let mut limit = first_byte;
+        let mut in_time = true;
         let broken = loop {
             match timeout_at(limit, response.chunk()).await {
                 Ok(Ok(Some(piece))) => reader.push(&piece, self.started.elapsed())?,
                 Ok(Ok(None)) => break None,
                 Ok(Err(error)) => break Some(chain(error)),
-                Err(_) => break Some(self.late(reader.has_begun())),
+                Err(_) => {
+                    in_time = false;
+                    break Some(self.late(reader.has_begun()));
+                }
             }
             if reader.is_done() {
                 break None;
@@ -132,6 +137,7 @@ impl Exchange<'_> {
         };
         let is_done = reader.is_done();
         let reply = reader.finish(self.started.elapsed(), broken);
+        let reply = reply.map_err(|failure| Failure { lost: failure.lost && in_time, ..failure });
         if is_done {
             let drain = async { while let Ok(Some(_)) = response.chunk().await {} };
             let _in_time = timeout_at(self.end.at.min(Instant::now() + DRAIN_GRACE), drain).await;
@@ -180,7 +186,7 @@ pub(super) async fn read_error(mut response: Response, hints: &Hints, limit: Ins
         status: Some(status),
         provider_code: word,
         retry_after: hints.retry_after,
-        before_first_byte: status == 408,
+        lost: status == 408,
         ..Failure::new(class, message)
     }
 }

@@ -42,8 +42,8 @@ pub(crate) struct Failure {
     /// Boxed, because it is rare and large.
     pub(crate) spent: Option<Box<Spent>>,
     pub(crate) sent: bool,
-    /// Nothing of an answer was seen, so one more try right away is worth it.
-    pub(crate) before_first_byte: bool,
+    /// The connection was lost before anything of an answer was seen, so one more try right away is worth it.
+    pub(crate) lost: bool,
 }
 
 impl Failure {
@@ -57,7 +57,7 @@ impl Failure {
             retry_after: None,
             spent: None,
             sent: true,
-            before_first_byte: false,
+            lost: false,
         }
     }
 }

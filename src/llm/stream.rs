@@ -236,7 +236,7 @@ impl Reader {
     }
 
     fn incomplete(&self, broken: Option<String>) -> Failure {
-        let before_first_byte = broken.is_some() && !self.has_begun();
+        let lost = broken.is_some() && !self.has_begun();
         let message = match broken {
             Some(how) if self.has_begun() => format!("the answer broke off after {} bytes: {how}", self.bytes),
             Some(how) => format!("no byte of an answer came: {how}"),
@@ -247,7 +247,7 @@ impl Reader {
             None => format!("the answer is not in {} format: {}", self.wire.name(), excerpt(&self.head)),
         };
         // An empty body is an answer, if a bad one; a connection that was lost before it is none.
-        Failure { before_first_byte, ..self.failure(ErrorClass::Transient, message) }
+        Failure { lost, ..self.failure(ErrorClass::Transient, message) }
     }
 }
 
@@ -306,7 +306,7 @@ mod tests {
             assert_eq!(failure.class, ErrorClass::Transient);
             let spent = failure.spent.unwrap();
             assert_eq!((spent.text_bytes, spent.estimated, spent.usage.input_fresh), (3, true, 10));
-            assert!(!failure.before_first_byte);
+            assert!(!failure.lost);
         }
     }
 
