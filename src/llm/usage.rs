@@ -112,11 +112,13 @@ impl Usage {
         let output_details = first(raw, &["completion_tokens_details", "output_tokens_details"]);
         let cached = count(input_details, &["cached_tokens"])?.unwrap_or(0).min(input);
         let written = count(input_details, &["cache_write_tokens"])?.unwrap_or(0).min(input - cached);
-        let reasoning = count(output_details, &["reasoning_tokens"])?.unwrap_or(0);
-        let total = count(raw, &["total_tokens"])?;
-        // Some compatible servers leave reasoning out of the completion count; their total gives it away.
-        let left_out = reasoning > 0 && total == Some(input + completion + reasoning);
-        let output = if left_out { completion + reasoning } else { completion };
+        let reasoning = count(output_details, &["reasoning_tokens"])?;
+        // Some compatible servers leave reasoning out of the completion count; their total gives it away. Gemini's does
+        // not even tell it: of its thoughts nothing but the total knows.
+        let beside = count(raw, &["total_tokens"])?.unwrap_or(0).saturating_sub(input + completion);
+        let left_out = if reasoning.is_none_or(|reasoning| reasoning == beside) { beside } else { 0 };
+        let output = completion + left_out;
+        let reasoning = reasoning.unwrap_or(left_out);
         Some(Self {
             input_fresh: input - cached - written,
             input_cache_read: cached,

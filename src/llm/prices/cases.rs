@@ -261,8 +261,23 @@ fn answers_of_openai_cost_what_their_lists_say() {
             [150_000, 60_000, 0, 0, 10, 0],
             600_000_000 + 24_000_000 + 180_000,
         ),
+        // 24. Thoughts that Google's compatible endpoint counts in the total alone: 9×0.75 + (1 + 93)×3.75
+        case(
+            "gemini-3.8-flash",
+            json!({"usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 103}}),
+            [9, 0, 0, 0, 94, 93],
+            6_750 + 352_500,
+        ),
+        // 25. Where reasoning is told and inside, a total that is larger tells of something else: 9×2 + 5×10
+        case(
+            "gpt-6-sol",
+            json!({"usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 20,
+                "completion_tokens_details": {"reasoning_tokens": 3}}}),
+            [9, 0, 0, 0, 5, 3],
+            18_000 + 50_000,
+        ),
     ];
-    assert_eq!(cases.len(), 23);
+    assert_eq!(cases.len(), 25);
     check(&cases, false);
 }
 
