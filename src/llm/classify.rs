@@ -29,6 +29,9 @@ const EXHAUSTED: [&str; 6] = [
 const SPEND_LIMIT: &str = "enforced_spend_limit_reached";
 /// Anthropic reports an empty balance as a 400 `invalid_request_error` that differs from others by its text alone.
 const EMPTY_BALANCE: &str = "credit balance is too low";
+/// OpenAI's and Groq's beginning of a 429 that no waiting cures: the request alone, with its output limit, has more
+/// tokens than the account may use in a minute.
+const TOO_LARGE: &str = "Request too large";
 const REFUSED: [&str; 2] = ["content_filter", "content_policy_violation"];
 const MISCONFIGURED: [&str; 5] =
     ["authentication_error", "permission_error", "not_found_error", "invalid_api_key", "model_not_found"];
@@ -123,6 +126,9 @@ pub(crate) fn classify(status: Option<u16>, hints: &Hints, body: &ErrorBody) -> 
     }
     if body.says(&REFUSED) {
         return ErrorClass::Refused;
+    }
+    if body.says(&THROTTLED) && body.message.starts_with(TOO_LARGE) {
+        return ErrorClass::Permanent;
     }
     let class = match status.or(body.status) {
         Some(402) => ErrorClass::Exhausted,

@@ -69,6 +69,20 @@ fn money_and_content_are_recognised_under_any_status() {
 }
 
 #[test]
+fn what_is_larger_than_the_limit_of_a_minute_is_not_waited_for() {
+    let body = |message: &str| {
+        format!(r#"{{"error":{{"message":"{message}","type":"tokens","param":null,"code":"rate_limit_exceeded"}}}}"#)
+    };
+    let too_large = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 36278. The input or \
+                     output tokens must be reduced in order to run successfully.";
+    assert_eq!(class(429, &body(too_large)), Permanent);
+    let retry = headers(&[("retry-after", "7"), ("x-should-retry", "true")]);
+    assert_eq!(classify(Some(429), &retry, &ErrorBody::parse(body(too_large).as_bytes())), Permanent);
+    let full = "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Used 29000, Requested 2000.";
+    assert_eq!(class(429, &body(full)), Throttled);
+}
+
+#[test]
 fn a_spend_limit_is_final_unless_its_end_is_announced() {
     let body = ErrorBody::parse(
         br#"{"type":"error","error":{"type":"rate_limit_error","message":"m","details":{"error_code":"enforced_spend_limit_reached"}}}"#,

@@ -28,7 +28,7 @@ pub use vectors::{
 };
 
 use super::definition::{Definition, Effect, Step, StepContext, StepError, StepOutput, Work};
-use super::models::{Caller, Purse, advice, calls_until, failed_call, spent};
+use super::models::{Caller, Purse, advice, calls_until, failed_call, snoozes, spent};
 use super::result::{Attempted, JobResult};
 use super::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, to_output, unreadable};
 use super::walk::persist;
@@ -331,7 +331,7 @@ fn publish(context: &StepContext) -> Result<StepOutput, StepError> {
 /// with the attempt that succeeds.
 async fn call_failed(error: &LlmError, request: &EmbeddingRequest, purse: &Purse, caller: Caller<'_>) -> StepError {
     let text = banner(error);
-    let outcome = match advice(error, rand::random()) {
+    let outcome = match advice(error, snoozes(caller.job), rand::random()) {
         Advice::Retry => Outcome::Failed { error: text, retry_in: None },
         Advice::Snooze(wait) => {
             let parked = purse.park(caller, &format!("[{}] {error}", error.code()), wait).await;

@@ -11,6 +11,10 @@ pub(super) const HOPS_MAX: u16 = 8;
 /// whose key is not here: a person, the next month or another instance has to do something, and the job shall not be
 /// lost for it.
 const SHED_WAIT: Duration = Duration::from_secs(300);
+/// Times that a job waits for the limit of its account to refill. More is a request that never fits into it, which
+/// some providers tell from others by no word: from then on it spends its attempts. At ten seconds and more each these
+/// are hours, in which also the last of a long backlog has had its turn.
+const SNOOZES_MAX: u64 = 1_000;
 /// Longest wait for one model that a job prefers to trying another again that failed for a moment: about the backoff of
 /// a job's first attempts.
 const WAIT_WORTH_MAX: Duration = Duration::from_secs(60);
@@ -45,8 +49,10 @@ pub(super) const fn outcome(class: ErrorClass) -> Attempted {
 /// What one failure advises. A call that was not even made, because the account is known to have no money or its key to
 /// be rejected, is shed: its job waits, where the one that found out is given up with the reason. So is a call whose
 /// key is missing here: otherwise an instance without it would take all jobs from those that have it, and give them up.
-pub(in crate::workflow) fn advice(error: &LlmError, jitter: f64) -> Advice {
+/// The job has waited so many times before, `snoozes`.
+pub(in crate::workflow) fn advice(error: &LlmError, snoozes: u64, jitter: f64) -> Advice {
     match error.class {
+        ErrorClass::Throttled if error.sent && snoozes >= SNOOZES_MAX => Advice::Retry,
         ErrorClass::Exhausted | ErrorClass::Misconfigured if !error.sent => {
             Advice::Snooze(SHED_WAIT.mul_f64(1.0 + jitter.clamp(0.0, 1.0)))
         }
@@ -105,23 +111,35 @@ mod tests {
         assert_eq!(better(month, Advice::Cancel, false), month);
     }
 
+    fn error(class: ErrorClass, sent: bool) -> LlmError {
+        LlmError {
+            class,
+            message: String::new(),
+            status: None,
+            provider_code: None,
+            retry_after: None,
+            partial: None,
+            provider: "p".into(),
+            model: "m".into(),
+            simulated: false,
+            sent,
+        }
+    }
+
+    #[test]
+    fn a_job_waits_for_the_limit_of_its_account_often_and_not_for_ever() {
+        let throttled = |sent, snoozes| advice(&error(ErrorClass::Throttled, sent), snoozes, 0.0);
+        let wait = Advice::Snooze(Duration::from_secs(10));
+        assert_eq!([throttled(true, 0), throttled(true, SNOOZES_MAX - 1)], [wait, wait]);
+        assert_eq!(throttled(true, SNOOZES_MAX), Advice::Retry);
+        // What was held back here was not asked for: it is not known to be in vain.
+        assert_eq!(throttled(false, SNOOZES_MAX), wait);
+    }
+
     #[test]
     fn what_may_concern_one_model_alone_leads_to_another_and_nothing_else_does() {
         use ErrorClass::{Empty, Exhausted, Misconfigured, Overloaded, Permanent, Refused, Throttled, Transient};
-        let falls_back = |class, sent| {
-            falls_back(&LlmError {
-                class,
-                message: String::new(),
-                status: None,
-                provider_code: None,
-                retry_after: None,
-                partial: None,
-                provider: "p".into(),
-                model: "m".into(),
-                simulated: false,
-                sent,
-            })
-        };
+        let falls_back = |class, sent| falls_back(&error(class, sent));
         for class in [Transient, Overloaded, Throttled, Exhausted, Misconfigured] {
             assert!(falls_back(class, true) && falls_back(class, false));
             assert_eq!(outcome(class), Attempted::Infrastructure);

@@ -128,6 +128,7 @@ impl From<DbError> for Unanswered {
 #[derive(Default)]
 struct Failures {
     is_last_attempt: bool,
+    snoozes: u64,
     advice: Option<Advice>,
     reasons: Vec<String>,
     /// The last one, unless it is recorded.
@@ -166,7 +167,7 @@ impl Models {
         }
         let is_last_attempt = asking.job.attempt >= asking.job.max_attempts;
         let until = calls_until(asking.deadline);
-        let mut failures = Failures { is_last_attempt, ..Failures::default() };
+        let mut failures = Failures { is_last_attempt, snoozes: snoozes(asking.job), ..Failures::default() };
         let models = std::iter::once(&asking.choice.model).chain(&asking.choice.fallbacks).take(usize::from(HOPS_MAX));
         for (index, model) in models.enumerate() {
             let hop = asking.hop(index);
@@ -319,7 +320,7 @@ impl Models {
 impl Failures {
     /// A failure that `ends` the calls decides alone what the job does.
     fn add(&mut self, error: LlmError, hop: i32, took: Duration, ends: bool) {
-        let advice = fallback::advice(&error, rand::random());
+        let advice = fallback::advice(&error, self.snoozes, rand::random());
         self.advise(advice, self.advice.filter(|_| !ends));
         self.reasons.push(format!("[{}] {error}", error.code()));
         self.last = Some((error, hop, took));
@@ -377,7 +378,8 @@ pub(super) fn answered(answer: &Answer, max_tokens: Option<u32>) -> Attempted {
     }
 }
 
-fn snoozes(job: &Job) -> u64 {
+/// How often the job was put off.
+pub(super) fn snoozes(job: &Job) -> u64 {
     job.meta.get("snoozed").and_then(Value::as_u64).unwrap_or(0)
 }
 
