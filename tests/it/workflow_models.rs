@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use singularity::config::{
-    Budget, Complexity, Config, Limits, Model, Period, PeriodOrOff, Price, Provider, ProviderKind,
+    Budget, BudgetPeriod, Complexity, Config, Limits, Model, Period, PeriodOrOff, Price, Provider, ProviderKind,
 };
 use singularity::queue::{Engine, Job, NewJob, State, Workers};
 use singularity::workflow::{Budgets, Holder, LLM_REQUEST, Limited, Spent, Window};
@@ -425,6 +425,32 @@ async fn what_a_crashed_attempt_was_promised_comes_back() {
     budgets.settle(third, Spent::Nothing).await.unwrap();
     let window = &budgets.windows(&limits).await.unwrap()[0];
     assert_eq!((window.requests, window.spent_nanousd, window.reserved_requests), (1, 5, 0));
+}
+
+#[tokio::test]
+async fn what_one_budget_promised_is_not_lost_by_the_clearing_of_another() {
+    let (db, database) = TestDb::migrated().await;
+    let budgets = Budgets::new(database.clone());
+    let of = |name: &str| Limited { name: name.into(), budget: Budget { period: BudgetPeriod::Month, ..requests(9) } };
+    let (one, other) = ([of("one")], [of("other")]);
+    let holder = Holder { job_id: 1, instance_id: "one", attempted_at: Some(chrono::Utc::now()) };
+    let minute = Duration::from_secs(60);
+    let reserve = |limits| budgets.reserve(limits, Uuid::now_v7(), 7, holder, minute);
+    reserve(&one).await.unwrap().unwrap();
+    // Its instance died, and for days nobody had a call of this budget.
+    let all_long_ago = "UPDATE budget_reservations SET expires_at = now() - interval '3 days'";
+    db.execute(all_long_ago).await;
+    reserve(&other).await.unwrap().unwrap();
+    reserve(&one).await.unwrap().unwrap();
+    let window = &budgets.windows(&one).await.unwrap()[0];
+    assert_eq!((window.reserved_requests, window.reserved_nanousd), (1, 7), "the dead one's is given back");
+    // What was given back, and what is of a period that is over, is cleared away.
+    db.execute(all_long_ago).await;
+    db.execute("UPDATE budget_windows SET ends_at = now() WHERE budget = 'one'").await;
+    reserve(&other).await.unwrap().unwrap();
+    let left: Vec<(String, bool)> =
+        sqlx::query_as("SELECT budget, released FROM budget_reservations").fetch_all(database.pool()).await.unwrap();
+    assert_eq!(left, [("other".to_owned(), false)]);
 }
 
 #[tokio::test]

@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::postgres::{Database, DbError};
 use crate::workflow::models::budget::{Exhausted, Limited, Window, admit};
 
-/// How long after its expiry a reservation that nobody settled is kept: a call cannot be under way for so long.
+/// How long after its expiry a reservation that nobody settled is kept: a call cannot be under way for so long. One
+/// that its window still counts is kept until that is given back, or is over.
 const KEPT_SECS: f64 = 86_400.0;
 /// Reservations that one call clears away.
 const CLEARED_MAX: i64 = 100;
@@ -221,7 +222,10 @@ async fn release(
     // A row that somebody is settling is left to them.
     sqlx::query!(
         "DELETE FROM budget_reservations WHERE (id, budget) IN (
-           SELECT id, budget FROM budget_reservations WHERE expires_at < now() - $1::float8 * interval '1 second'
+           SELECT id, budget FROM budget_reservations r WHERE r.expires_at < now() - $1::float8 * interval '1 second'
+             AND (r.released OR NOT EXISTS (
+               SELECT FROM budget_windows w
+               WHERE w.budget = r.budget AND w.starts_at = r.starts_at AND w.ends_at > now()))
            LIMIT $2 FOR UPDATE SKIP LOCKED)",
         KEPT_SECS,
         CLEARED_MAX,
