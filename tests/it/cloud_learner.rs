@@ -95,6 +95,16 @@ async fn known(store: &LearnerStore) -> CellView {
     seen.into_inner().unwrap().unwrap()
 }
 
+#[tokio::test]
+async fn what_another_model_failed_at_before_is_not_compared() {
+    let (test, db) = TestDb::migrated().await;
+    attempts(&db, "sonnet", 40, 4, 1_000, Some(1)).await;
+    test.execute("UPDATE central_results SET propensity = NULL WHERE outcome = 'failure'").await;
+    let view = known(&LearnerStore::new(db)).await;
+    let sonnet = &view.models[1];
+    assert_eq!((sonnet.sums[&1].n, sonnet.sums[&1].successes, sonnet.rows.len()), (30, 30, 40));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_is_a_row_a_note_and_a_message_to_every_instance() {
     let (_test, db) = TestDb::migrated().await;

@@ -365,6 +365,8 @@ async fn add_rows(
     Ok(())
 }
 
+/// What comparisons count: attempts whose model was chosen for them, which was chance within one policy. What an
+/// alternative answered after another model had failed was left to it by that failure, and is harder than the rest.
 async fn add_sums(
     connection: &mut PgConnection,
     cell: &Cell,
@@ -389,7 +391,7 @@ async fn add_sums(
            JOIN central_results c ON c.job_type = $1 AND c.route = $2 AND c.model = m.model
              AND c.completed_at > now() - $5::bigint * interval '1 millisecond'
              AND (m.since IS NULL OR c.completed_at >= m.since)
-             AND c.outcome IN ('success', 'failure', 'refused', 'infrastructure')
+             AND c.outcome IN ('success', 'failure', 'refused', 'infrastructure') AND c.propensity IS NOT NULL
            GROUP BY 1, 2"#,
         cell.job_type,
         cell.route,
