@@ -58,8 +58,8 @@ pub struct Rejection {
     pub class: ErrorClass,
     /// What opened it.
     pub reason: String,
-    /// When to come back, where that helps.
-    pub retry_after: Option<Duration>,
+    /// When the next probe may go.
+    pub retry_after: Duration,
 }
 
 /// State to show.
@@ -138,7 +138,7 @@ impl Breaker {
                 Err(Rejection {
                     class: if lasting { cause.class } else { ErrorClass::Overloaded },
                     reason: cause.reason.clone(),
-                    retry_after: (!lasting).then(|| *until - now),
+                    retry_after: *until - now,
                 })
             }
             State::Open { cause, .. } => {
@@ -150,7 +150,7 @@ impl Breaker {
             State::HalfOpen { cause } => Err(Rejection {
                 class: ErrorClass::Overloaded,
                 reason: format!("a probe is on its way after: {}", cause.reason),
-                retry_after: Some(PROBE_WAIT),
+                retry_after: PROBE_WAIT,
             }),
         }
     }

@@ -47,6 +47,8 @@ pub(crate) struct ErrorBody {
     pub(crate) code: String,
     /// `error.message`, or the beginning of a body that is no JSON.
     pub(crate) message: String,
+    /// A moderation found something in the prompt: OpenRouter's `error.metadata`.
+    pub(crate) flagged: bool,
     /// A status that was written into the body, as some compatible servers do in a stream.
     pub(crate) status: Option<u16>,
 }
@@ -75,7 +77,10 @@ impl ErrorBody {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(tidy).unwrap_or_default();
         let code = error.get("code");
         let details = error.get("details").and_then(|details| details.get("error_code"));
+        let metadata = error.get("metadata");
+        let flagged = ["reasons", "flagged_input"];
         Self {
+            flagged: metadata.is_some_and(|it| flagged.iter().any(|key| it.get(key).is_some_and(|it| !it.is_null()))),
             kind: text(error.get("type")),
             code: text(details.or(code)),
             message: error.as_str().map_or_else(|| text(error.get("message")), tidy),
@@ -124,7 +129,7 @@ pub(crate) fn classify(status: Option<u16>, hints: &Hints, body: &ErrorBody) -> 
     if capped || body.says(&EXHAUSTED) || body.message.contains(EMPTY_BALANCE) {
         return ErrorClass::Exhausted;
     }
-    if body.says(&REFUSED) {
+    if body.says(&REFUSED) || body.flagged {
         return ErrorClass::Refused;
     }
     if body.says(&THROTTLED) && body.message.starts_with(TOO_LARGE) {

@@ -341,7 +341,7 @@ impl Gateway {
             Ok(permit) => Ok(Admission { scope, breaker, permit: Some(permit) }),
             Err(Rejection { class, reason, retry_after }) => {
                 let failure = unsent(class, format!("not called, because of an earlier failure: {reason}"));
-                Err(self.error(entry, Failure { retry_after, ..failure }))
+                Err(self.error(entry, Failure { retry_after: Some(retry_after), ..failure }))
             }
         }
     }

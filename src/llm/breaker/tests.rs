@@ -20,7 +20,7 @@ fn call(breaker: &mut Breaker, at: u64, outcome: Outcome<'_>) {
     breaker.record(secs(at), permit, outcome);
 }
 
-fn rejected(breaker: &mut Breaker, at: u64) -> (ErrorClass, Option<Duration>) {
+fn rejected(breaker: &mut Breaker, at: u64) -> (ErrorClass, Duration) {
     let rejection = breaker.admit(secs(at)).unwrap_err();
     (rejection.class, rejection.retry_after)
 }
@@ -36,8 +36,8 @@ fn opens_when_most_of_enough_calls_fail() {
     }
     assert_eq!(breaker.view(secs(1)), BreakerView::Closed, "two of four");
     call(&mut breaker, 1, failed(ErrorClass::Transient, None));
-    assert_eq!(rejected(&mut breaker, 1), (ErrorClass::Overloaded, Some(HOLD_MIN)));
-    assert_eq!(rejected(&mut breaker, 5), (ErrorClass::Overloaded, Some(secs(1))));
+    assert_eq!(rejected(&mut breaker, 1), (ErrorClass::Overloaded, HOLD_MIN));
+    assert_eq!(rejected(&mut breaker, 5), (ErrorClass::Overloaded, secs(1)));
 }
 
 #[test]
@@ -69,12 +69,12 @@ fn limits_open_it_at_the_second_in_a_row_and_the_announced_wait_wins() {
     call(&mut breaker, 0, failed(ErrorClass::Throttled, Some(40)));
     assert_eq!(breaker.view(secs(0)), BreakerView::Closed);
     call(&mut breaker, 0, failed(ErrorClass::Overloaded, Some(40)));
-    assert_eq!(rejected(&mut breaker, 10), (ErrorClass::Overloaded, Some(secs(30))));
+    assert_eq!(rejected(&mut breaker, 10), (ErrorClass::Overloaded, secs(30)));
 
     let mut breaker = Breaker::default();
     call(&mut breaker, 0, failed(ErrorClass::Throttled, None));
     call(&mut breaker, 0, failed(ErrorClass::Throttled, Some(1_000_000)));
-    assert_eq!(rejected(&mut breaker, 0).1, Some(RETRY_AFTER_MAX));
+    assert_eq!(rejected(&mut breaker, 0).1, RETRY_AFTER_MAX);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_key_or_money_opens_it_at_once_and_keeps_its_class() {
     for class in [ErrorClass::Exhausted, ErrorClass::Misconfigured] {
         let mut breaker = Breaker::default();
         call(&mut breaker, 0, failed(class, None));
-        assert_eq!(rejected(&mut breaker, 1), (class, None));
+        assert_eq!(rejected(&mut breaker, 1), (class, secs(4)));
         assert_eq!(breaker.admit(secs(1)).unwrap_err().reason, "why");
     }
 }
@@ -96,7 +96,7 @@ fn one_probe_decides_and_the_hold_doubles_until_it_succeeds() {
         assert!(breaker.admit(secs(at + hold - 1)).is_err(), "{hold}");
         at += hold;
         let probe = breaker.admit(secs(at)).unwrap();
-        assert_eq!(rejected(&mut breaker, at), (ErrorClass::Overloaded, Some(PROBE_WAIT)));
+        assert_eq!(rejected(&mut breaker, at), (ErrorClass::Overloaded, PROBE_WAIT));
         assert!(matches!(breaker.view(secs(at)), BreakerView::HalfOpen { .. }));
         breaker.record(secs(at), probe, failed(ErrorClass::Misconfigured, None));
     }
@@ -125,11 +125,11 @@ fn late_outcomes_neither_close_nor_reopen_but_tell_what_is_new() {
     call(&mut breaker, 0, failed(ErrorClass::Throttled, Some(5)));
     let mut early = early.into_iter();
     breaker.record(secs(1), early.next().unwrap(), Outcome::Healthy);
-    assert_eq!(rejected(&mut breaker, 1).1, Some(secs(4)));
+    assert_eq!(rejected(&mut breaker, 1).1, secs(4));
     breaker.record(secs(1), early.next().unwrap(), failed(ErrorClass::Throttled, Some(20)));
-    assert_eq!(rejected(&mut breaker, 1).1, Some(secs(20)));
+    assert_eq!(rejected(&mut breaker, 1).1, secs(20));
     breaker.record(secs(1), early.next().unwrap(), failed(ErrorClass::Exhausted, None));
-    assert_eq!(rejected(&mut breaker, 1), (ErrorClass::Exhausted, None));
+    assert_eq!(rejected(&mut breaker, 1), (ErrorClass::Exhausted, secs(20)));
     let probe = breaker.admit(secs(30)).unwrap();
     breaker.record(secs(30), early.next().unwrap(), failed(ErrorClass::Exhausted, None));
     breaker.record(secs(31), probe, Outcome::Healthy);

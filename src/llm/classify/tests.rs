@@ -69,6 +69,16 @@ fn money_and_content_are_recognised_under_any_status() {
 }
 
 #[test]
+fn a_prompt_that_a_moderation_flagged_says_nothing_about_the_key() {
+    let flagged = r#"{"error":{"code":403,"message":"Your chosen model requires moderation and your input was flagged",
+        "metadata":{"reasons":["violence"],"flagged_input":"how to","provider_name":"OpenAI","model_slug":"gpt"}}}"#;
+    assert_eq!(class(403, flagged), Refused);
+    assert_eq!(classify(None, &Hints::default(), &ErrorBody::parse(flagged.as_bytes())), Refused);
+    let other = r#"{"error":{"code":403,"message":"no access","metadata":{"provider_name":"OpenAI","reasons":null}}}"#;
+    assert_eq!(class(403, other), Misconfigured);
+}
+
+#[test]
 fn what_is_larger_than_the_limit_of_a_minute_is_not_waited_for() {
     let body = |message: &str| {
         format!(r#"{{"error":{{"message":"{message}","type":"tokens","param":null,"code":"rate_limit_exceeded"}}}}"#)

@@ -9,8 +9,10 @@ use crate::workflow::result::Attempted;
 pub(super) const HOPS_MAX: u16 = 8;
 /// When a job looks again that could only be served by an endpoint that is held back because of money or its key, or
 /// whose key is not here: a person, the next month or another instance has to do something, and the job shall not be
-/// lost for it.
+/// lost for it. Earlier, where the endpoint is asked again before: most likely it was one request that met this.
 const SHED_WAIT: Duration = Duration::from_secs(300);
+/// But not before this: who comes while the endpoint is asked and is the next to ask is given up with the reason.
+const SHED_WAIT_MIN: Duration = Duration::from_secs(30);
 /// Times that a job waits for the limit of its account to refill. More is a request that never fits into it, which
 /// some providers tell from others by no word: from then on it spends its attempts. At ten seconds and more each these
 /// are hours, in which also the last of a long backlog has had its turn.
@@ -54,7 +56,8 @@ pub(in crate::workflow) fn advice(error: &LlmError, snoozes: u64, jitter: f64) -
     match error.class {
         ErrorClass::Throttled if error.sent && snoozes >= SNOOZES_MAX => Advice::Retry,
         ErrorClass::Exhausted | ErrorClass::Misconfigured if !error.sent => {
-            Advice::Snooze(SHED_WAIT.mul_f64(1.0 + jitter.clamp(0.0, 1.0)))
+            let wait = error.retry_after.map_or(SHED_WAIT, |held| held.clamp(SHED_WAIT_MIN, SHED_WAIT));
+            Advice::Snooze(wait.mul_f64(1.0 + jitter.clamp(0.0, 1.0)))
         }
         _ => error.advice(jitter),
     }
@@ -124,6 +127,18 @@ mod tests {
             simulated: false,
             sent,
         }
+    }
+
+    #[test]
+    fn what_is_held_back_for_a_moment_is_not_put_off_for_long() {
+        let wait = |secs| Advice::Snooze(Duration::from_secs(secs));
+        let held = |secs: Option<u64>, jitter| {
+            let retry_after = secs.map(Duration::from_secs);
+            advice(&LlmError { retry_after, ..error(ErrorClass::Misconfigured, false) }, 0, jitter)
+        };
+        assert_eq!([held(Some(5), 0.0), held(Some(5), 1.0)], [wait(30), wait(60)]);
+        assert_eq!([held(Some(80), 0.0), held(Some(3_600), 0.0), held(None, 0.0)], [wait(80), wait(300), wait(300)]);
+        assert_eq!(advice(&error(ErrorClass::Misconfigured, true), 0, 0.0), Advice::Cancel);
     }
 
     #[test]
