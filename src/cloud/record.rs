@@ -129,7 +129,7 @@ pub struct Record {
     /// Tokens out.
     #[serde(default)]
     pub tokens_output: Option<i64>,
-    /// From claim to result.
+    /// How long the model took, or the whole attempt where it is not about one call.
     pub duration_ms: i64,
     /// Time to the first token.
     #[serde(default)]

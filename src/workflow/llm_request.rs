@@ -10,12 +10,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::definition::{Definition, Step, StepContext, StepError, StepOutput};
-use super::models::{Asking, Called, Models, Unanswered, answered, failed_call};
+use super::models::{Asking, Called, Failed, Models, Unanswered, answered};
 use super::request::LlmRequest;
 use super::result::JobResult;
 use super::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, shortened, to_output};
 use crate::config::Config;
-use crate::llm::{Advice, Gateway, LlmError};
+use crate::llm::{Advice, Gateway};
 use crate::postgres::{Database, DbError};
 use crate::queue::Outcome;
 use crate::routing::{Choice, LivePolicy, RoutingError, Situation, Wish, draw, select};
@@ -120,7 +120,7 @@ async fn call_llm(context: &StepContext, routing: &Routing) -> Result<StepOutput
             let cost_nanousd = called.answer.cost.nanousd;
             Ok(StepOutput { cost_nanousd, ..to_output(NAME, &called)? })
         }
-        Err(Unanswered::Failed { error, hop, advice }) => Err(call_failed(&error, hop, advice, &request, &choice)),
+        Err(Unanswered::Failed { call, advice }) => Err(call_failed(&call, advice, &request, &choice)),
         // No failure: nothing was answered, and what was spent is recorded.
         Err(Unanswered::Waits(wait)) => Err(StepError { outcome: Outcome::Snoozed(wait), result: None }),
         Err(Unanswered::Db(DbError::Stopped { .. })) => Err(StepError { outcome: Outcome::HandedBack, result: None }),
@@ -149,6 +149,7 @@ fn publish_result(context: &StepContext) -> Result<StepOutput, StepError> {
         tokens_input: Some(count(answer.usage.input_total())),
         tokens_output: Some(count(answer.usage.output)),
         time_to_first_token_ms: Some(count(answer.time_to_first_token_ms)),
+        call_ms: Some(count(answer.duration_ms)),
         usage: Some(answer.raw_usage.clone()),
         input_summary: request.summary(SUMMARY_CHARS_MAX),
         result_summary: json!({
@@ -175,8 +176,8 @@ fn publish_result(context: &StepContext) -> Result<StepOutput, StepError> {
 
 /// What failed calls do to the job: trouble that may pass is retried with the queue's backoff, everything else is given
 /// up with its reason. (What waiting cures is a wait already.)
-fn call_failed(error: &LlmError, hop: i32, advice: Advice, request: &LlmRequest, choice: &Choice) -> StepError {
-    let text = banner(error);
+fn call_failed(call: &Failed, advice: Advice, request: &LlmRequest, choice: &Choice) -> StepError {
+    let text = banner(&call.error);
     let outcome = match advice {
         Advice::Retry => Outcome::Failed { error: text, retry_in: None },
         Advice::Snooze(delay) => Outcome::Snoozed(delay),
@@ -184,12 +185,8 @@ fn call_failed(error: &LlmError, hop: i32, advice: Advice, request: &LlmRequest,
     };
     let result = JobResult {
         request_id: request.id.clone(),
-        route: choice.route.clone(),
-        policy_version: choice.policy_version,
-        propensity: (error.model == choice.model).then_some(choice.propensity),
         input_summary: request.summary(SUMMARY_CHARS_MAX),
-        hop,
-        ..failed_call(error)
+        ..call.row(choice)
     };
     StepError { outcome, result: Some(Box::new(result)) }
 }

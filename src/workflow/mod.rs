@@ -39,7 +39,7 @@ pub use error::DefinitionError;
 pub use executor::{WorkflowExecutor, WorkflowRun, WorkflowWorker};
 pub use known::Workflows;
 pub use llm_request::{LLM_REQUEST, llm_request};
-pub use models::{Answers, Asking, Budgets, Exhausted, Holder, Limited, Models, Spent, Unanswered, Window};
+pub use models::{Answers, Asking, Budgets, Exhausted, Failed, Holder, Limited, Models, Spent, Unanswered, Window};
 pub use pruner::{RunPruner, RunPrunerArgs};
 pub use request::{InvalidRequest, LlmRequest, REQUEST_ID_CHARS_MAX};
 pub use requests::{BATCH_REQUESTS_MAX, Batch, BatchRequest, Conflict, EnqueuedBatch, Requests, RequestsError};

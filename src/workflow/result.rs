@@ -37,6 +37,9 @@ pub struct JobResult {
     pub tokens_output: Option<i64>,
     /// Time from the request to the first token.
     pub time_to_first_token_ms: Option<i64>,
+    /// How long the call took that this is about: not the calls before it, nor what was waited for. It is the row's
+    /// `duration_ms`, which is from claim to result where this is `None`.
+    pub call_ms: Option<i64>,
     /// The provider's own usage object.
     pub usage: Option<Value>,
     /// Short form of the input, for people.
@@ -99,7 +102,7 @@ pub struct StoredResult {
     pub success: bool,
     /// Why not.
     pub error_reason: Option<String>,
-    /// From claim to result.
+    /// How long the call took where it is about one, else from claim to result.
     pub duration_ms: i64,
     /// When.
     pub completed_at: DateTime<Utc>,

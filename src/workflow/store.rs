@@ -50,7 +50,7 @@ macro_rules! result_query {
             owner.instance_id,
             definition.worker,
             definition.name,
-            $duration_ms,
+            result.call_ms.unwrap_or($duration_ms),
             result.request_id,
             result.success,
             result.error_reason,

@@ -125,6 +125,20 @@ async fn a_busy_endpoint_leads_to_the_next_model_and_each_call_has_its_row() {
 }
 
 #[tokio::test]
+async fn a_model_that_helps_out_is_not_blamed_for_the_time_of_the_one_before() {
+    let bench = Bench::new(|_| ()).await;
+    bench.a.then([Reply::Hang]);
+    let job = bench.ask("hello", State::Completed).await;
+    let times: Vec<i64> = sqlx::query_scalar("SELECT duration_ms FROM job_results WHERE job_id = $1 ORDER BY hop")
+        .bind(job.id)
+        .fetch_all(bench.engine().db().pool())
+        .await
+        .unwrap();
+    assert_eq!(times.len(), 2);
+    assert!(times[0] >= 1_500 && times[1] < 1_500, "{times:?}");
+}
+
+#[tokio::test]
 async fn a_failed_call_that_used_tokens_costs_money_beside_the_one_that_answered() {
     let bench = Bench::new(|_| ()).await;
     bench.a.then([Reply::BreakOff("x".repeat(400))]);

@@ -13,12 +13,12 @@ use super::pipeline::AgentAnswer;
 use super::request::AgentTask;
 use crate::config::{Agent, Config, nearest};
 use crate::error::Coded;
-use crate::llm::{Advice, Answer, ChatRequest, Gateway, LlmError, Message, Role, Usage};
+use crate::llm::{Advice, Answer, ChatRequest, Gateway, Message, Role, Usage};
 use crate::postgres::{Database, DbError};
 use crate::queue::Outcome;
 use crate::routing::{Choice, LivePolicy, RoutingError, Situation, Wish, draw, select};
 use crate::workflow::definition::{Definition, Step, StepContext, StepError, StepOutput};
-use crate::workflow::models::{Asking, Called, Models, Unanswered, answered, failed_call};
+use crate::workflow::models::{Asking, Called, Failed, Models, Unanswered, answered};
 use crate::workflow::result::{Attempted, JobResult};
 use crate::workflow::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, shortened, to_output, unreadable};
 
@@ -188,8 +188,8 @@ impl Asker {
         };
         match self.models.ask(&asking).await {
             Ok(called) => Ok(called),
-            Err(Unanswered::Failed { error, hop, advice }) => {
-                Err(call_failed(&error, hop, advice, context, task, &choice, before.map(|before| &before.answer)))
+            Err(Unanswered::Failed { call, advice }) => {
+                Err(call_failed(&call, advice, context, task, &choice, before.map(|before| &before.answer)))
             }
             // No failure: nothing was answered, and what was spent is recorded.
             Err(Unanswered::Waits(wait)) => Err(StepError::new(Outcome::Snoozed(wait))),
@@ -311,6 +311,7 @@ impl Spent {
             tokens_input: Some(count(self.usage.input_total())),
             tokens_output: Some(count(self.usage.output)),
             time_to_first_token_ms: Some(count(used.time_to_first_token_ms)),
+            call_ms: Some(count(used.duration_ms)),
             usage: Some(json!(self.raw_usage)),
             input_summary: task.summary(SUMMARY_CHARS_MAX),
             hop: *hop,
@@ -340,22 +341,21 @@ fn switched_off(context: &StepContext, error: &RoutingError) -> StepError {
 /// What failed calls do to the job, as for `llm_request`. An answer before them is stored with its step, and counts
 /// with the attempt that succeeds; where there will be none, with this one.
 fn call_failed(
-    error: &LlmError,
-    hop: i32,
+    call: &Failed,
     advice: Advice,
     context: &StepContext,
     task: &AgentTask,
     choice: &Choice,
     before: Option<&Answer>,
 ) -> StepError {
-    let text = banner(error);
+    let text = banner(&call.error);
     let outcome = match advice {
         Advice::Retry => Outcome::Failed { error: text, retry_in: None },
         Advice::Snooze(delay) => Outcome::Snoozed(delay),
         Advice::Cancel => Outcome::Cancelled(text),
     };
     let is_last = matches!(outcome, Outcome::Cancelled(_)) || context.job.attempt >= context.job.max_attempts;
-    let failed = failed_call(error);
+    let failed = call.row(choice);
     let (mut cost, mut input, mut written) = (failed.cost_nanousd, failed.tokens_input, failed.tokens_output);
     if let Some(before) = before.filter(|_| is_last) {
         cost = cost.zip(before.cost.nanousd).map(|(cost, earlier)| cost.saturating_add(earlier));
@@ -367,11 +367,7 @@ fn call_failed(
         cost_nanousd: cost,
         tokens_input: input,
         tokens_output: written,
-        route: choice.route.clone(),
-        policy_version: choice.policy_version,
-        propensity: (error.model == choice.model).then_some(choice.propensity),
         input_summary: task.summary(SUMMARY_CHARS_MAX),
-        hop,
         ..failed
     };
     StepError { outcome, result: Some(Box::new(result)) }

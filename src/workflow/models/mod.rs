@@ -105,10 +105,8 @@ pub struct Called {
 pub enum Unanswered {
     /// The last call failed, which is not recorded yet.
     Failed {
-        /// Its error.
-        error: Box<LlmError>,
-        /// Number of the call within the attempt.
-        hop: i32,
+        /// The call.
+        call: Box<Failed>,
         /// What the job should do, after all calls: to retry or to give up.
         advice: Advice,
     },
@@ -121,6 +119,31 @@ pub enum Unanswered {
 impl From<DbError> for Unanswered {
     fn from(error: DbError) -> Self {
         Self::Db(error)
+    }
+}
+
+/// A call without an answer.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub error: LlmError,
+    /// Number of the call within the attempt.
+    pub hop: i32,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Failed {
+    /// What it leaves, in the words of `job_results`.
+    pub(super) fn row(&self, choice: &Choice) -> JobResult {
+        JobResult {
+            hop: self.hop,
+            call_ms: Some(i64::try_from(self.took.as_millis()).unwrap_or(i64::MAX)),
+            route: choice.route.clone(),
+            policy_version: choice.policy_version,
+            propensity: (self.error.model == choice.model).then_some(choice.propensity),
+            ..failed_call(&self.error)
+        }
     }
 }
 
@@ -137,9 +160,6 @@ struct Failures {
     /// models, is known when the others were asked.
     refused: Vec<Failed>,
 }
-
-/// A call without an answer, its number within the attempt, and how long it took.
-type Failed = (LlmError, i32, Duration);
 
 impl Models {
     /// A service on top of `gateway` and the tables of `db`.
@@ -210,9 +230,9 @@ impl Models {
     async fn unanswered(&self, asking: &Asking<'_>, mut failures: Failures) -> Result<Called, Unanswered> {
         let advice = failures.advice.unwrap_or(Advice::Retry);
         match (advice, failures.last.take()) {
-            (Advice::Retry | Advice::Cancel, Some((error, hop, _))) => {
+            (Advice::Retry | Advice::Cancel, Some(call)) => {
                 self.record_refused(asking, &mut failures, Attempted::Invalid).await?;
-                Err(Unanswered::Failed { error: Box::new(error), hop, advice })
+                Err(Unanswered::Failed { call: Box::new(call), advice })
             }
             (Advice::Snooze(wait), last) => {
                 failures.last = last;
@@ -239,7 +259,7 @@ impl Models {
     /// refused the request is put by.
     async fn record(&self, asking: &Asking<'_>, failures: &mut Failures, followed: bool) -> Result<(), DbError> {
         let Some(failed) = failures.last.take() else { return Ok(()) };
-        let error = &failed.0;
+        let error = &failed.error;
         if !error.sent || !(followed || error.partial.is_some()) {
             return Ok(());
         }
@@ -265,18 +285,9 @@ impl Models {
     }
 
     async fn store(&self, asking: &Asking<'_>, failed: &Failed, outcome: Attempted) -> Result<(), DbError> {
-        let (error, hop, took) = failed;
-        let result = JobResult {
-            hop: *hop,
-            route: asking.choice.route.clone(),
-            policy_version: asking.choice.policy_version,
-            propensity: (error.model == asking.choice.model).then_some(asking.choice.propensity),
-            outcome: Some(outcome),
-            ..failed_call(error)
-        };
-        let duration_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+        let result = JobResult { outcome: Some(outcome), ..failed.row(asking.choice) };
         let (job_type, workflow_type) = (asking.job_type, asking.workflow_type);
-        let call = FailedCall { job_type, workflow_type, duration_ms, result };
+        let call = FailedCall { job_type, workflow_type, result };
         self.purse.failed(asking.caller(), &call).await
     }
 
@@ -323,7 +334,7 @@ impl Failures {
         let advice = fallback::advice(&error, self.snoozes, rand::random());
         self.advise(advice, self.advice.filter(|_| !ends));
         self.reasons.push(format!("[{}] {error}", error.code()));
-        self.last = Some((error, hop, took));
+        self.last = Some(Failed { error, hop, took });
     }
 
     fn waits(&mut self, reason: String, wait: Duration) {

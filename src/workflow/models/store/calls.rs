@@ -16,8 +16,6 @@ pub(in crate::workflow::models) struct FailedCall<'a> {
     pub(in crate::workflow::models) job_type: &'a str,
     /// `job_results.workflow_type`.
     pub(in crate::workflow::models) workflow_type: &'a str,
-    /// How long it took.
-    pub(in crate::workflow::models) duration_ms: i64,
     /// Everything else.
     pub(in crate::workflow::models) result: JobResult,
 }
@@ -57,7 +55,7 @@ impl Calls {
             owner.instance_id,
             call.job_type,
             call.workflow_type,
-            call.duration_ms,
+            result.call_ms.unwrap_or_default(),
             result.request_id,
             result.error_reason,
             result.cost_nanousd,
