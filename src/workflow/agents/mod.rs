@@ -19,5 +19,7 @@ pub use facts::{Facts, RUNS_DAYS, RUNS_MAX};
 pub use pipeline::{AgentAnswer, CLASSIFY, DECOMPOSE, Route};
 pub use plan::{PLAN_ID_CHARS_MAX, PLAN_PROMPT_CHARS_MAX, PLAN_TASKS_MAX, PlannedTask, TaskPlan};
 pub use registry::{Candidate, Considered, EXPECTED_RATE, EXPECTED_RUNS, NoAgent, Pick, capabilities, choose};
-pub use request::{AgentTask, CoordinationRequest, Decompose, InvalidTask, TASK_BYTES_MAX, TASK_ID_CHARS_MAX};
+pub use request::{
+    AgentTask, CoordinationRequest, Decompose, InvalidTask, PROMPT_BYTES_MAX, TASK_BYTES_MAX, TASK_ID_CHARS_MAX,
+};
 pub use task::{AGENT_TASK, UnknownAgent, agent, agent_task};

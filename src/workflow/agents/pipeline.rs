@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::answer::{Classification, Expect};
 use super::plan::{PlannedTask, TaskPlan};
-use super::request::{CoordinationRequest, Decompose};
+use super::request::{CoordinationRequest, Decompose, PROMPT_BYTES_MAX};
 
 /// What a classifier must be able to do.
 pub const CLASSIFY: &str = "classify";
@@ -23,6 +23,8 @@ const DECOMPOSE_KEY: &str = "decompose";
 const WHOLE_KEY: &str = "task";
 /// Before the id of a subtask.
 const SUBTASK_PREFIX: &str = "task.";
+/// Behind a result of which only the beginning fits into a prompt.
+const CUT: &str = "\n[the rest did not fit]";
 /// Capabilities that are steps of the coordination itself: subtasks do not need them.
 const OWN: [&str; 2] = [CLASSIFY, DECOMPOSE];
 
@@ -218,14 +220,29 @@ impl Progress<'_> {
         Ok(Next::Done(Merged { text: plan.merged(&texts), pattern, results }))
     }
 
-    /// A subtask, told the whole task and the results that it waited for.
+    /// A subtask, told the whole task and the results that it waited for. They were paid for, so where there is not
+    /// room for all of them, each has an equal share.
     fn subtask(&self, task: &PlannedTask) -> Wanted {
         let mut prompt = format!("{}\n\nThis is one part of a larger task:\n\n{}", task.prompt, self.request.task);
-        for (position, other) in task.after.iter().enumerate() {
+        let results = task.after.iter().enumerate().map(|(position, other)| {
             let answer = self.answers.get(&format!("{SUBTASK_PREFIX}{other}"));
             let text = answer.and_then(|answer| answer.answer.as_str()).unwrap_or_default();
             let opening = if position == 0 { "\n\nResults of the parts before it:" } else { "" };
-            prompt.push_str(&format!("{opening}\n\n## {other}\n\n{text}"));
+            (format!("{opening}\n\n## {other}\n\n"), text)
+        });
+        let results: Vec<(String, &str)> = results.collect();
+        let titles: usize = results.iter().map(|(title, _)| title.len()).sum();
+        let room = PROMPT_BYTES_MAX.saturating_sub(prompt.len() + titles);
+        let are_cut = results.iter().map(|(_, text)| text.len()).sum::<usize>() > room;
+        let share = room / results.len().max(1);
+        for (title, text) in results {
+            prompt.push_str(&title);
+            if are_cut && text.len() > share {
+                prompt.push_str(&text[..text.floor_char_boundary(share.saturating_sub(CUT.len()))]);
+                prompt.push_str(CUT);
+            } else {
+                prompt.push_str(text);
+            }
         }
         Wanted { key: key_of(task), who: Who::Capable(task.capability.clone()), prompt, expect: Expect::Text }
     }
@@ -361,6 +378,30 @@ mod tests {
         let Next::Done(merged) = case.next() else { panic!() };
         assert_eq!((merged.text.as_str(), merged.pattern.as_str()), ("all of it", "classifier>decomposition>coder"));
         assert_eq!(merged.results.iter().map(|part| part.id.as_str()).collect::<Vec<_>>(), ["join", "a", "b"]);
+    }
+
+    #[test]
+    fn results_that_are_too_long_together_are_cut_to_equal_shares() {
+        use crate::workflow::agents::AgentTask;
+        let join = |lengths: [usize; 2]| {
+            let mut case = Case::of(json!({"task": "t".repeat(100_000), "decompose": "always"}));
+            case.begins();
+            let task =
+                |id: &str, after: &[&str]| json!({"id": id, "capability": "code", "prompt": "p", "after": after});
+            let plan = json!({"tasks": [task("join", &["a", "b"]), task("a", &[]), task("b", &[])]});
+            case.answered("decompose", "decomposition", plan);
+            case.begins();
+            case.answered("task.a", "coder", json!("ä".repeat(lengths[0] / 2)));
+            case.answered("task.b", "coder", json!("b".repeat(lengths[1])));
+            let prompt = case.begins().remove(0).prompt;
+            AgentTask::parse(&json!({"agent": "coder", "prompt": prompt})).unwrap();
+            let marks = prompt.matches("[the rest did not fit]").count();
+            (prompt.matches('ä').count() * 2, prompt.matches('b').count() > lengths[1], marks)
+        };
+        assert_eq!(join([150_000, 150_000]), (150_000, true, 0), "what users may not write fits all the same");
+        let (cut, is_whole, marks) = join([3_000_000, 1_000]);
+        assert!((440_000..450_000).contains(&cut) && is_whole && marks == 1, "{cut} {is_whole} {marks}");
+        assert_eq!(join([3_000_000, 3_000_000]).2, 2);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use crate::error::Coded;
 
 /// Bytes of a task.
 pub const TASK_BYTES_MAX: usize = 200_000;
+/// Bytes of what an agent is told: a task, and the results that it waited for.
+pub const PROMPT_BYTES_MAX: usize = 1_000_000;
 /// Longest `id` in characters.
 pub const TASK_ID_CHARS_MAX: usize = 255;
 
@@ -70,12 +72,14 @@ pub enum InvalidTask {
     #[error("{0}")]
     Shape(#[from] serde_json::Error),
     /// Nothing to do, or too much.
-    #[error("{field} has {bytes} bytes; 1 to {TASK_BYTES_MAX} are allowed, not all blank")]
+    #[error("{field} has {bytes} bytes; 1 to {max} are allowed, not all blank")]
     Size {
         /// Which field.
         field: &'static str,
         /// Its size.
         bytes: usize,
+        /// What is allowed.
+        max: usize,
     },
     /// Not usable as a name.
     #[error("id {0:?} is not allowed; it has 1 to {TASK_ID_CHARS_MAX} characters, none of them a control character")]
@@ -115,7 +119,7 @@ impl CoordinationRequest {
     /// [`InvalidTask`], the first problem.
     pub fn parse(value: &Value) -> Result<Self, InvalidTask> {
         let request: Self = object(value)?;
-        check_text("task", &request.task)?;
+        check_text("task", &request.task, TASK_BYTES_MAX)?;
         check_id(request.id.as_deref())?;
         match (&request.agent, &request.capability, request.decompose) {
             (Some(_), Some(_), _) => Err(InvalidTask::Contradiction("an agent and a capability")),
@@ -145,7 +149,7 @@ impl AgentTask {
     /// [`InvalidTask`], the first problem.
     pub fn parse(value: &Value) -> Result<Self, InvalidTask> {
         let request: Self = object(value)?;
-        check_text("prompt", &request.prompt)?;
+        check_text("prompt", &request.prompt, PROMPT_BYTES_MAX)?;
         check_id(request.id.as_deref())?;
         Ok(request)
     }
@@ -161,9 +165,9 @@ fn object<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, InvalidTas
     if value.is_object() { Ok(T::deserialize(value)?) } else { Err(InvalidTask::NoObject) }
 }
 
-fn check_text(field: &'static str, text: &str) -> Result<(), InvalidTask> {
+fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), InvalidTask> {
     let bytes = text.len();
-    if text.trim().is_empty() || bytes > TASK_BYTES_MAX { Err(InvalidTask::Size { field, bytes }) } else { Ok(()) }
+    if text.trim().is_empty() || bytes > max { Err(InvalidTask::Size { field, bytes, max }) } else { Ok(()) }
 }
 
 fn check_id(id: Option<&str>) -> Result<(), InvalidTask> {
@@ -204,6 +208,8 @@ mod tests {
         ] {
             assert_eq!(CoordinationRequest::parse(&value).unwrap_err().code(), code, "{value:.200}");
         }
-        assert_eq!(AgentTask::parse(&json!({"agent": "a", "prompt": ""})).unwrap_err().code(), "E0662");
+        for prompt in [String::new(), "x".repeat(PROMPT_BYTES_MAX + 1)] {
+            assert_eq!(AgentTask::parse(&json!({"agent": "a", "prompt": prompt})).unwrap_err().code(), "E0662");
+        }
     }
 }
