@@ -241,6 +241,23 @@ async fn an_answer_that_cannot_be_used_is_shown_to_the_model_once_more() {
 }
 
 #[tokio::test]
+async fn an_answer_that_fills_the_limit_of_its_agent_is_no_failure_of_its_model() {
+    for (max_tokens, outcome) in [(Some(2), "success"), (None, "failure")] {
+        let bench = Bench::with(|config| config.agents.get_mut("coder").unwrap().max_tokens = max_tokens).await;
+        let choices = json!([{"message": {"content": "Once upon"}, "finish_reason": "length"}]);
+        let body = json!({"choices": choices, "usage": {"prompt_tokens": 5, "completion_tokens": 2}}).to_string();
+        bench.first("coder", "", Reply::Body { content_type: "application/json", body });
+        bench.ends(json!({"task": "a story", "agent": "coder"}), State::Completed).await;
+        let stored: Option<String> = sqlx::query_scalar("SELECT outcome FROM job_results WHERE job_id = $1")
+            .bind(bench.children().await[0].id)
+            .fetch_one(bench.engine().db().pool())
+            .await
+            .unwrap();
+        assert_eq!(stored.as_deref(), Some(outcome));
+    }
+}
+
+#[tokio::test]
 async fn two_answers_that_cannot_be_used_end_the_task_with_the_reason() {
     let bench = Bench::new().await;
     bench.first("decomposition", "", Reply::stream("first do this, then that"));

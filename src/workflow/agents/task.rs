@@ -96,7 +96,7 @@ pub fn agent_task(config: Arc<Config>, gateway: Arc<Gateway>, policy: LivePolicy
     let timeout = config.workflows.agent_task.timeout.get();
     let models = Models::new(Arc::clone(&config), Arc::clone(&gateway), db);
     let asker = Asker { config, gateway, policy, models };
-    let (selecting, asking, checking) = (asker.clone(), asker.clone(), asker);
+    let (selecting, asking, checking, publishing) = (asker.clone(), asker.clone(), asker.clone(), asker);
     Definition {
         worker: AGENT_TASK,
         name: NAME,
@@ -116,7 +116,10 @@ pub fn agent_task(config: Arc<Config>, gateway: Arc<Gateway>, policy: LivePolicy
                 let asker = checking.clone();
                 async move { check(&context, &asker).await }
             }),
-            Step::pure("publish", |context| async move { publish(&context) }),
+            Step::pure("publish", move |context| {
+                let asker = publishing.clone();
+                async move { publish(&context, &asker) }
+            }),
         ],
     }
 }
@@ -156,6 +159,11 @@ impl Asker {
         })
     }
 
+    /// The output limit that the agent sets.
+    fn max_tokens(&self, task: &AgentTask) -> Option<u32> {
+        self.config.agents.get(&task.agent).and_then(|agent| agent.max_tokens)
+    }
+
     /// One call, with the model that was chosen, unless a person has switched it off since. It is numbered after the
     /// call `before`.
     async fn call(
@@ -171,7 +179,7 @@ impl Asker {
         }
         let chat = ChatRequest {
             messages,
-            max_tokens: self.config.agents.get(&task.agent).and_then(|agent| agent.max_tokens),
+            max_tokens: self.max_tokens(task),
             temperature: None,
             idempotency_key: Some(context.idempotency_key.clone()),
         };
@@ -240,7 +248,7 @@ async fn check(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepE
     }
 }
 
-fn publish(context: &StepContext) -> Result<StepOutput, StepError> {
+fn publish(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepError> {
     let task: AgentTask = output(NAME, context, 0)?;
     let choice: Choice = output(NAME, context, 1)?;
     let first: Called = output(NAME, context, 2)?;
@@ -261,7 +269,7 @@ fn publish(context: &StepContext) -> Result<StepOutput, StepError> {
     let stored = serde_json::to_value(&answer).map_err(|error| unreadable(NAME, 4, &error))?;
     let result = JobResult {
         success: true,
-        outcome: Some(answered(used, None)),
+        outcome: Some(answered(used, asker.max_tokens(&task))),
         result_summary: json!({
             "agent": task.agent,
             "answer": shortened(&used.text),
