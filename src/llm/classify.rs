@@ -51,6 +51,8 @@ pub(crate) struct ErrorBody {
     pub(crate) flagged: bool,
     /// A status that was written into the body, as some compatible servers do in a stream.
     pub(crate) status: Option<u16>,
+    /// Google's `error.details[].retryDelay`, which it has in the place of a header.
+    pub(crate) retry_delay: Option<Duration>,
 }
 
 /// What the headers say.
@@ -88,6 +90,10 @@ impl ErrorBody {
                 .and_then(Value::as_u64)
                 .and_then(|code| u16::try_from(code).ok())
                 .filter(|c| (400..600).contains(c)),
+            retry_delay: error.get("details").and_then(Value::as_array).and_then(|details| {
+                let told = details.iter().find_map(|detail| go_duration(detail.get("retryDelay")?.as_str()?));
+                told.map(|wait| wait.min(RETRY_AFTER_MAX))
+            }),
         }
     }
 

@@ -185,7 +185,7 @@ pub(super) async fn read_error(mut response: Response, hints: &Hints, limit: Ins
     Failure {
         status: Some(status),
         provider_code: word,
-        retry_after: hints.retry_after,
+        retry_after: hints.retry_after.or(body.retry_delay),
         lost: status == 408,
         ..Failure::new(class, message)
     }

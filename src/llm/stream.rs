@@ -205,7 +205,7 @@ impl Reader {
                 let class = classify(None, &Hints::default(), &body);
                 let word = body.word().unwrap_or("error").to_owned();
                 let message = format!("{word} in the answer: {}", body.message);
-                Failure { provider_code: Some(word), ..self.failure(class, message) }
+                Failure { provider_code: Some(word), retry_after: body.retry_delay, ..self.failure(class, message) }
             }
         }
     }

@@ -69,6 +69,21 @@ fn money_and_content_are_recognised_under_any_status() {
 }
 
 #[test]
+fn google_says_in_the_body_when_to_come_back() {
+    let body = |delay: &str| {
+        let details = format!(
+            r#"[{{"@type":"type.googleapis.com/google.rpc.Help"}},
+                {{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"{delay}"}}]"#
+        );
+        let body = format!(r#"[{{"error":{{"code":429,"message":"m","status":"X","details":{details}}}}}]"#);
+        ErrorBody::parse(body.as_bytes()).retry_delay
+    };
+    assert_eq!(body("34s"), Some(Duration::from_secs(34)));
+    assert_eq!(body("34.5s"), Some(Duration::from_millis(34_500)));
+    assert_eq!(body("soon"), None);
+}
+
+#[test]
 fn a_prompt_that_a_moderation_flagged_says_nothing_about_the_key() {
     let flagged = r#"{"error":{"code":403,"message":"Your chosen model requires moderation and your input was flagged",
         "metadata":{"reasons":["violence"],"flagged_input":"how to","provider_name":"OpenAI","model_slug":"gpt"}}}"#;
