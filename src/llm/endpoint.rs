@@ -188,9 +188,11 @@ impl Endpoint {
 
 fn parse_root(text: &str) -> Result<Url, String> {
     let example = "write the root of the API, for example https://api.openai.com/v1";
-    let url = Url::parse(text).map_err(|error| format!("{text:?} is no URL ({error}); {example}"))?;
+    // What stands before an @ may be a password.
+    let shown = if text.contains('@') { "the address".to_owned() } else { format!("{text:?}") };
+    let url = Url::parse(text).map_err(|error| format!("{shown} is no URL ({error}); {example}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(format!("{text:?} is no http or https address; {example}"));
+        return Err(format!("{shown} is no http or https address; {example}"));
     }
     if !url.username().is_empty() || url.password().is_some() {
         // The value is not repeated: it contains a secret.
@@ -251,7 +253,9 @@ mod tests {
         for bad in ["", "api.openai.com", "ftp://host", "http://", "http://host?key=1"] {
             assert!(Endpoint::new(Wire::Openai, Some(bad), None, &Timeouts::default()).is_err(), "{bad}");
         }
-        assert!(!url(Wire::Openai, "https://me:secret@host/v1").contains("secret"));
+        for with_password in ["https://me:secret@host/v1", "https://me:secret@host:99999", "ftp://me:secret@host"] {
+            assert!(!url(Wire::Openai, with_password).contains("secret"), "{with_password}");
+        }
     }
 
     #[test]
