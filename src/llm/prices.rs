@@ -307,15 +307,20 @@ impl PriceTable {
         &self.version
     }
 
-    /// The price of a model by the provider's name for it. A trailing date of eight digits (`-20251101`) names a
+    /// The price of a model by the provider's name for it. A trailing date (`-20251101`, `-2024-11-20`) names a
     /// snapshot at its model's price and is ignored when the full name is not listed.
     pub fn get(&self, model: &str) -> Option<&ModelPrice> {
-        self.models.get(model).or_else(|| {
-            let (stem, date) = model.rsplit_once('-')?;
-            let is_date = date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit());
-            self.models.get(stem).filter(|_| is_date)
-        })
+        self.models.get(model).or_else(|| self.models.get(without_date(model)?))
     }
+}
+
+/// The name of a model without the date of its snapshot.
+fn without_date(model: &str) -> Option<&str> {
+    ["-00000000", "-0000-00-00"].into_iter().find_map(|form| {
+        let (stem, date) = model.split_at_checked(model.len().checked_sub(form.len())?)?;
+        let fits = |(found, wanted): (u8, u8)| if wanted == b'0' { found.is_ascii_digit() } else { found == wanted };
+        date.bytes().zip(form.bytes()).all(fits).then_some(stem)
+    })
 }
 
 /// Dollars per million tokens as decimal text → pico-dollars a token, exactly.

@@ -28,6 +28,8 @@ fn costs_agree_with_hand_computed_figures() {
         ("gpt-5.5", usage(0, 10, 10, 0, 0), 55_000),              // a write costs what input costs: 10×0.5 + 10×5
         ("gpt-4o-mini", usage(1_234, 0, 0, 0, 567), 525_300),     // 185.1 + 340.2
         ("gpt-4o-mini", usage(0, 1, 0, 0, 0), 75),
+        ("gpt-4o-2024-11-20", usage(10, 0, 0, 0, 10), 125_000), // 10×(2.5 + 10)
+        ("gpt-4o-2024-05-13", usage(10, 0, 0, 0, 10), 200_000), // a snapshot with prices of its own: 10×(5 + 15)
         ("gemini-3.1-pro-preview", usage(200_000, 0, 0, 0, 1_000), 412_000_000), // 400,000 + 12,000
         ("gemini-3.1-pro-preview", usage(200_001, 0, 0, 0, 1_000), 818_004_000), // 800,004 + 18,000
         ("text-embedding-3-small", usage(8_191, 0, 0, 0, 0), 163_820),
@@ -63,7 +65,9 @@ fn rounds_half_up_once() {
 #[test]
 fn unknown_models_have_no_price() {
     let table = PriceTable::embedded().unwrap();
-    for model in ["", "claude", "gpt-4o-2024-05-13", "claude-opus-5-5-latest", "-20251101", "CLAUDE-OPUS-5-5"] {
+    let unknown =
+        ["", "claude", "gpt-4o-2024-5-13", "claude-opus-5-5-latest", "-20251101", "CLAUDE-OPUS-5-5", "é-20251101"];
+    for model in unknown {
         assert!(table.get(model).is_none(), "{model}");
     }
 }
