@@ -46,7 +46,7 @@ pub struct EmbeddingModel {
     pub dimensions: Option<u32>,
     /// Ask the provider to shorten its vectors to `dimensions`, which only some models know. Default false.
     pub shorten: bool,
-    /// Texts of one request; 1 to 2,048. Default 256.
+    /// Texts of one request; 1 to 2,048. Default 256, and 100 at Google's host.
     pub batch_items: Option<u32>,
     /// Estimated tokens of one request; 1 to 1,000,000. Default 100,000.
     pub batch_tokens: Option<u32>,

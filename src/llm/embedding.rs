@@ -15,8 +15,16 @@ use super::usage::{Usage, estimate_tokens};
 
 /// Texts of one request to a model whose configuration states no other number.
 pub const BATCH_ITEMS_DEFAULT: u32 = 256;
+/// The same at Google's host: "at most 100 requests can be in one batch".
+const BATCH_ITEMS_OF_GOOGLE: (&str, u32) = ("generativelanguage.googleapis.com", 100);
 /// Estimated tokens of one request to a model whose configuration states no other number; OpenAI allows 300,000.
 pub const BATCH_TOKENS_DEFAULT: u32 = 100_000;
+/// Texts of one request to a model at this host whose configuration states no other number.
+pub(crate) fn batch_items_default(host: &str) -> u32 {
+    let (google, fewer) = BATCH_ITEMS_OF_GOOGLE;
+    if host == google { fewer } else { BATCH_ITEMS_DEFAULT }
+}
+
 /// Longest vector that is accepted.
 pub const DIMENSIONS_MAX: usize = 16_000;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::command::Program;
+use super::embedding::batch_items_default;
 use super::endpoint::Endpoint;
 use super::prices::{ModelPrice, PriceError, PriceTable};
 use super::simulated;
@@ -160,7 +161,12 @@ pub(crate) fn read(config: &Config) -> Result<Setup, Vec<GatewayProblem>> {
                 suggestion: nearest(&model.provider, config.providers.keys().map(String::as_str)),
             });
         }
-        models.insert(name.clone(), setup(name, model, &prices, &mut problems));
+        let mut setup = setup(name, model, &prices, &mut problems);
+        if let Some(Backend::Http(endpoint)) = backends.get(&model.provider) {
+            let host = endpoint.url.host_str().unwrap_or_default();
+            setup.embedding.batch_items.get_or_insert(batch_items_default(host));
+        }
+        models.insert(name.clone(), setup);
     }
     if problems.is_empty() {
         Ok(Setup { backends, models, prices_version: prices.version().to_owned() })

@@ -1,6 +1,8 @@
 //! The gateway from configuration: simulated models, status, and what is refused.
 
-use singularity::config::{Config, Model, Period, Price, Provider, ProviderKind, SecretRef, Simulated};
+use singularity::config::{
+    Config, EmbeddingModel, Model, ModelKind, Period, Price, Provider, ProviderKind, SecretRef, Simulated,
+};
 use singularity::llm::{ChatRequest, ErrorClass, Gateway, KeyState};
 
 fn provider(kind: ProviderKind, base_url: Option<&str>) -> Provider {
@@ -83,6 +85,22 @@ fn status_tells_which_keys_are_there() {
     assert!(status[3].simulated && status[3].url.is_none());
     let json = serde_json::to_value(&status[1]).unwrap();
     assert_eq!((&json["key"]["state"], &json["breaker"]["state"]), (&"missing".into(), &"closed".into()));
+}
+
+#[test]
+fn no_more_texts_are_sent_at_once_than_the_host_takes() {
+    let google = "https://generativelanguage.googleapis.com/v1beta/openai";
+    let spec = |batch_items| Some(EmbeddingModel { batch_items, dimensions: Some(3), ..EmbeddingModel::default() });
+    for (host, batch_items, requests) in [("http://localhost/v1", None, 2), (google, None, 3), (google, Some(200), 2)] {
+        let vectors = Model { kind: ModelKind::Embedding, embedding: spec(batch_items), ..model("p", "m") };
+        let config = Config {
+            providers: [("p".to_owned(), provider(ProviderKind::Openai, Some(host)))].into(),
+            models: [("m".to_owned(), vectors)].into(),
+            ..Config::default()
+        };
+        let gateway = Gateway::new(&config).unwrap();
+        assert_eq!(gateway.embedding_batches("m", &["text"; 300]).unwrap().len(), requests, "{host}");
+    }
 }
 
 #[test]
