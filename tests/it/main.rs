@@ -100,6 +100,7 @@ mod queue_unreadable;
 mod testing_helpers;
 mod tidy;
 mod workflow_agents;
+mod workflow_budgets;
 mod workflow_children;
 mod workflow_crash;
 mod workflow_embedding;
