@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use singularity::config::{
-    Budget, Complexity, Config, Limits, Model, Period, PeriodOrOff, Price, Provider, ProviderKind,
+    Budget, Complexity, Config, Limits, Model, Period, PeriodOrOff, Price, Provider, ProviderKind, SecretRef,
 };
 use singularity::queue::{Engine, Job, NewJob, State, Workers};
 use singularity::workflow::{Budgets, LLM_REQUEST, Limited, Window};
@@ -188,6 +188,19 @@ async fn what_is_wrong_with_the_request_for_one_model_alone_is_a_failure_of_that
     bench.b.then([Reply::status(400, "invalid_request_error")]);
     let job = bench.ask("too long for b", State::Scheduled).await;
     assert_eq!(outcomes(bench.rows(job.id).await), expected([("a", "infrastructure"), ("b", "invalid")]));
+}
+
+#[tokio::test]
+async fn a_request_that_is_wrong_does_not_wait_for_a_model_whose_key_nobody_sets() {
+    let bench = Bench::new(|config| {
+        config.providers.get_mut("at_b").unwrap().api_key = Some(SecretRef::File("/no/such/key".into()));
+    })
+    .await;
+    bench.a.set_default(Reply::status(400, "invalid_request_error"));
+    let job = bench.ask("hello", State::Retryable).await;
+    let error = job.errors.last().unwrap()["error"].as_str().unwrap();
+    assert!(error.starts_with("** (E0505)") && error.contains("model a"), "{error}");
+    assert_eq!((bench.rows(job.id).await.len(), bench.rows(job.id).await[0].3.as_deref()), (1, Some("invalid")));
 }
 
 #[tokio::test]

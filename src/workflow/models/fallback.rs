@@ -82,6 +82,15 @@ pub(super) fn better(one: Advice, other: Advice, is_last_attempt: bool) -> Advic
     }
 }
 
+/// The same for a request that one model has found wrong. Perhaps it is, so nobody waits for long for the others, such
+/// as one whose key nobody will ever set: the attempts bound that.
+pub(super) fn when_refused(advice: Advice) -> Advice {
+    match advice {
+        Advice::Snooze(wait) if wait > WAIT_WORTH_MAX => Advice::Retry,
+        _ => advice,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +158,13 @@ mod tests {
         assert_eq!(throttled(true, SNOOZES_MAX), Advice::Retry);
         // What was held back here was not asked for: it is not known to be in vain.
         assert_eq!(throttled(false, SNOOZES_MAX), wait);
+    }
+
+    #[test]
+    fn a_request_that_may_be_wrong_does_not_wait_for_ever() {
+        let wait = |secs| Advice::Snooze(Duration::from_secs(secs));
+        assert_eq!([60, 61, 86_400].map(|secs| when_refused(wait(secs))), [wait(60), Advice::Retry, Advice::Retry]);
+        assert_eq!([Advice::Retry, Advice::Cancel].map(when_refused), [Advice::Retry, Advice::Cancel]);
     }
 
     #[test]

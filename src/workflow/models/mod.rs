@@ -228,7 +228,15 @@ impl Models {
     }
 
     async fn unanswered(&self, asking: &Asking<'_>, mut failures: Failures) -> Result<Called, Unanswered> {
-        let advice = failures.advice.unwrap_or(Advice::Retry);
+        let mut advice = failures.advice.unwrap_or(Advice::Retry);
+        let is_refusal = |call: &Failed| call.error.sent && call.error.class == ErrorClass::Permanent;
+        if failures.refused.iter().chain(&failures.last).any(is_refusal) {
+            advice = fallback::when_refused(advice);
+        }
+        if !matches!(advice, Advice::Snooze(_)) && failures.last.as_ref().is_none_or(|call| !call.error.sent) {
+            // Who was asked has more to say than who was not.
+            failures.last = failures.refused.pop().or(failures.last);
+        }
         match (advice, failures.last.take()) {
             (Advice::Retry | Advice::Cancel, Some(call)) => {
                 self.record_refused(asking, &mut failures, Attempted::Invalid).await?;
