@@ -20,7 +20,9 @@ pub const PROGRESS_CHARS_MAX: usize = 120;
 pub struct JobContext {
     /// The job, at its present attempt.
     pub job: Arc<Job>,
-    /// Fires when the job shall stop.
+    /// Fires when the job shall stop: it was cancelled, the instance stops, or its time is over. With the last the
+    /// future of the code is dropped at once, so that only code beside it sees it, as that of
+    /// [`JobContext::run_blocking`].
     pub cancelled: CancellationToken,
     deadline: Option<Instant>,
     runtime: JobRuntime,

@@ -95,6 +95,9 @@ impl<R: Run> Actor for Executor<R> {
         let task = tokio::spawn(async move {
             let outcome = drive(&attempt, &probe, timeout, run).await;
             attempt.duty().decide(outcome);
+            // When its time is over nobody has asked it to stop yet, and what goes on beside its dropped code, as
+            // blocking code does, has but this token to look at. What the attempt came to is decided by then.
+            attempt.stop().token().cancel();
             code_ended(&attempt, &probe).await;
             drop(attempt);
             // Refused only when the actor is gone, and then there is nobody to tell.

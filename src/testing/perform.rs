@@ -93,11 +93,13 @@ pub(super) async fn run<W: Worker>(worker: &W, job: Job) -> Outcome {
     let (name, timeout) = (job.worker.clone(), worker.timeout(&job));
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let context = JobContext::alone(Arc::new(job), deadline, JobRuntime::new(Handle::current()));
+    let cancelled = context.cancelled.clone();
     let code = performed(worker, context);
     match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline, code)
-            .await
-            .unwrap_or_else(|_| timed_out(&name, timeout.unwrap_or_default())),
+        Some(deadline) => tokio::time::timeout_at(deadline, code).await.unwrap_or_else(|_| {
+            cancelled.cancel();
+            timed_out(&name, timeout.unwrap_or_default())
+        }),
         None => code.await,
     }
 }

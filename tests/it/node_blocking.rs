@@ -104,6 +104,14 @@ async fn what_blocks_beyond_its_time_is_stuck_and_keeps_its_row_its_slot_and_its
 }
 
 #[tokio::test]
+async fn what_watches_its_token_ends_when_its_time_is_over() {
+    let (_db, _fixture, node) = node(queue(1, None, OnStuck::Hold)).await;
+    let id = node.insert(json!({"do": "block_heed", "timeout_ms": 50})).await;
+    let job = node.reaches(id, State::Retryable).await;
+    assert!(job.errors[0]["error"].as_str().unwrap().contains("timed out after 50ms"));
+}
+
+#[tokio::test]
 async fn its_panic_is_a_failed_attempt_with_message_and_place_and_gives_the_permit_back() {
     let (_db, fixture, node) = node(queue(1, Some(1), OnStuck::Hold)).await;
     let id = node.insert(json!({"do": "block_panic"})).await;

@@ -229,6 +229,17 @@ async fn act(shared: &Arc<Shared>, context: &JobContext) -> Outcome {
             });
             blocked.await.map_or_else(Outcome::from, |()| Outcome::Completed)
         }
+        // Blocks a thread of its own until it shall stop.
+        "block_heed" => {
+            let cancelled = context.cancelled.clone();
+            let blocked = context.run_blocking(move || {
+                while !cancelled.is_cancelled() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            blocked.await.map_or_else(Outcome::from, |()| Outcome::Completed)
+        }
+        "hand_back" => Outcome::HandedBack,
         other => panic!("the fixture cannot {other:?}"),
     }
 }
