@@ -127,12 +127,20 @@ impl Attempt {
         code: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, JobCodeError> {
         let (duty, token) = (Arc::clone(&self.duty), self.duty.code.token());
-        self.runtime
-            .run(async move {
-                let _held = (duty, token);
-                code.await
-            })
-            .await
+        let running = self.runtime.run(async move {
+            let _held = (duty, token);
+            code.await
+        });
+        let ended = running.await;
+        if matches!(ended, Err(JobCodeError::Gone)) {
+            self.lost_runtime();
+        }
+        ended
+    }
+
+    /// Says that its code has no runtime left.
+    pub(super) fn lost_runtime(&self) {
+        self.duty.queue.pause_without_runtime();
     }
 
     /// Runs a piece of the job's code that blocks its thread, on a thread of its own. See

@@ -18,6 +18,8 @@ use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, ExitReason,
 
 /// How long job code that was asked to stop may take to end by itself before it is dropped.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(2);
+/// Wait of a job that its own code hands back.
+pub const HANDED_BACK_WAIT: Duration = Duration::from_secs(5);
 /// How long a supervisor waits for an executor before it kills it: the grace, and time to say so.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 /// Mailbox of an executor; only its own task writes to it.
@@ -177,11 +179,19 @@ async fn drive<R: Run>(attempt: &Attempt, probe: &Arc<Probe>, timeout: Option<Du
 }
 
 /// What code came to that ended by itself. What ended well in spite of a stop counts; anything else after one most
-/// likely is the stop.
+/// likely is the stop. A job that is handed back though nothing stops would be claimed again at once, and again, ahead
+/// of younger ones; so it waits.
 pub(super) fn ended(outcome: Outcome, cause: Option<StopCause>, worker: &str) -> Outcome {
     match (outcome, cause) {
         (outcome @ (Outcome::Completed | Outcome::Recorded(_)), _) => outcome,
         (_, Some(cause)) => stopped(cause, worker),
+        (Outcome::HandedBack, None) => {
+            tracing::warn!(
+                target: "job", worker, wait_s = HANDED_BACK_WAIT.as_secs(),
+                "a job was handed back and neither it nor its instance stops: it waits. Snooze a job that cannot be done now"
+            );
+            Outcome::Snoozed(HANDED_BACK_WAIT)
+        }
         (outcome, None) => outcome,
     }
 }

@@ -76,7 +76,7 @@ pub use engine::Engine;
 pub use enqueue::Enqueue;
 pub use error::QueueError;
 pub(crate) use executor::timed_out;
-pub use executor::{CANCEL_GRACE, Executor, Run, RunContext};
+pub use executor::{CANCEL_GRACE, Executor, HANDED_BACK_WAIT, Run, RunContext};
 pub use family::META_PARENT_JOB;
 pub use foreign::Foreign;
 pub use gossip::{Gossip, GossipArgs};

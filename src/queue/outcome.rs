@@ -36,7 +36,9 @@ pub enum Outcome {
     Cancelled(String),
     /// Given up as failed, whatever attempts remain.
     Discarded(String),
-    /// The instance stops before the job is done: available again, the attempt not counted.
+    /// The instance stops before the job is done: available again, the attempt not counted. Of the runtime; a worker
+    /// that cannot do a job now snoozes it. One that returns this though nothing stops has it wait as a snooze of
+    /// [`HANDED_BACK_WAIT`](super::HANDED_BACK_WAIT).
     HandedBack,
 }
 

@@ -167,7 +167,12 @@ impl Producer {
             }
             for attempt in attempts.into_iter().take(allowed) {
                 match launch::begin(&args.workers, attempt) {
-                    Some((Execution::Young(begun), _)) => young.push(begun),
+                    Some((Execution::Young(mut begun), _)) => {
+                        if begun.is_lost() {
+                            args.queue.pause_without_runtime();
+                        }
+                        young.push(begun);
+                    }
                     Some((Execution::Executor(child), duty)) => launch::start(&args.executors, child, &duty).await,
                     None => {}
                 }

@@ -169,7 +169,7 @@ impl QueueState {
         self.poke();
     }
 
-    /// Whether claiming is paused by a person.
+    /// Whether claiming is paused, by a person or because there is nothing to run jobs on.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire)
     }
@@ -179,6 +179,18 @@ impl QueueState {
         self.paused.store(paused, Ordering::Release);
         self.touch();
         self.poke();
+    }
+
+    /// Pauses claiming because the runtime of the jobs' code is gone: each claim would be handed back and made again.
+    pub(super) fn pause_without_runtime(&self) {
+        if !self.is_leaving() && !self.is_paused() {
+            self.set_paused(true);
+            tracing::error!(
+                target: "queue", queue = self.name,
+                "the runtime that job code runs on has been shut down, so no job can run here: the queue is paused; keep \
+                 NodeOptions::job_runtime alive for longer than the node"
+            );
+        }
     }
 
     /// Ends claiming for good, because the instance stops.

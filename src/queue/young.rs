@@ -9,6 +9,8 @@ use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use super::attempt::{Attempt, Duty};
 use super::context::{JobContext, Shown};
 use super::executor::{Executor, Run, RunContext, ended};
@@ -63,6 +65,11 @@ impl Young {
         self.code.has_ended()
     }
 
+    /// Whether its code was dropped before anybody could have told it to end: the runtime is gone.
+    pub(super) fn is_lost(&mut self) -> bool {
+        self.has_ended() && matches!(self.code.ended().now_or_never(), Some(None))
+    }
+
     /// Whether it is time for an executor; true also when it has ended.
     pub(super) fn is_due(&self) -> bool {
         self.duty.upgrade().is_none_or(|duty| duty.elapsed() >= YOUNG_FOR)
@@ -82,8 +89,13 @@ impl Run for Watch {
 
     async fn run(mut self, context: RunContext<'_>) -> Outcome {
         self.shown.at(context.probe);
-        // What the code came to it has said itself, and that counts; this is for code that went with its runtime.
-        self.code.ended().await;
-        Outcome::HandedBack
+        match self.code.ended().await {
+            // What it came to it has said itself, and that counts.
+            Some(()) => Outcome::Completed,
+            None => {
+                context.attempt.lost_runtime();
+                Outcome::HandedBack
+            }
+        }
     }
 }

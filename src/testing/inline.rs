@@ -88,10 +88,9 @@ impl Enqueue for Inline {
             Outcome::Completed | Outcome::Recorded(_) => State::Completed,
             Outcome::Failed { .. } if job.attempt >= job.max_attempts => State::Discarded,
             Outcome::Failed { .. } => State::Retryable,
-            Outcome::Snoozed(_) => State::Scheduled,
+            Outcome::Snoozed(_) | Outcome::HandedBack => State::Scheduled,
             Outcome::Cancelled(_) => State::Cancelled,
             Outcome::Discarded(_) => State::Discarded,
-            Outcome::HandedBack => State::Available,
         };
         let (id, worker) = (job.id, job.worker.clone());
         self.remember(InlineJob { job, outcome: outcome.clone() });

@@ -115,6 +115,9 @@ fn unfit(outcome: &Outcome) -> Option<String> {
         Outcome::Snoozed(wait) | Outcome::Failed { retry_in: Some(wait), .. } if *wait > SNOOZE_MAX => {
             Some(format!("it waits for {} s; at most {} s are allowed", wait.as_secs(), SNOOZE_MAX.as_secs()))
         }
+        Outcome::HandedBack => {
+            Some("it hands the job back, which a node does when it stops; snooze the job instead".into())
+        }
         _ => None,
     }
 }
@@ -153,6 +156,7 @@ mod tests {
                     context.progress("nobody sees it");
                     Outcome::Recorded(json!(context.run_blocking(move || number + 1).await?))
                 }
+                "back" => Outcome::HandedBack,
                 "fail" => return Err("x".parse::<u8>().unwrap_err().into()),
                 _ => panic!("it cannot {what}"),
             })
@@ -188,6 +192,7 @@ mod tests {
         assert_eq!(code(perform_job(&Obeys, json!(["last", 1])).await), "E0401", "not an object");
         assert_eq!(code(obeyed("snooze", SNOOZE_MAX.as_secs() + 1).await), "E0452");
         assert_eq!(code(obeyed("record", RECORDED_BYTES_MAX as u64).await), "E0452");
+        assert_eq!(code(obeyed("back", 0).await), "E0452");
         assert!(obeyed("snooze", SNOOZE_MAX.as_secs()).await.is_ok());
         let other = Job { worker: "other".into(), ..job("last", 0) };
         assert_eq!(code(perform_built_job(&Obeys, other).await), "E0451");

@@ -121,8 +121,8 @@ impl Run for WorkflowRun {
             Err(Stop::Outcome(outcome)) => outcome,
             // The children that it waits for wake it before.
             Err(Stop::Parked) => Outcome::Snoozed(CHILDREN_POLL),
-            // The guard of the completion will say so too.
-            Err(Stop::Superseded) => Outcome::HandedBack,
+            // The guard of the completion will say so too, whatever is reported.
+            Err(Stop::Superseded) => Outcome::Snoozed(CHILDREN_POLL),
             Err(Stop::Db(DbError::Stopped { .. })) => Outcome::HandedBack,
             Err(Stop::Db(error)) => Outcome::Failed { error: format!("** (Database) {error}"), retry_in: None },
             Err(Stop::Step(error)) => self.failed(*error, attempt, &owner).await,

@@ -69,6 +69,27 @@ async fn every_outcome_reaches_the_row() {
 }
 
 #[tokio::test]
+async fn one_that_its_worker_hands_back_waits_and_is_not_claimed_in_a_circle() {
+    let (_db, fixture, node) = node(by_notice).await;
+    let id = node.insert(json!({"do": "hand_back"})).await;
+    let job = node.reaches(id, State::Scheduled).await;
+    assert_eq!((job.attempt, job.errors.len(), fixture.starts_of(id)), (0, 0, 1));
+    assert!(job.scheduled_at > job.attempted_at.unwrap());
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_queue_whose_jobs_have_no_runtime_left_is_paused() {
+    let (_db, fixture, mut node) = node(by_notice).await;
+    node.end_job_runtime();
+    let id = node.insert(json!({"do": "ok"})).await;
+    until("a paused queue", || async { node.queues().get("default").unwrap().is_paused().then_some(()) }).await;
+    let job = node.reaches(id, State::Available).await;
+    assert_eq!((job.attempt, job.errors.len(), fixture.starts_of(id)), (0, 0, 0));
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_panic_is_a_failure_with_message_and_place_and_harms_nobody_else() {
     let (_db, fixture, node) = node(by_notice).await;
     let neighbour = node.insert(json!({"do": "hold"})).await;

@@ -336,6 +336,11 @@ impl TestNode {
         tokio::time::timeout(3 * DEADLINE, Box::pin(node.shutdown(std::future::ready(())))).await.expect("an end")
     }
 
+    /// Ends the runtime of its jobs under it.
+    pub fn end_job_runtime(&mut self) {
+        self.jobs.take().unwrap().shutdown_background();
+    }
+
     /// The state of a job.
     pub async fn state(&self, id: i64) -> State {
         self.engine().get(id).await.unwrap().unwrap().state
