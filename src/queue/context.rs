@@ -81,6 +81,11 @@ impl JobContext {
         }
     }
 
+    /// The context of an attempt that shows itself in another way.
+    pub(crate) fn of_attempt(attempt: &Attempt) -> Self {
+        Self::on_node(attempt, None, Shown::default())
+    }
+
     /// The context of a job that runs without a node, as tests run one: nobody stops it, and blocking code has no limit
     /// but that of `runtime`.
     pub(crate) fn alone(job: Arc<Job>, deadline: Option<Instant>, runtime: JobRuntime) -> Self {

@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::children::PlanFn;
+use super::code::StepCode;
 use super::result::JobResult;
 use super::retry::StepRetry;
-use crate::queue::{Job, JobError, Outcome};
+use crate::queue::{Job, JobCodeError, JobError, Outcome};
 
 /// Elements of one list that a step is run for.
 pub const FAN_OUT_ITEMS_MAX: usize = 10_000;
@@ -58,11 +59,33 @@ pub struct StepContext {
     /// service must recognise it; and no two calls of a run share one. A step that makes several different calls adds
     /// what tells them apart.
     pub idempotency_key: String,
-    /// Fires when the job shall stop.
+    /// Fires when this try shall stop: the job was cancelled, the instance stops, or the time of the try or of the
+    /// attempt is over. With the last the future of the code is dropped at once, so that only code beside it sees it.
     pub cancelled: CancellationToken,
     /// When the time of this try is over: that of the attempt, or of the step where it ends before. Then the code is
     /// dropped, and what it knows is lost. `None` without a limit.
     pub deadline: Option<Instant>,
+    pub(super) code: StepCode,
+}
+
+impl StepContext {
+    /// Runs code that blocks its thread or computes for long, on a thread of its own, and waits for it: as
+    /// [`JobContext::run_blocking`](crate::queue::JobContext::run_blocking), by the same number for each queue.
+    ///
+    /// It cannot be stopped from outside: watch [`StepContext::cancelled`] in it. A step is not tried again within its
+    /// attempt while it goes on.
+    ///
+    /// Cancel safety: dropping the returned future takes code that waits for its turn away; code that runs goes on.
+    ///
+    /// # Errors
+    /// [`JobCodeError::Panicked`] with message and location; [`JobCodeError::Gone`] when the try is over or its runtime
+    /// shuts down. Both become what the step comes to by `?`.
+    pub async fn run_blocking<T: Send + 'static>(
+        &self,
+        code: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobCodeError> {
+        self.code.run_blocking(code).await
+    }
 }
 
 /// What a step that went well leaves.
@@ -88,7 +111,7 @@ pub struct StepError {
     pub result: Option<Box<JobResult>>,
 }
 
-/// Code of a step. Runs on the job runtime; dropping its future must stop what it started.
+/// Code of a step. Runs on the job runtime from its first line; dropping its future must stop what it started.
 pub type StepFn = Arc<dyn Fn(StepContext) -> BoxFuture<'static, Result<StepOutput, StepError>> + Send + Sync>;
 
 /// What a step does.
@@ -239,6 +262,12 @@ impl StepError {
 impl<E: std::error::Error> From<E> for StepError {
     fn from(error: E) -> Self {
         Self::new(JobError::from(error).into_outcome())
+    }
+}
+
+impl From<JobCodeError> for StepError {
+    fn from(error: JobCodeError) -> Self {
+        Self::new(error.into())
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod agents;
 mod builder;
 mod children;
+mod code;
 mod definition;
 mod embedding;
 mod error;

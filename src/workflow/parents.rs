@@ -22,7 +22,8 @@ impl Walk<'_> {
                 return Err(Stop::Superseded);
             }
         }
-        let (enqueue, until) = match self.attempt.run(plan(given, children.clone())).await {
+        let (plan, known) = (plan.clone(), children.clone());
+        let (enqueue, until) = match self.attempt.run(async move { plan(given, known).await }).await {
             Ok(Ok(Plan::Done(output))) => return Ok(output),
             Ok(Ok(Plan::Wait { enqueue, until })) => (enqueue, until),
             Ok(Err(error)) => return Err(error.into()),

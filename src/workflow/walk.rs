@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::code::StepCode;
 use super::definition::{
     Effect, FAN_OUT_ITEMS_MAX, STEP_OUTPUT_BYTES_MAX, Step, StepContext, StepError, StepFn, StepOutput, Work,
 };
@@ -135,12 +136,15 @@ impl Walk<'_> {
                 Work::Code(code) => self.code(code, rules, place, input, outputs).await,
                 Work::Each { work, parallel } => self.each(work, *parallel, rules, place, input, outputs, parts).await,
                 Work::Steps(steps) => self.steps(steps, place, input, parts).await,
-                Work::Children(plan) => self.children(plan, place, self.given(place, input, outputs, 1)).await,
+                Work::Children(plan) => {
+                    let code = StepCode::new(self.attempt);
+                    self.children(plan, place, self.given(place, input, outputs, 1, code)).await
+                }
             }
         })
     }
 
-    pub(super) fn given(&self, place: &Place, input: Value, outputs: Vec<Value>, tries: u32) -> StepContext {
+    fn given(&self, place: &Place, input: Value, outputs: Vec<Value>, tries: u32, code: StepCode) -> StepContext {
         StepContext {
             job: Arc::clone(self.attempt.job()),
             run_id: self.run_id,
@@ -149,8 +153,9 @@ impl Walk<'_> {
             item: place.item,
             tries,
             idempotency_key: format!("{}-{}", self.run_id, place.path),
-            cancelled: self.cancel.clone(),
+            cancelled: code.cancelled().clone(),
             deadline: self.deadline.map(Instant::into_std),
+            code,
         }
     }
 
@@ -164,10 +169,12 @@ impl Walk<'_> {
     ) -> Result<StepOutput, Stop> {
         let mut tries = 1;
         loop {
-            let mut given = self.given(place, input.clone(), outputs.clone(), tries);
+            let run = StepCode::new(self.attempt);
+            let mut given = self.given(place, input.clone(), outputs.clone(), tries, run.clone());
             let own = rules.timeout.and_then(|limit| Instant::now().into_std().checked_add(limit));
             given.deadline = given.deadline.into_iter().chain(own).min();
-            let running = self.attempt.run(code(given));
+            let step = Arc::clone(code);
+            let running = run.run(self.attempt, move || step(given));
             let ended = match rules.timeout {
                 Some(limit) => timeout(limit, running).await.unwrap_or_else(|_| {
                     let text = format!("step {} ran for longer than {} ms", place.label, limit.as_millis());
@@ -175,7 +182,7 @@ impl Walk<'_> {
                 }),
                 None => running.await,
             };
-            let error = match ended {
+            let mut error = match ended {
                 Ok(Ok(output)) => return checked(output, place),
                 Ok(Err(error)) => error,
                 Err(error @ JobCodeError::Gone) => return Err(Stop::Outcome(error.into())),
@@ -183,6 +190,11 @@ impl Walk<'_> {
             };
             let wait = rules.retry.next_try(tries, &error.outcome);
             let again = match wait {
+                // What does not end is for the executor to show; a second run beside it would do the same at once.
+                Some(_) if !run.end().await => {
+                    goes_on(&mut error.outcome);
+                    false
+                }
                 // A job that shall stop is not tried again here.
                 Some(wait) => self.cancel.run_until_cancelled(sleep(wait)).await.is_some(),
                 None => false,
@@ -323,6 +335,13 @@ fn part(place: &Place, output: Value, cost_nanousd: Option<i64>, started: Instan
         output,
         cost_nanousd,
         duration_ms: millis(started.elapsed()),
+    }
+}
+
+/// Says of a failure why the step was not tried again.
+fn goes_on(outcome: &mut Outcome) {
+    if let Outcome::Failed { error, .. } = outcome {
+        error.push_str("\nits code was told to end and goes on, so it was not tried again beside it");
     }
 }
 

@@ -104,6 +104,7 @@ mod workflow_budgets;
 mod workflow_children;
 mod workflow_crash;
 mod workflow_embedding;
+mod workflow_limits;
 mod workflow_llm;
 mod workflow_models;
 mod workflow_parts;
