@@ -235,7 +235,9 @@ impl<In, Now: DeserializeOwned + Send + 'static> Workflow<In, Now> {
     }
 
     /// Adds a step that enqueues one job for each that `jobs` makes and waits for all of them. Gives the children in
-    /// the order of the jobs, whatever they came to: [`Child::output`] reads what one did.
+    /// the order of the jobs, whatever they came to: [`Child::output`] reads what one did. At most
+    /// [`CHILDREN_MAX`](super::CHILDREN_MAX), and none of them unique: else the job is discarded (`E0626`).
+    /// A worker with `OPTIONS.unique` makes unique ones, unless `unique: None` is set on them.
     #[must_use]
     pub fn jobs<F>(self, name: &'static str, jobs: F) -> Workflow<In, Vec<Child>>
     where
@@ -260,7 +262,9 @@ impl<In, Now: DeserializeOwned + Send + 'static> Workflow<In, Now> {
 impl<In, Item: DeserializeOwned + Send + 'static> Workflow<In, Vec<Item>> {
     /// Adds a step that runs `code` for each element of the list that it takes, a few at the same time, each with a
     /// checkpoint of its own, and gives the list of what they came to in the same order. Lists have at most
-    /// [`FAN_OUT_ITEMS_MAX`](super::FAN_OUT_ITEMS_MAX) elements.
+    /// [`FAN_OUT_ITEMS_MAX`](super::FAN_OUT_ITEMS_MAX) elements, and what they come to is a result as any: together at
+    /// most [`STEP_OUTPUT_BYTES_MAX`](super::STEP_OUTPUT_BYTES_MAX). When it becomes larger no other element is begun,
+    /// and the job is discarded (`E0623`); what was done stays in the run's parts.
     ///
     /// When one fails, those that are under way are finished, no other is begun, and the step fails; another attempt
     /// runs those that are not done.

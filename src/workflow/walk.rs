@@ -227,18 +227,26 @@ impl Walk<'_> {
             other => return Err(no_list(&place.label, &other).into()),
         };
         let count = items.len();
-        let (halted, done) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let (halted, done, outputs) = (&halted, &done, &outputs);
+        let (halted, done, size) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(1));
+        let (halted, done, size, outputs) = (&halted, &done, &size, &outputs);
         let elements = items.into_iter().enumerate().map(|(index, item)| async move {
             if halted.load(Ordering::Relaxed) {
                 return (index, None);
             }
-            let ended = self.element(work, rules, &place.element(index), item, outputs, parts).await;
-            match &ended {
-                Ok(_) => {
-                    let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                    self.probe.set_label("step", format!("{} {done}/{count}", place.label));
+            let mut ended = self.element(work, rules, &place.element(index), item, outputs, parts).await;
+            if let Ok((value, _)) = &ended {
+                let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                self.probe.set_label("step", format!("{} {done}/{count}", place.label));
+                // Of the list: with a comma or a bracket. One that cannot be stored in the end shall cost no more.
+                let bytes = bytes_of(value).saturating_add(1);
+                if size.fetch_add(bytes, Ordering::Relaxed) + bytes > STEP_OUTPUT_BYTES_MAX {
+                    let error =
+                        too_large(place, size.load(Ordering::Relaxed), &format!(" after {done} of {count} elements"));
+                    ended = Err(error.into());
                 }
+            }
+            match &ended {
+                Ok(_) => {}
                 // Others may have children to enqueue, which then run at the same time.
                 Err(Stop::Parked) => {}
                 Err(_) => halted.store(true, Ordering::Relaxed),
@@ -347,17 +355,25 @@ fn goes_on(outcome: &mut Outcome) {
 
 /// A result that can be stored: of bounded size, and without the character that PostgreSQL refuses in JSON.
 fn checked(mut output: StepOutput, place: &Place) -> Result<StepOutput, Stop> {
-    let bytes = serde_json::to_vec(&output.value).map_or(usize::MAX, |text| text.len());
+    let bytes = bytes_of(&output.value);
     if bytes > STEP_OUTPUT_BYTES_MAX {
-        let text = format!(
-            "the result of step {} has {bytes} bytes; at most {STEP_OUTPUT_BYTES_MAX} are kept. Keep large things \
-             elsewhere and hand on where they are",
-            place.label
-        );
-        return Err(discarded(OUTPUT, text).into());
+        return Err(too_large(place, bytes, "").into());
     }
     without_nul(&mut output.value);
     Ok(output)
+}
+
+fn bytes_of(value: &Value) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |text| text.len())
+}
+
+fn too_large(place: &Place, bytes: usize, when: &str) -> StepError {
+    let text = format!(
+        "the result of step {} has {bytes} bytes{when}; at most {STEP_OUTPUT_BYTES_MAX} are kept. Keep large things \
+         elsewhere and hand on where they are",
+        place.label
+    );
+    discarded(OUTPUT, text)
 }
 
 fn without_nul(value: &mut Value) {
