@@ -95,6 +95,15 @@ impl Attempt {
         attempts.collect()
     }
 
+    /// With its time beginning now, where it waited for its turn after the claim.
+    pub(crate) fn beginning_now(mut self) -> Self {
+        // Nothing of it has begun, so nobody else has a part in its duty.
+        if let Some(duty) = Arc::get_mut(&mut self.duty) {
+            duty.started = Instant::now();
+        }
+        self
+    }
+
     /// The job, at this attempt.
     pub fn job(&self) -> &Arc<Job> {
         &self.duty.job

@@ -186,7 +186,7 @@ impl Drainer<'_> {
         for attempt in attempts {
             let id = attempt.job().id;
             let before = self.queue.running();
-            start_attempt(&self.executors, self.workers, attempt).await;
+            start_attempt(&self.executors, self.workers, attempt.beginning_now()).await;
             // The sender lives as long as the queue that is borrowed here.
             drop(self.queue.watch().wait_for(|running| *running < before).await);
             if let Some(job) = self.engine.get(id).await? {

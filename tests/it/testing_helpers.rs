@@ -13,6 +13,7 @@ use singularity::testing::{
     refute_enqueued_within,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::support::node::{Fixture, job, workers};
 use crate::support::rows::{SHAPES, engine, engine_in, ids, set_columns, state};
@@ -150,6 +151,32 @@ async fn what_is_due_later_is_drained_on_request_up_to_a_moment() {
     assert_eq!(counts, DrainCounts { success: 2, ..DrainCounts::default() });
     assert_eq!((state(&engine, soon).await, state(&engine, late).await), (State::Completed, State::Scheduled));
     assert_eq!(drained(&engine, Drain::queue("default").with_scheduled()).await.success, 1);
+}
+
+#[tokio::test]
+async fn the_time_of_each_begins_when_it_begins() {
+    /// Notes when its time is over, and when it ended.
+    struct Timed(watch::Sender<Vec<(Instant, Instant)>>);
+    impl Worker for Timed {
+        type Args = Value;
+        const NAME: &'static str = "timed";
+        const OPTIONS: WorkerOptions = WorkerOptions { timeout: Some(HOUR), ..WorkerOptions::DEFAULT };
+
+        async fn perform(&self, _: Value, context: JobContext) -> Result<Outcome, JobError> {
+            self.0.send_modify(|seen| seen.push((context.deadline().unwrap(), Instant::now())));
+            Ok(Outcome::Completed)
+        }
+    }
+    let (_db, engine) = engine().await;
+    let seen = watch::Sender::new(Vec::new());
+    let mut workers = Workers::default();
+    workers.register(Timed(seen.clone()));
+    for _ in 0..3 {
+        engine.insert(Timed::new_job(&json!({})).unwrap()).await.unwrap();
+    }
+    assert_eq!(drain_queue(&engine, &workers, &Drain::queue("default")).await.unwrap().success, 3);
+    let seen = seen.borrow();
+    assert!(seen.windows(2).all(|jobs| jobs[1].0 >= jobs[0].1 + HOUR), "{seen:?}");
 }
 
 #[tokio::test]
