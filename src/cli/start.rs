@@ -9,9 +9,9 @@ use tokio::runtime::Handle;
 use super::codes;
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::output;
 use super::signals::Stops;
-use crate::config::Role;
+use super::{live, output};
+use crate::config::{Config, ProviderKind, Role};
 use crate::node::{Guardian, Node, NodeOptions};
 use crate::queue::Workers;
 use crate::workflow::Workflows;
@@ -44,6 +44,7 @@ pub(super) fn options(context: &Context, instance_id: String, job_runtime: Handl
         config: Arc::clone(&context.config),
         base_dir: context.base_dir(),
         instance_id,
+        built_in: true,
         workers: Workers::default(),
         workflows: Workflows::default(),
         job_runtime: Some(job_runtime),
@@ -58,10 +59,14 @@ pub(super) async fn run(args: StartArgs, context: &Context, job_runtime: Handle)
     if let Some(role) = args.role {
         Arc::make_mut(&mut options.config).cloud.role = role;
     }
+    let simulated = simulated_routes(&options.config);
     let node = tokio::select! {
         node = Box::pin(Node::start(options)) => node?,
         () = stops.next() => return Err(Failure::silent(Exit::Interrupted)),
     };
+    if let Some(warning) = simulated_beside_others(&node, &simulated).await {
+        output::note(warning);
+    }
     output::line(ready(&node));
     tokio::select! {
         () = stops.next() => {}
@@ -79,6 +84,38 @@ pub(super) async fn run(args: StartArgs, context: &Context, job_runtime: Handle)
     }
     output::note("stopped");
     if drained.forced { Err(Failure::silent(Exit::Interrupted)) } else { Ok(()) }
+}
+
+/// Names of the routes whose reference is a simulated model, where this instance works on jobs at all.
+fn simulated_routes(config: &Config) -> Vec<String> {
+    let is_simulated = |model: &String| {
+        let model = config.models.get(model);
+        let provider = model.and_then(|model| config.providers.get(&model.provider));
+        provider.is_some_and(|provider| provider.kind == ProviderKind::Simulated)
+    };
+    let complexities = config.routing.models.iter().map(|(complexity, model)| (complexity.to_string(), Some(model)));
+    let named = config.routing.routes.iter().map(|(name, route)| (name.clone(), route.models.first()));
+    let all = complexities.chain(named).filter(|_| config.cloud.role.executes());
+    all.filter(|(_, reference)| reference.is_some_and(is_simulated)).map(|(name, _)| name).collect()
+}
+
+/// What to say where prompts of others may be answered here with text that is made up. What the database does not
+/// answer now is left unsaid.
+async fn simulated_beside_others(node: &Node, routes: &[String]) -> Option<String> {
+    if routes.is_empty() {
+        return None;
+    }
+    let rows = live::instances(node.storage()).await.ok()?;
+    let others = rows.iter().filter(|row| live::is_live(row) && row.instance_id != node.instance_id());
+    let others: Vec<&str> = others.map(|row| row.instance_id.as_str()).collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "warning: models are simulated here for {}, and {} the jobs; where others ask real models, name them in \
+             [routing.models] and start again",
+            routes.join(", "),
+            if let [other] = others[..] { format!("{other} shares") } else { format!("{} share", others.join(", ")) }
+        )
+    })
 }
 
 /// Resolves when standard input has ended, and never where that is not asked for.

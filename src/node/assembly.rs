@@ -52,9 +52,14 @@ pub struct NodeOptions {
     pub base_dir: PathBuf,
     /// Instance id, or `auto`.
     pub instance_id: String,
-    /// Workers beside the built-in ones; one of the same name replaces a built-in one.
+    /// Whether this node answers the jobs of the built-in workflows (`llm_request`, `embedding`, `agent_task`,
+    /// `agent_coordination`) by the models of its configuration, and is CentralCloud where its role says so. The
+    /// configuration as shipped has simulated models: with them, in a database where others ask real ones, it would
+    /// answer their prompts with text that was made up.
+    pub built_in: bool,
+    /// Workers of the program; one of the same name replaces a built-in one.
     pub workers: Workers,
-    /// Workflows beside the built-in ones; one of the same name replaces a built-in one.
+    /// Workflows of the program; one of the same name replaces a built-in one.
     pub workflows: Workflows,
     /// Runtime that job code runs on; without one the node starts its own, of `[runtime] job_threads`, which ends with
     /// it. The node's own actors, its heartbeat too, run on the runtime that starts it. So job code must not run there:
@@ -65,13 +70,14 @@ pub struct NodeOptions {
 }
 
 impl NodeOptions {
-    /// A node with this configuration; no workers beside the built-in ones, an instance id of its own, paths from the
-    /// present folder, a job runtime of its own.
+    /// A node with this configuration and the instance id that it names; no workers, the built-in ones neither, paths
+    /// from the present folder, a job runtime of its own.
     pub fn new(config: Config) -> Self {
         Self {
+            instance_id: config.instance.id.clone(),
             config: Arc::new(config),
             base_dir: PathBuf::from("."),
-            instance_id: "auto".into(),
+            built_in: false,
             workers: Workers::default(),
             workflows: Workflows::default(),
             job_runtime: None,
@@ -148,13 +154,15 @@ impl Node {
 
         let mut workers = Workers::default();
         let store = Store::new(db.clone());
-        let definitions = [
-            llm_request(Arc::clone(&config), Arc::clone(&gateway), live.clone(), db.clone()),
-            embedding(Arc::clone(&config), Arc::clone(&gateway), db.clone()),
-            agent_task(Arc::clone(&config), Arc::clone(&gateway), live.clone(), db.clone()),
-            agent_coordination(Arc::clone(&config), Facts::new(db.clone())),
-        ];
-        for definition in definitions {
+        let definitions = options.built_in.then(|| {
+            [
+                llm_request(Arc::clone(&config), Arc::clone(&gateway), live.clone(), db.clone()),
+                embedding(Arc::clone(&config), Arc::clone(&gateway), db.clone()),
+                agent_task(Arc::clone(&config), Arc::clone(&gateway), live.clone(), db.clone()),
+                agent_coordination(Arc::clone(&config), Facts::new(db.clone())),
+            ]
+        });
+        for definition in definitions.into_iter().flatten() {
             let jobs = config.workflows.jobs_of(definition.worker);
             let worker = WorkflowWorker::new(definition, store.clone());
             workers.register_executable(match jobs {
@@ -209,6 +217,7 @@ impl Node {
             foreign: Foreign::new(config.services.leader.lease.get() * FOREIGN_MEMORY_LEASES),
             lease: Lease::new(config.instance.stale_after.get()),
             workers,
+            is_central: options.built_in && config.cloud.role.is_central(),
             runtime: JobRuntime::new(job_runtime),
             completions: Completions::default(),
             crontab,
@@ -305,6 +314,7 @@ struct Parts {
     foreign: Foreign,
     lease: Lease,
     workers: Workers,
+    is_central: bool,
     runtime: JobRuntime,
     completions: Completions,
     crontab: Arc<Crontab>,
@@ -440,10 +450,7 @@ impl Parts {
             .child(Completer::child(self.engine.clone(), self.completions.clone()).protected(PROTECTS_COMPLETER))
             .child(crews.executors_child())
             .child(crews.producers_child());
-        match central(&self.config, self.storage.db()) {
-            Some(central) => root.child(central.into_child()),
-            None => root,
-        }
+        if self.is_central { root.child(central(&self.config, self.storage.db()).into_child()) } else { root }
     }
 
     /// What the producer of a queue works with.

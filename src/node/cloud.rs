@@ -26,11 +26,8 @@ pub(super) fn cloud(config: &Config, db: &Database, sync: &SyncArgs, learning: &
         .child(LearningSync::child(sync.clone(), learning))
 }
 
-/// What CentralCloud does: it takes reports in, learns from them, and forgets them. `None` on a member.
-pub(super) fn central(config: &Config, db: &Database) -> Option<SupervisorSpec> {
-    if !config.cloud.role.is_central() {
-        return None;
-    }
+/// What CentralCloud does: it takes reports in, learns from them, and forgets them.
+pub(super) fn central(config: &Config, db: &Database) -> SupervisorSpec {
     let central = &config.central;
     let ingest = IngestArgs { intake: Intake::new(db.clone()), interval: central.ingest_interval.get() };
     let keep = Keep {
@@ -41,7 +38,7 @@ pub(super) fn central(config: &Config, db: &Database) -> Option<SupervisorSpec> 
     let retention = RetentionArgs { store: RetentionStore::new(db.clone()), keep };
     let central = SupervisorSpec::new("central", Strategy::OneForOne);
     let central = central.child(Ingest::child(ingest)).child(Learner::child(learner(config, db)));
-    Some(central.child(Retention::child(retention)))
+    central.child(Retention::child(retention))
 }
 
 fn learner(config: &Config, db: &Database) -> LearnerArgs {

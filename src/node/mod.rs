@@ -18,9 +18,10 @@
 //!
 //! The completer stands before the executors, so that it still stores what they report while they stop. The cloud
 //! stands before both, so that its last report has all results. CentralCloud stands last, so that what goes wrong there
-//! stops no job.
+//! stops no job. It is there only where the built-in workflows are ([`NodeOptions::built_in`]).
 //!
-//! A node in a program of one's own, with a worker of one's own:
+//! A node in a program of one's own, with a worker of one's own; it leaves the jobs of the built-in workflows to others
+//! ([`NodeOptions::built_in`]):
 //!
 //! ```no_run
 //! use serde::{Deserialize, Serialize};

@@ -127,6 +127,14 @@ async fn its_progress_is_shown_in_the_tree_and_cut() {
     node.reaches(id, State::Completed).await;
 }
 
+fn config(db: &TestDb, dir: &tempfile::TempDir) -> Config {
+    let mut config = Config::shipped().unwrap();
+    fast(&mut config);
+    std::fs::write(dir.path().join("url"), db.url().expose_secret()).unwrap();
+    config.database.url = SecretRef::File(dir.path().join("url"));
+    config
+}
+
 /// Says which thread it runs on.
 struct Whereabouts;
 
@@ -142,15 +150,29 @@ impl Worker for Whereabouts {
 #[tokio::test]
 async fn it_runs_on_threads_of_its_nodes_own_where_the_program_gives_none() {
     let (db, dir) = (TestDb::new().await, tempfile::tempdir().unwrap());
-    let mut config = Config::default();
-    fast(&mut config);
-    std::fs::write(dir.path().join("url"), db.url().expose_secret()).unwrap();
-    config.database.url = SecretRef::File(dir.path().join("url"));
+    let config = config(&db, &dir);
     let mut options = NodeOptions::new(config);
     options.workers.register(Whereabouts);
     let node = Box::pin(Node::start(options)).await.unwrap();
     let id = node.engine().insert(Whereabouts::new_job(&json!({})).unwrap()).await.unwrap().id;
     let job = reaches(node.engine(), id, State::Completed).await;
     assert_eq!(job.recorded().unwrap(), json!("jobs"));
+    Box::pin(node.shutdown(std::future::pending())).await;
+}
+
+#[tokio::test]
+async fn a_node_of_a_program_leaves_the_jobs_of_the_built_in_workflows_to_others() {
+    let (db, dir) = (TestDb::new().await, tempfile::tempdir().unwrap());
+    let mut options = NodeOptions::new(config(&db, &dir));
+    options.workers.register(Whereabouts);
+    let node = Box::pin(Node::start(options)).await.unwrap();
+    let prompt = NewJob::new("llm_request", json!({"prompt": "Say hello"}));
+    let prompt = node.engine().insert(prompt).await.unwrap().id;
+    let own = node.engine().insert(Whereabouts::new_job(&json!({})).unwrap()).await.unwrap().id;
+    reaches(node.engine(), own, State::Completed).await;
+    // It is older, so whoever claims it claims it first.
+    let prompt = node.engine().get(prompt).await.unwrap().unwrap();
+    assert_eq!((prompt.state, prompt.attempt), (State::Available, 0));
+    assert!(node.system().snapshot().find("/central").is_none());
     Box::pin(node.shutdown(std::future::pending())).await;
 }

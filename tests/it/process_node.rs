@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::support::db::TestDb;
-use crate::support::process::{Place, until};
+use crate::support::process::{Place, text, until};
 
 /// One slow model, so that a job can be met while it runs.
 fn slow(latency: &str, grace: &str) -> String {
@@ -43,6 +43,23 @@ async fn status(pool: &PgPool, instance: &str) -> String {
         .fetch_one(pool)
         .await
         .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_simulated_models_warns_where_it_joins_others() {
+    let (db, _database) = TestDb::migrated().await;
+    let place = Place::new(&db, "");
+    let warned = |id: &str| {
+        let output = place.run(&["start", "--until-stdin-closes", "--instance-id", id]);
+        let stderr = text(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        stderr.lines().find(|line| line.starts_with("warning: ")).map(str::to_owned)
+    };
+    assert_eq!(warned("alone"), None);
+    let (_one, _ready) = place.start(&["--instance-id", "one"]);
+    let text = warned("two").unwrap();
+    let wanted = "models are simulated here for simple, medium, complex, and one shares the jobs; ";
+    assert!(text.starts_with(&format!("warning: {wanted}")), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

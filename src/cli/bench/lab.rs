@@ -115,6 +115,7 @@ impl Lab {
             config: Arc::clone(&self.config),
             base_dir: self.base_dir.clone(),
             instance_id: "auto".into(),
+            built_in: false,
             workers,
             workflows: crate::workflow::Workflows::default(),
             job_runtime: Some(self.job_runtime.clone()),

@@ -285,6 +285,7 @@ impl TestNode {
             config: Arc::new(config),
             base_dir: dir.path().into(),
             instance_id: id.into(),
+            built_in: true,
             workers,
             workflows: singularity::workflow::Workflows::default(),
             job_runtime: Some(jobs.handle().clone()),
