@@ -18,7 +18,7 @@ use super::shutdown::HISTORY_LIMIT;
 use super::steering::Steering;
 use super::storage::{Guardian, Storage};
 use crate::cloud::sync::{LearningSync, SyncArgs, policy_of};
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::cron::{Expression, Zone};
 use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registry, RegistryArgs, Settings};
 use crate::llm::Gateway;
@@ -83,6 +83,11 @@ impl NodeOptions {
             job_runtime: None,
             guardian: Guardian::Nobody,
         }
+    }
+
+    /// As [`NodeOptions::new`], with paths from where the configuration was found.
+    pub fn loaded(loaded: Loaded) -> Self {
+        Self { base_dir: loaded.base_dir, ..Self::new(loaded.config) }
     }
 }
 

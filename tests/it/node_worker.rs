@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use singularity::config::{Config, SecretRef};
+use singularity::config::{Config, SecretRef, Source, load};
 use singularity::node::{Node, NodeOptions};
 use singularity::queue::{
     JobContext, JobError, NewJob, Outcome, PROGRESS_CHARS_MAX, State, Worker, WorkerOptions, Workers,
@@ -174,5 +174,22 @@ async fn a_node_of_a_program_leaves_the_jobs_of_the_built_in_workflows_to_others
     let prompt = node.engine().get(prompt).await.unwrap().unwrap();
     assert_eq!((prompt.state, prompt.attempt), (State::Available, 0));
     assert!(node.system().snapshot().find("/central").is_none());
+    Box::pin(node.shutdown(std::future::pending())).await;
+}
+
+#[tokio::test]
+async fn a_node_of_a_program_has_the_id_and_the_folder_of_its_configuration() {
+    let (db, dir) = (TestDb::new().await, tempfile::tempdir().unwrap());
+    let file = dir.path().join("actors.toml");
+    std::fs::write(dir.path().join("url"), db.url().expose_secret()).unwrap();
+    let text = "[instance]\nid = \"web_1\"\n[database]\nurl = \"file:url\"\n[queues.default]\nlimit = 9\n\
+                [instances.web_1.queues.default]\nlimit = 2\n";
+    std::fs::write(&file, text).unwrap();
+    let loaded = load(&Source { path: Some(file), ..Source::default() }).unwrap();
+    let options = NodeOptions::loaded(loaded);
+    assert_eq!(options.base_dir, dir.path());
+    let node = Box::pin(Node::start(options)).await.unwrap();
+    assert_eq!(node.instance_id(), "web_1");
+    assert_eq!(node.queues().get("default").unwrap().limit(), 2);
     Box::pin(node.shutdown(std::future::pending())).await;
 }
