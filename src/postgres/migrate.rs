@@ -23,7 +23,6 @@ pub use oban::{ObanTables, ObanVersion};
 pub use tuning::Tuning;
 
 use super::{Database, DbError, SchemaName, pgmq};
-use crate::config::Indexes;
 
 /// Version of Oban's tables that we create, and the newest that we work on.
 pub const OBAN_VERSION: u32 = 14;
@@ -68,6 +67,9 @@ const MIGRATIONS: [Migration; 12] = [
 
 /// The migration of Oban's tables. Its SQL looks for itself what is missing.
 const OBAN_MIGRATION: i32 = 1;
+
+/// The migration of storage settings, which a table of jobs that was made again gets again.
+const TUNING_MIGRATION: i32 = 5;
 
 /// What [`up`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,16 +155,10 @@ pub async fn tables(database: &Database) -> Result<(Vec<(i32, &'static str)>, Op
 
     let mut applied = Vec::new();
     for migration in &MIGRATIONS {
-        if apply(database, migration).await? {
+        let made_jobs = oban_before.is_none() && applied.iter().any(|(version, _)| *version == OBAN_MIGRATION);
+        if apply(database, migration, made_jobs && migration.version == TUNING_MIGRATION).await? {
             tracing::info!(version = migration.version, name = migration.name, %schema, "migration applied");
             applied.push((migration.version, migration.name));
-        }
-    }
-    if oban_before.is_none() && database.indexes() != Indexes::Oban {
-        // Just made and empty. Somebody else who has found it empty too may be at it: then it gets done all the same.
-        match switch_indexes(database, database.indexes(), |_| {}).await {
-            Ok(()) | Err(MigrateError::IndexBusy { .. }) => {}
-            Err(error) => return Err(error),
         }
     }
     Ok((applied, oban_before))
@@ -251,8 +247,8 @@ async fn prepare(connection: &mut PgConnection, schema: &SchemaName) -> Result<(
     Ok(())
 }
 
-/// Applies one migration unless it is recorded; true when it was applied now.
-async fn apply(database: &Database, migration: &Migration) -> Result<bool, MigrateError> {
+/// Applies one migration unless it is recorded, or `again`; true when it was applied now.
+async fn apply(database: &Database, migration: &Migration, again: bool) -> Result<bool, MigrateError> {
     let failed = |error: DbError| MigrateError::Failed { version: migration.version, name: migration.name, error };
     let schema = database.schema();
     let mut transaction = lock(database).await?;
@@ -260,13 +256,23 @@ async fn apply(database: &Database, migration: &Migration) -> Result<bool, Migra
         .bind(migration.version)
         .fetch_one(&mut *transaction)
         .await?;
-    let is_complete = migration.version != OBAN_MIGRATION
-        || (has_table(&mut transaction, schema, "oban_jobs").await?
-            && has_table(&mut transaction, schema, "oban_peers").await?);
-    if is_recorded && is_complete {
+    let has_jobs = migration.version != OBAN_MIGRATION || has_table(&mut transaction, schema, "oban_jobs").await?;
+    let is_complete =
+        migration.version != OBAN_MIGRATION || (has_jobs && has_table(&mut transaction, schema, "oban_peers").await?);
+    if is_recorded && is_complete && !again {
         return Ok(false);
     }
+    if !has_jobs {
+        // Left by a table of jobs that was dropped. Refused where something else is made of it.
+        let leftover = AssertSqlSafe(format!("DROP TYPE IF EXISTS {}", schema.qualify("oban_job_state")));
+        sqlx::raw_sql(leftover).execute(&mut *transaction).await.map_err(|error| failed(error.into()))?;
+    }
     sqlx::raw_sql(migration.sql).execute(&mut *transaction).await.map_err(|error| failed(error.into()))?;
+    if !has_jobs {
+        // In the same transaction nobody has to be waited for, and nothing half done is left.
+        let indexes = AssertSqlSafe(indexes::of_new_table(database.indexes()));
+        sqlx::raw_sql(indexes).execute(&mut *transaction).await.map_err(|error| failed(error.into()))?;
+    }
     sqlx::query("INSERT INTO singularity_migrations (version, name) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(migration.version)
         .bind(migration.name)

@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod foreign;
 
+use singularity::config::Indexes;
 use singularity::error::Coded;
 use singularity::postgres::migrate::{self, MigrateError, ObanVersion};
 use singularity::postgres::{Database, PoolOptions};
@@ -149,6 +150,29 @@ async fn makes_the_leaders_table_again_where_it_is_missing() {
     assert!(!migrate::status(&database).await.unwrap().is_current());
     assert_eq!(migrate::up(&database).await.unwrap().applied, [(1, "oban")]);
     Catalog::read(&database).await.assert_is_version_14("public");
+}
+
+#[tokio::test]
+async fn makes_the_table_of_jobs_again_where_it_was_dropped() {
+    let (db, database) = TestDb::migrated().await;
+    let before = migrate::status(&database).await.unwrap().tuning;
+    db.execute("DROP TABLE oban_jobs").await;
+    assert_eq!(migrate::up(&database).await.unwrap().applied, [(1, "oban"), (5, "tuning")]);
+    Catalog::read(&database).await.assert_is_version_14("public");
+    assert_eq!(migrate::status(&database).await.unwrap().tuning, before);
+    assert_eq!(migrate::up(&database).await.unwrap().applied, []);
+}
+
+#[tokio::test]
+async fn a_new_table_gets_the_indexes_that_are_wanted_whoever_reads_elsewhere() {
+    let db = TestDb::new().await;
+    let other = db.connect("elsewhere").await;
+    let mut reader = other.pool().begin().await.unwrap();
+    sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1").execute(&mut *reader).await.unwrap();
+    let options = PoolOptions { indexes: Indexes::Lean, ..PoolOptions::default() };
+    let database = Database::connect(db.url(), &options).await.unwrap();
+    tokio::time::timeout(DEADLINE, migrate::up(&database)).await.unwrap().unwrap();
+    assert_eq!(migrate::status(&database).await.unwrap().indexes.profile(), Some(Indexes::Lean));
 }
 
 #[tokio::test]

@@ -126,6 +126,12 @@ impl IndexState {
     }
 }
 
+/// What brings a table of jobs that was made in this transaction, with Oban's indexes, to `wanted`.
+pub(super) fn of_new_table(wanted: Indexes) -> String {
+    let made = IndexState { oban: OBAN.iter().map(|(name, _)| (*name).to_owned()).collect(), ..IndexState::default() };
+    made.steps(wanted).into_iter().map(|(_, sql)| format!("{};", sql.replace(" CONCURRENTLY", ""))).collect()
+}
+
 /// Brings the indexes of `oban_jobs` to `wanted` beside whatever runs; `tell` hears of each step before it is done.
 ///
 /// Cancel safety: the statement under way may leave an invalid index; the next call drops it and goes on.
