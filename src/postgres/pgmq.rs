@@ -47,9 +47,10 @@ impl Kind {
 pub struct Installation {
     /// How it came there.
     pub kind: Kind,
-    /// Its version, unless it is foreign.
+    /// Its version, unless it is foreign, or this user may not read it.
     pub version: Option<String>,
     topics: bool,
+    usable: bool,
 }
 
 impl Installation {
@@ -58,11 +59,26 @@ impl Installation {
         self.topics
     }
 
+    /// Whether the user of the connection has the rights of [`grants`].
+    pub fn is_usable(&self) -> bool {
+        self.usable
+    }
+
     /// The installer has something to do.
     fn wants_upgrade(&self) -> bool {
         let version = self.version.as_deref().and_then(|version| version.parse::<Version>().ok());
-        self.kind == Kind::Script && version.is_none_or(|version| version < VERSION_EMBEDDED)
+        // Whoever may not read the record could not upgrade either.
+        self.kind == Kind::Script && version.map_or(self.usable, |version| version < VERSION_EMBEDDED)
     }
+}
+
+/// What the owner of schema `pgmq` grants to `role`, so that it can report and learn: with all of it the role makes,
+/// uses and drops queues.
+pub fn grants(role: &str) -> [String; 2] {
+    [
+        format!("GRANT USAGE, CREATE ON SCHEMA pgmq TO {role}"),
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgmq TO {role}"),
+    ]
 }
 
 /// Looks for pgmq without changing anything.
@@ -70,25 +86,47 @@ impl Installation {
 /// # Errors
 /// Those of [`DbError`].
 pub async fn find(connection: &mut PgConnection) -> Result<Option<Installation>, DbError> {
-    let (extension, has_record, has_type, has_topics): (Option<String>, bool, bool, bool) = sqlx::query_as(
-        "SELECT (SELECT extversion FROM pg_extension WHERE extname = 'pgmq'),
-           to_regclass('pgmq.__pgmq_migrations') IS NOT NULL,
-           to_regtype('pgmq.message_record') IS NOT NULL,
-           to_regprocedure('pgmq.send_topic(text,jsonb,jsonb,integer)') IS NOT NULL",
+    // The catalog, because to_regclass and its like are an error where the schema may not be used.
+    let (extension, has_record, is_readable, has_type, has_topics, usable): (
+        Option<String>,
+        bool,
+        bool,
+        bool,
+        bool,
+        bool,
+    ) = sqlx::query_as(
+        "WITH schema AS (SELECT oid FROM pg_namespace WHERE nspname = 'pgmq'),
+           tables AS (SELECT c.oid, relname FROM pg_class c JOIN schema s ON s.oid = relnamespace
+                      WHERE relname IN ('__pgmq_migrations', 'meta', 'topic_bindings')),
+           rights AS (SELECT has_schema_privilege(oid, 'USAGE') AS reaches,
+                             has_schema_privilege(oid, 'CREATE') AS creates FROM schema)
+         SELECT (SELECT extversion FROM pg_extension WHERE extname = 'pgmq'),
+           EXISTS (SELECT FROM tables WHERE relname = '__pgmq_migrations'),
+           coalesce((SELECT bool_and(reaches AND has_table_privilege(tables.oid, 'SELECT')) FROM tables, rights
+                     WHERE relname = '__pgmq_migrations'), false),
+           EXISTS (SELECT FROM pg_type t JOIN schema s ON s.oid = typnamespace WHERE typname = 'message_record'),
+           EXISTS (SELECT FROM pg_proc p JOIN schema s ON s.oid = pronamespace WHERE proname = 'send_topic'
+                   AND oidvectortypes(proargtypes) = 'text, jsonb, jsonb, integer'),
+           coalesce((SELECT reaches AND creates FROM rights), false) AND NOT EXISTS (
+             SELECT FROM tables, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) wanted
+             WHERE relname <> '__pgmq_migrations' AND NOT has_table_privilege(tables.oid, wanted))",
     )
     .fetch_one(&mut *connection)
     .await?;
     if let Some(version) = extension {
         let topics = version.parse::<Version>().is_ok_and(|version| version >= VERSION_MIN);
-        return Ok(Some(Installation { kind: Kind::Extension, version: Some(version), topics }));
+        return Ok(Some(Installation { kind: Kind::Extension, version: Some(version), topics, usable }));
     }
     if has_record {
-        let versions: Vec<String> =
-            sqlx::query_scalar("SELECT version FROM pgmq.__pgmq_migrations").fetch_all(&mut *connection).await?;
+        let versions: Vec<String> = if is_readable {
+            sqlx::query_scalar("SELECT version FROM pgmq.__pgmq_migrations").fetch_all(&mut *connection).await?
+        } else {
+            Vec::new()
+        };
         let version = versions.into_iter().max_by_key(|version| version.parse::<Version>().ok());
-        return Ok(Some(Installation { kind: Kind::Script, version, topics: has_topics }));
+        return Ok(Some(Installation { kind: Kind::Script, version, topics: has_topics, usable }));
     }
-    Ok(has_type.then_some(Installation { kind: Kind::Foreign, version: None, topics: has_topics }))
+    Ok(has_type.then_some(Installation { kind: Kind::Foreign, version: None, topics: has_topics, usable }))
 }
 
 /// Makes sure that a usable pgmq is there: finds, upgrades or installs it. Safe to repeat and from many instances at
@@ -103,6 +141,12 @@ pub async fn ensure(database: &Database) -> Result<Installation, MigrateError> {
         && found.topics
         && !found.wants_upgrade()
     {
+        if !found.usable {
+            tracing::warn!(
+                target: "postgres", "this user may not use pgmq, so nothing is reported to CentralCloud from here; let the owner \
+                 of schema pgmq run {}", grants("its user").join("; ")
+            );
+        }
         return Ok(found);
     }
     let pool = database.maintenance_pool(CONNECTIONS);

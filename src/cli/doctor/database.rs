@@ -14,6 +14,7 @@ use crate::node::{NodeError, Source, Storage};
 use crate::postgres::horizon;
 use crate::postgres::migrate::{self, ObanVersion, Status, Tuning};
 use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
+use crate::postgres::pgmq::grants;
 use crate::postgres::{CLOCK_SKEW_MAX, Database, DbError};
 
 /// A notification that takes longer is lost.
@@ -165,7 +166,12 @@ fn pgmq(status: &Status) -> Check {
     match &status.pgmq {
         Some(pgmq) if pgmq.has_topics() => {
             let version = pgmq.version.as_deref().unwrap_or("of unknown version");
-            Check::ok("pgmq", format!("{version}, installed as {}", pgmq.kind.as_str()))
+            let text = format!("{version}, installed as {}", pgmq.kind.as_str());
+            if pgmq.is_usable() {
+                return Check::ok("pgmq", text);
+            }
+            let way_out = format!("let the owner of schema pgmq run {}", grants("this user").join("; "));
+            Check::warn("pgmq", format!("{text}; this user may not use it, so nothing is reported or learned"), way_out)
         }
         Some(pgmq) => Check::fail(
             "pgmq",

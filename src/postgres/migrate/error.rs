@@ -2,7 +2,7 @@
 
 use super::{OBAN_VERSION, VERSION};
 use crate::error::Coded;
-use crate::postgres::DbError;
+use crate::postgres::{DbError, pgmq};
 
 /// An error of migrations, or of the installation of pgmq.
 #[derive(Debug, thiserror::Error)]
@@ -159,8 +159,11 @@ impl Coded for MigrateError {
                 "upgrade it the way it was installed, or drop schema pgmq if its queues are not needed".into()
             }
             Self::PgmqInstall { forbidden: true, .. } => {
-                "grant the user CREATE on the database, or let an administrator run `singularity migrate up` once"
-                    .into()
+                let [schema, tables] = pgmq::grants("the user");
+                format!(
+                    "grant the user CREATE on the database, or let an administrator run `singularity migrate up` once, and then \
+                     {schema}; {tables}"
+                )
             }
             Self::PgmqInstall { .. } => "see the server's log; nothing was changed".into(),
             Self::Index { .. } => {
