@@ -40,6 +40,9 @@ fn profile(text: &str) -> Result<Indexes, String> {
     known.ok_or_else(|| "write oban or lean".into())
 }
 
+/// What these commands log: for whom they wait, too.
+pub(super) const LOG_FILTER: &str = "error,postgres=warn";
+
 /// What is different with the lean indexes, for whoever switches to them.
 const LEAN_MEANS: &str = "lean: claims and completions cost less. Without Oban's indexes, searches in arguments and meta, looks for \
                           unique jobs and dashboards read the whole table, and Oban's reindexer reports that its indexes are missing. \

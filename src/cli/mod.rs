@@ -76,6 +76,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Start(_) => context.config.log.filter.as_str(),
         Command::Run(args) if args.verbose => context.config.log.filter.as_str(),
         Command::Run(_) => run::LOG_FILTER,
+        Command::Migrate(_) => migrate::LOG_FILTER,
         _ => QUIET,
     };
     logs::init(&context.config.log, filter).map_err(|error| Failure::new(Exit::Config, codes::LOG, error))?;

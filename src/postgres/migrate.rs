@@ -2,7 +2,8 @@
 //!
 //! Migrations are plain SQL files with unqualified names, applied in order, each in a transaction of its own with its
 //! row in `singularity_migrations`; a released file is never edited. One lock for each database lets any number of
-//! instances start at once: the first applies, the others find it done. Nothing is ever migrated down.
+//! instances start at once: the first applies, the others wait for it, say for whom, and find it done. Nothing is ever
+//! migrated down.
 //!
 //! Oban's tables follow Oban's own rule: the version is the comment on `oban_jobs`. A table that is there stays as it
 //! is, and one that is newer than we know is refused before anything is touched.
@@ -12,6 +13,8 @@ mod error;
 mod indexes;
 mod oban;
 mod tuning;
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
@@ -33,8 +36,12 @@ pub const VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 /// Key of the advisory lock around everything that changes the schema: "SINGULAR" in ASCII.
 pub(super) const LOCK_KEY: i64 = 0x5349_4e47_554c_4152;
 
-/// Longest wait for the lock, that is for another instance's migrations, and for any table lock.
+/// Longest wait for a table lock. Migrations of another instance are waited for however long they take.
 const LOCK_TIMEOUT: &str = "60s";
+
+/// Looks at the lock, and the wait between two, before it is said for whom it is waited.
+const QUIET_TRIES: u32 = 10;
+const QUIET_WAIT: Duration = Duration::from_millis(100);
 
 struct Migration {
     version: i32,
@@ -214,12 +221,42 @@ pub async fn status(database: &Database) -> Result<Status, MigrateError> {
 /// A transaction that no statement timeout ends and that holds the lock until it is over.
 async fn lock(database: &Database) -> Result<Transaction<'static, Postgres>, DbError> {
     let mut transaction = database.pool().begin().await?;
-    sqlx::query("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', $1, true)")
-        .bind(LOCK_TIMEOUT)
+    sqlx::query("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)")
         .execute(&mut *transaction)
         .await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK_KEY).execute(&mut *transaction).await?;
+    let mut tries_left = QUIET_TRIES;
+    let is_free = loop {
+        let is_free: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
+            .bind(LOCK_KEY)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if is_free || tries_left == 0 {
+            break is_free;
+        }
+        tries_left -= 1;
+        tokio::time::sleep(QUIET_WAIT).await;
+    };
+    if !is_free {
+        let held_by = holder(&mut transaction).await?.unwrap_or_else(|| "a session that has just ended".into());
+        tracing::warn!(target: "postgres", held_by, "waiting until another session has ended its migrations");
+        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK_KEY).execute(&mut *transaction).await?;
+    }
+    sqlx::query("SELECT set_config('lock_timeout', $1, true)").bind(LOCK_TIMEOUT).execute(&mut *transaction).await?;
     Ok(transaction)
+}
+
+/// Who holds the lock.
+async fn holder(connection: &mut PgConnection) -> Result<Option<String>, DbError> {
+    let text = sqlx::query_scalar(
+        "SELECT format('process %s of the server, %s, for %s s', a.pid,
+                       coalesce(nullif(a.application_name, ''), 'without a name'),
+                       coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::bigint, 0))
+         FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+           AND l.classid::bigint << 32 | l.objid::bigint = $1
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    );
+    Ok(text.bind(LOCK_KEY).fetch_optional(connection).await?)
 }
 
 /// Schema and version table.
@@ -260,6 +297,8 @@ async fn apply(database: &Database, migration: &Migration, again: bool) -> Resul
     let is_complete =
         migration.version != OBAN_MIGRATION || (has_jobs && has_table(&mut transaction, schema, "oban_peers").await?);
     if is_recorded && is_complete && !again {
+        // The next one would wait for the lock until the pool has done it.
+        transaction.rollback().await.map_err(DbError::from)?;
         return Ok(false);
     }
     if !has_jobs {

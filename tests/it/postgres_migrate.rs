@@ -9,7 +9,9 @@ use singularity::postgres::migrate::{self, MigrateError, ObanVersion};
 use singularity::postgres::{Database, PoolOptions, pgmq};
 
 use self::catalog::Catalog;
+use crate::cli_support::run;
 use crate::support::db::{DEADLINE, TestDb};
+use crate::support::process::Place;
 
 /// Key of the lock around migrations.
 const LOCK_KEY: i64 = 0x5349_4e47_554c_4152;
@@ -86,6 +88,26 @@ async fn waiting_for_another_migration_is_not_ended_by_the_statement_timeout() {
     tokio::time::timeout(DEADLINE, async { while !scalar::<bool>(&other, waits).await {} }).await.unwrap();
     holder.commit().await.unwrap();
     up.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_another_migration_says_for_whom() {
+    let db = TestDb::new().await;
+    let other = db.connect("public").await;
+    let mut holder = other.pool().begin().await.unwrap();
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid() FROM (SELECT pg_advisory_xact_lock($1)) lock")
+        .bind(LOCK_KEY)
+        .fetch_one(&mut *holder)
+        .await
+        .unwrap();
+    let place = Place::new(&db, "");
+    let command = tokio::task::spawn_blocking(move || run(&place, &["migrate", "up"]));
+    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = 'advisory'
+                   AND datname = current_database())";
+    tokio::time::timeout(DEADLINE, async { while !scalar::<bool>(&other, waits).await {} }).await.unwrap();
+    holder.commit().await.unwrap();
+    let ended = command.await.unwrap().done();
+    assert!(ended.err.contains(&format!("process {pid} of the server, ")), "{}", ended.err);
 }
 
 #[tokio::test]
