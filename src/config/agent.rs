@@ -19,7 +19,7 @@ pub struct Agent {
     pub route: Option<String>,
     /// A model by name; wins over both.
     pub model: Option<String>,
-    /// Output limit in tokens; 1 to 10,000,000. Default: that of the model.
+    /// Output limit in tokens; 1 to 1,000,000. Default: that of the model.
     pub max_tokens: Option<u32>,
     /// Runs at the same time, in the whole fleet, at which it is given half as much as when it is idle; 1 to 10,000.
     /// Default 4.

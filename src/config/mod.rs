@@ -47,12 +47,3 @@ pub use print::{Entry, entries, print};
 pub use problem::{ConfigErrors, Excerpt, Fault, Problem};
 pub use secret::SecretRef;
 pub(crate) use suggest::nearest;
-
-/// Whether `text` may be the id of an instance: 1 to 63 visible ASCII characters, as `INSTANCE_ID` and `--instance-id`
-/// must be too.
-///
-/// # Errors
-/// What is wrong and what is allowed.
-pub fn check_instance_id(text: &str) -> Result<(), String> {
-    rules::instance_id(text).map_err(|flaw| flaw.message)
-}

@@ -492,7 +492,7 @@ pub struct Simulated {
     pub refusal_rate: f64,
     /// What a simulated 429 asks for; at most a day. Default 1 s.
     pub retry_after: Period,
-    /// Length of an answer in tokens, smallest and largest; each 1 to 1,000,000. Default 20 to 200.
+    /// Length of an answer in tokens, smallest and largest; each 1 to 100,000. Default 20 to 200.
     pub output_tokens: (u32, u32),
     /// Answers to requests of a known kind, by name; the first that fits counts. What none fits is answered with words.
     pub answers: BTreeMap<String, SimulatedAnswer>,

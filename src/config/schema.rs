@@ -174,7 +174,7 @@ const AGENT: Node = table(&[
     ("complexity", Node::Leaf(COMPLEXITIES)),
     ("route", text(rules::name)),
     ("model", text(rules::name)),
-    ("max_tokens", integer(1, 10_000_000)),
+    ("max_tokens", integer(1, 1_000_000)),
     ("parallel", integer(1, 10_000)),
 ]);
 
@@ -218,7 +218,7 @@ const MODEL: Node = table(&[
             ("throttle_rate", number(0.0, 1.0)),
             ("refusal_rate", number(0.0, 1.0)),
             ("retry_after", period(ZERO, DAY)),
-            ("output_tokens", Node::Leaf(Kind::Bounds { min: 1, max: 1_000_000 })),
+            ("output_tokens", Node::Leaf(Kind::Bounds { min: 1, max: 100_000 })),
             ("answers", Node::Named { entry: &SIMULATED_ANSWER, layering: Layering::Merge, name: rules::name }),
         ]),
     ),

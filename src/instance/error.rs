@@ -7,7 +7,7 @@ use crate::postgres::DbError;
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
     /// Not usable as a name.
-    #[error("instance id {0:?} is not allowed; it has 1 to 63 characters without white space")]
+    #[error("instance id {0:?} is not allowed; it has 1 to 63 visible ASCII characters without spaces")]
     BadId(String),
     /// Another live process has this name.
     #[error("instance id {instance_id:?} is in use by process {pid} on {hostname}, last heartbeat {age_ms} ms ago")]

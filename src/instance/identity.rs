@@ -32,7 +32,8 @@ impl Identity {
         self.instance_id == passing(&self.hostname, self.pid)
     }
 
-    /// The identity of this process. `id` is a fixed name, or `auto` for host name and process id.
+    /// The identity of this process. `id` is a fixed name, by the rule of `[instance] id`, or `auto` for host name and
+    /// process id.
     ///
     /// # Errors
     /// [`InstanceError::BadId`].
@@ -40,10 +41,8 @@ impl Identity {
         let (hostname, pid) = (hostname(), std::process::id());
         let instance_id = if id == "auto" { passing(&hostname, pid) } else { id.to_owned() };
         let chars = instance_id.chars().count();
-        if chars == 0
-            || chars > INSTANCE_ID_CHARS_MAX
-            || instance_id.chars().any(|c| c.is_whitespace() || c.is_control())
-        {
+        let is_fit = |c: char| c.is_ascii_graphic() || (id == "auto" && !c.is_whitespace() && !c.is_control());
+        if chars == 0 || chars > INSTANCE_ID_CHARS_MAX || !instance_id.chars().all(is_fit) {
             return Err(InstanceError::BadId(instance_id));
         }
         Ok(Self { instance_id, incarnation: Uuid::now_v7(), hostname, pid, host_key: host_key() })
@@ -103,7 +102,7 @@ mod tests {
 
     #[test]
     fn refuses_names_that_cannot_be_an_application_name() {
-        for id in ["", "a b", "a\n", &"x".repeat(64)] {
+        for id in ["", "a b", "a\n", "ä", &"x".repeat(64)] {
             assert!(Identity::of_this_process(id).is_err(), "{id:?}");
         }
     }

@@ -10,8 +10,10 @@ use super::outcome::Outcome;
 /// Most causes of an error that are told.
 const CAUSES_MAX: usize = 10;
 
-/// Why a worker ends early. Made by `?` from any error, which is a failure, or from an [`Outcome`], which is taken as
-/// it is.
+/// Why a worker ends early. Made by `?` from any type of errors, which is a failure, or from an [`Outcome`], which is
+/// taken as it is. Errors without a type (`Box<dyn Error + Send + Sync>`, `anyhow::Error`) are none to the compiler,
+/// since they do not implement [`Error`]: `.map_err(JobError::boxed)` takes the first, `.map_err(|error|
+/// JobError::boxed(error.into()))` the second, `.map_err(JobError::msg)` the text of either.
 ///
 /// The text of a failure is in the form of Oban's: `** (ParseIntError) invalid digit found in string`, with causes on
 /// lines of their own.
@@ -22,6 +24,12 @@ impl JobError {
     /// A failure with a message of one's own.
     pub fn msg(message: impl Display) -> Self {
         Self(Outcome::Failed { error: format!("** (JobError) {message}"), retry_in: None })
+    }
+
+    /// A failure with the text and the causes of an error whose type is not known.
+    #[expect(clippy::needless_pass_by_value, reason = "so that it can stand in `map_err` as it is")]
+    pub fn boxed(error: Box<dyn Error + Send + Sync>) -> Self {
+        failure("Error", &*error)
     }
 
     /// What the attempt comes to by it.
@@ -38,16 +46,20 @@ impl fmt::Debug for JobError {
 
 impl<E: Error> From<E> for JobError {
     fn from(error: E) -> Self {
-        let mut text = format!("** ({}) {error}", short_name(type_name::<E>()));
-        let mut cause = error.source();
-        for _ in 0..CAUSES_MAX {
-            let Some(error) = cause else { break };
-            // Writing to a String cannot fail.
-            let _infallible = write!(text, "\n    caused by: {error}");
-            cause = error.source();
-        }
-        Self(Outcome::Failed { error: text, retry_in: None })
+        failure(short_name(type_name::<E>()), &error)
     }
+}
+
+fn failure(name: &str, error: &dyn Error) -> JobError {
+    let mut text = format!("** ({name}) {error}");
+    let mut cause = error.source();
+    for _ in 0..CAUSES_MAX {
+        let Some(error) = cause else { break };
+        // Writing to a String cannot fail.
+        let _infallible = write!(text, "\n    caused by: {error}");
+        cause = error.source();
+    }
+    JobError(Outcome::Failed { error: text, retry_in: None })
 }
 
 impl From<Outcome> for JobError {
@@ -99,6 +111,8 @@ mod tests {
         let text = "** (Unread) cannot read it\n    caused by: invalid digit found in string";
         assert_eq!(JobError::from(error), failed(text));
         assert_eq!(JobError::msg("no luck"), failed("** (JobError) no luck"));
+        let error: Box<dyn Error + Send + Sync> = Box::new(Unread("it", "x".parse::<u8>().unwrap_err()));
+        assert_eq!(JobError::boxed(error), failed(&text.replace("Unread", "Error")));
     }
 
     #[test]

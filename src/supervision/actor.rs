@@ -59,7 +59,9 @@ pub enum Flow {
 
 /// Any error an actor's callback returned, with text, causes and code. Becomes [`ExitReason::Error`].
 ///
-/// Made by `?` from every error type; from a [`Coded`] one by [`ActorError::coded`], which keeps the code.
+/// Made by `?` from every type of errors; from a [`Coded`] one by [`ActorError::coded`], which keeps the code. Errors
+/// without a type (`Box<dyn Error + Send + Sync>`, `anyhow::Error`) do not implement `Error`: [`ActorError::msg`] takes
+/// their text.
 pub struct ActorError {
     code: Option<&'static str>,
     hint: Option<String>,

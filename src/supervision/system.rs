@@ -1,4 +1,6 @@
-//! One node's supervision: the root, its tree and its events. Nothing here is global to the process.
+//! One node's supervision: the root, its tree and its events. Nothing here is global to the process but one panic hook,
+//! which notes where supervised code and job code panic. While the log target `sup.crash` is on it keeps such panics
+//! from the hook that was there before: what they come to (a crash report, an error of a job) has text and place.
 
 use std::any::Any;
 use std::fmt;

@@ -100,8 +100,9 @@ pub struct StepOutput {
     pub result: Option<Box<JobResult>>,
 }
 
-/// What a step that did not go well wants. `?` makes it of every error, as [`JobError`] does: a failure, which is tried
-/// again; and of an [`Outcome`], which is taken as it is.
+/// What a step that did not go well wants. `?` makes it of every type of errors, as [`JobError`] does: a failure, which
+/// is tried again; and of an [`Outcome`], which is taken as it is. Of errors without a type [`StepError::boxed`] makes
+/// one.
 #[derive(Debug, Clone)]
 pub struct StepError {
     /// What becomes of the job.
@@ -256,6 +257,11 @@ impl StepError {
     /// A failure with a message of one's own, tried again.
     pub fn msg(message: impl fmt::Display) -> Self {
         Self::new(JobError::msg(message).into_outcome())
+    }
+
+    /// A failure with the text and the causes of an error whose type is not known, as [`JobError::boxed`].
+    pub fn boxed(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        Self::new(JobError::boxed(error).into_outcome())
     }
 }
 
