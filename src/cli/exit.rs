@@ -141,7 +141,9 @@ impl From<NodeError> for Failure {
             NodeError::Instance(error) => of_instance(error),
             #[cfg(feature = "embedded-postgres")]
             NodeError::Embedded(_) => Exit::Unavailable,
-            NodeError::DatabaseUrl { .. } | NodeError::Models(_) | NodeError::Queue(_) => Exit::Config,
+            NodeError::Config(_) | NodeError::DatabaseUrl { .. } | NodeError::Models(_) | NodeError::Queue(_) => {
+                Exit::Config
+            }
             NodeError::Migrate(MigrateError::Pending { .. }) => Exit::Conflict,
             NodeError::NoDatabase { .. } => Exit::Unavailable,
             NodeError::Migrate(_) | NodeError::JobThreads(_) => Exit::Failed,

@@ -56,6 +56,11 @@ pub(super) fn references(config: &Config, places: &BTreeMap<String, Place>, prob
     check.agents(config);
 }
 
+/// Checks what several values have to do with each other, and no names: a program may leave out what it has no use for.
+pub(super) fn values(config: &Config, problems: &mut Problems) {
+    Check { places: &BTreeMap::new(), problems }.liveness(config);
+}
+
 struct Check<'a> {
     places: &'a BTreeMap<String, Place>,
     problems: &'a mut Problems,

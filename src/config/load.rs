@@ -109,6 +109,25 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether each value is one that a file may give. What [`load`] gives is; this is for fields that a program has
+    /// set. Names of what is not there (queues, models) are not looked for.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with [`Origin::Program`].
+    pub fn check(&self) -> Result<(), ConfigErrors> {
+        let mut problems = Problems::default();
+        match toml::to_string(self) {
+            Ok(text) => drop(walk::read(&Document::new(&text, None), &text, &mut problems)),
+            Err(error) => {
+                problems.push(Place::of(Origin::Program), "", Flaw::new(Fault::WrongType, error.to_string()));
+            }
+        }
+        check::values(self, &mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(problems.into_errors().of_program()) }
+    }
+}
+
 fn assemble(
     found: &Found,
     source: &Source,

@@ -1,7 +1,8 @@
 //! Configuration: `actors.toml`, its layers and its checks.
 //!
 //! `model.rs` is the result as types; `schema.rs` the same keys as data, with ranges; `load.rs` the order of the
-//! layers. A configuration that loads is valid: whoever gets a [`Config`] from [`load`] need not check it again.
+//! layers. A configuration that loads is valid: whoever gets a [`Config`] from [`load`] need not check it again. Fields
+//! that a program sets are checked by [`Config::check`], which a node does when it starts.
 
 mod agent;
 mod check;

@@ -27,6 +27,8 @@ pub enum Origin {
         /// The dotted key as it was given.
         key: String,
     },
+    /// A program, which set the field.
+    Program,
     /// The shipped file, or the built-in default of a key that no layer sets.
     Default,
 }
@@ -43,6 +45,7 @@ impl fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Environment { name } => write!(f, "environment variable {name}"),
             Self::Override { key } => write!(f, "--set {key}"),
+            Self::Program => write!(f, "a field that the program sets"),
             Self::Default => write!(f, "default"),
         }
     }

@@ -40,7 +40,7 @@ impl<'a> Given<'a> {
         }
         match self.origin {
             Origin::Environment { .. } => format!("{ENV_PREFIX}{}", path.join("__").to_uppercase()),
-            Origin::File { .. } | Origin::Override { .. } | Origin::Default => path.join("."),
+            Origin::File { .. } | Origin::Override { .. } | Origin::Program | Origin::Default => path.join("."),
         }
     }
 }

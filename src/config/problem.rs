@@ -207,6 +207,12 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
+    /// The same as mistakes of a program.
+    pub(super) fn of_program(mut self) -> Self {
+        self.problems.iter_mut().for_each(|problem| problem.origin = Origin::Program);
+        self
+    }
+
     /// The problems in the order of the file, then of the environment, then of overrides.
     pub fn problems(&self) -> &[Problem] {
         &self.problems

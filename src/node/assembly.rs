@@ -112,11 +112,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens the database, brings its tables up to date, registers this instance and starts its tree.
+    /// Checks the configuration, opens the database, brings its tables up to date, registers this instance and starts
+    /// its tree.
     ///
     /// # Errors
     /// [`NodeError`]; what was started is stopped again.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
+        options.config.check()?;
         let identity = Arc::new(Identity::of_this_process(&options.instance_id)?);
         let storage =
             Storage::open(&options.config, &options.base_dir, &identity.instance_id, options.guardian).await?;
@@ -130,7 +132,8 @@ impl Node {
         started
     }
 
-    /// As [`Node::start`], on tables that somebody else has brought up to date.
+    /// As [`Node::start`], with a configuration that somebody else has checked, on tables that somebody else has
+    /// brought up to date.
     ///
     /// # Errors
     /// [`NodeError`]; what was started is stopped again, but `storage` stays open.

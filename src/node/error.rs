@@ -1,5 +1,6 @@
 //! Why a node does not start.
 
+use crate::config::ConfigErrors;
 use crate::error::Coded;
 use crate::instance::InstanceError;
 use crate::postgres::DbError;
@@ -12,6 +13,9 @@ use crate::supervision::StartError;
 /// Why a node does not start, or a command does not reach its database.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
+    /// A field of the configuration that the program has set.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
     /// `[database] url` leads nowhere.
     #[error("[database] url = \"{reference}\" cannot be used: {reason}")]
     DatabaseUrl {
@@ -66,6 +70,7 @@ impl NodeError {
         match self {
             #[cfg(feature = "embedded-postgres")]
             Self::Embedded(error) => Some(error),
+            Self::Config(error) => Some(error),
             Self::Db(error) => Some(error),
             Self::Migrate(error) => Some(error),
             Self::Instance(error) => Some(error),

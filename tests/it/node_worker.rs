@@ -6,7 +6,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use singularity::config::{Config, SecretRef, Source, load};
+use singularity::config::{Config, Period, Queue, SecretRef, Source, load};
+use singularity::error::Coded;
 use singularity::node::{Node, NodeOptions};
 use singularity::queue::{
     JobContext, JobError, NewJob, Outcome, PROGRESS_CHARS_MAX, State, Worker, WorkerOptions, Workers,
@@ -192,4 +193,15 @@ async fn a_node_of_a_program_has_the_id_and_the_folder_of_its_configuration() {
     assert_eq!(node.instance_id(), "web_1");
     assert_eq!(node.queues().get("default").unwrap().limit(), 2);
     Box::pin(node.shutdown(std::future::pending())).await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_a_file_may_not_have_starts_no_node() {
+    let mut config = Config::shipped().unwrap();
+    config.instance.stale_after = Period::from_secs(5);
+    config.queues.insert("mail".into(), Queue { limit: 0, ..Queue::default() });
+    let error = Box::pin(Node::start(NodeOptions::new(config))).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("instance.stale_after: ") && text.contains("queues.mail.limit: "), "{text}");
+    assert_eq!(error.code(), "E0103");
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::Case;
-use crate::config::{Fault, Source, load};
+use crate::config::{Config, Fault, Period, Queue, Source, load};
 use crate::error::Coded as _;
 
 /// Files of several mistakes each, with every `code line key` that is reported.
@@ -436,4 +436,23 @@ proptest! {
             prop_assert_eq!(&errors.problems()[0].key, key);
         }
     }
+}
+
+#[test]
+fn fields_that_a_program_sets_have_the_ranges_of_a_file() {
+    for config in [Config::default(), Config::shipped().unwrap()] {
+        config.check().unwrap_or_else(|errors| panic!("{errors}"));
+    }
+    let mut config = Config::shipped().unwrap();
+    config.instance.stale_after = Period::from_secs(5);
+    config.services.stager.interval = Period::from_secs(0);
+    config.queues.insert("mail".into(), Queue { limit: 0, ..Queue::default() });
+    let errors = config.check().unwrap_err();
+    let keys: Vec<&str> = errors.problems().iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["instance.stale_after", "queues.mail.limit", "services.stager.interval"]);
+    assert!(errors.to_string().contains("at a field that the program sets"), "{errors}");
+    let mut config = Config::shipped().unwrap();
+    config.instance.heartbeat = Period::from_secs(20);
+    let errors = config.check().unwrap_err();
+    assert_eq!((errors.problems().len(), errors.problems()[0].key.as_str()), (1, "instance.stale_after"));
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use singularity::config::{Config, Period, Queue, SecretRef};
-use singularity::node::{Drained, Node, NodeError, NodeOptions};
+use singularity::node::{Drained, Node, NodeError, NodeOptions, Storage};
+use singularity::postgres::migrate;
 use singularity::queue::{Job, JobContext, JobError, NewJob, Outcome, State, Worker, Workers};
 use singularity::supervision::TreeNode;
 use tempfile::TempDir;
@@ -291,7 +292,20 @@ impl TestNode {
             job_runtime: Some(jobs.handle().clone()),
             guardian: singularity::node::Guardian::Nobody,
         };
-        match Box::pin(Node::start(options)).await {
+        // Not by `Node::start`, which refuses what a file may not say: some tests take times that are too short for
+        // work.
+        let started = async {
+            let storage = Storage::open(&options.config, &options.base_dir, id, options.guardian).await?;
+            let started = match migrate::up(storage.db()).await {
+                Ok(_) => Box::pin(Node::start_prepared(options, storage.clone())).await,
+                Err(error) => Err(error.into()),
+            };
+            if started.is_err() {
+                storage.close().await;
+            }
+            started
+        };
+        match started.await {
             Ok(node) => {
                 // A signal that is sent before is lost, as every notice that nobody hears.
                 until("listening", || async {
