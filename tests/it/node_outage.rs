@@ -143,7 +143,9 @@ async fn what_happens_while_the_database_is_away_is_kept_when_it_is_back() {
     .await;
     proxy.set(Mode::Pass);
     let kept = until("the crash", || async {
-        let rows = singularity::instance::events(engine.db(), Some("one"), 10).await.unwrap();
+        let mut rows = singularity::instance::events(engine.db(), Some("one"), 10).await.unwrap();
+        // Where the outage lasts, the instance has stopped its own jobs as well.
+        rows.retain(|row| row.event != "fenced");
         (rows.len() == 2).then_some(rows)
     })
     .await;
