@@ -28,9 +28,9 @@ pub struct Parent {
     running: Arc<AtomicU64>,
 }
 
-/// So many are spawned before they are let run: often enough that what was just written is still at hand, and seldom
-/// enough that the switch costs next to nothing.
-const BATCH: usize = 100;
+/// So many in a row: often enough let run that what was just written is still at hand, and so seldom that the switch
+/// costs next to nothing.
+pub const MANY: u64 = 100;
 
 /// A parent and how many children told it that they run.
 pub struct Family {
@@ -83,15 +83,17 @@ pub async fn parent() -> Family {
     Family { parent: Actor::spawn(None, parent, ()).await.unwrap().0, running }
 }
 
-/// Starts children under a new parent with `spawn_linked`, each after the other.
-pub async fn start(family: &Family, children: u64) -> Took {
+/// Starts children under a new parent with `spawn_linked`, each after the other, and lets them run after so many: after
+/// each, as somebody does who starts one, or after [`MANY`].
+pub async fn start(family: &Family, children: u64, in_a_row: u64) -> Took {
     let begin = Instant::now();
     let mut returned = Duration::ZERO;
-    for started in (0..children).step_by(BATCH) {
+    let mut started = 0;
+    while started < children {
         let batch = Instant::now();
-        let started = children.min(started + BATCH as u64);
-        for _ in family.running.load(Ordering::Acquire)..started {
+        for _ in 0..in_a_row.min(children - started) {
             Actor::spawn_linked(None, Idle, (), family.parent.get_cell()).await.unwrap();
+            started += 1;
         }
         returned += batch.elapsed();
         while family.running.load(Ordering::Acquire) < started {

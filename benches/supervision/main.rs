@@ -71,11 +71,11 @@ fn start_child(criterion: &mut Criterion) {
             })
         });
     });
-    group.bench_function("spawn_linked", |bencher| {
+    group.bench_function("spawn_linked until it runs", |bencher| {
         bencher.iter_custom(|times| {
             on_one_thread(async move {
                 let parent = bare::parent().await;
-                let took = bare::start(&parent, times).await.ran;
+                let took = bare::start(&parent, times, 1).await.ran;
                 bare::end(parent).await;
                 took
             })
@@ -97,7 +97,8 @@ fn restart(criterion: &mut Criterion) {
 fn snapshot(criterion: &mut Criterion, children: u64) {
     let mut group = criterion.benchmark_group("snapshot");
     group.bench_function(format!("{} nodes", 100 * children), |bencher| {
-        bencher.iter_custom(|times| on_one_thread(table::snapshots(children, times)));
+        bencher
+            .iter_custom(|times| on_one_thread(table::snapshots(children, times)).mean * u32::try_from(times).unwrap());
     });
 }
 
@@ -122,7 +123,7 @@ fn stop(criterion: &mut Criterion, children: u64) {
                 let mut took = Duration::ZERO;
                 for _ in 0..times {
                     let parent = bare::parent().await;
-                    bare::start(&parent, children).await;
+                    bare::start(&parent, children, bare::MANY).await;
                     took += bare::end(parent).await;
                 }
                 took
