@@ -109,7 +109,9 @@ async fn a_node_that_was_started_to_outlive_its_terminal_does() {
 async fn stops_in_order(signal: &str) {
     let (db, database) = TestDb::migrated().await;
     let place = Place::new(&db, &slow("1s", "20s"));
-    let (node, ready) = place.start(&["--instance-id", "one"]);
+    // Also where whoever runs the tests has them ignore it.
+    let heeds = format!("--default-signal={signal}");
+    let (node, ready) = place.start_by(&["env", &heeds], &["--instance-id", "one"]);
     assert!(ready.contains("instance=one") && ready.contains("default:10"), "{ready}");
     assert!(!ready.contains("password"), "{ready}");
     let id = enqueue(&place).await;

@@ -36,7 +36,7 @@ use crate::config::{Config, ModelKind, nearest};
 use crate::error::Coded;
 use crate::llm::{Advice, Gateway, LlmError};
 use crate::postgres::{Database, DbError};
-use crate::queue::Outcome;
+use crate::queue::{HANDED_BACK_WAIT, Outcome};
 
 /// Name in the `worker` column.
 pub const EMBEDDING: &str = "embedding";
@@ -276,8 +276,8 @@ async fn store(context: &StepContext, vectors: &Vectors) -> Result<StepOutput, S
     };
     match persist(&context.cancelled, || vectors.put(&context.job, &new)).await {
         Ok(Some(Written { stored, newer })) => to_output(NAME, &Stored { stored, newer, made }),
-        // The completion's guard will say so too.
-        Ok(None) => Err(StepError::new(Outcome::HandedBack)),
+        // The completion's guard will say so too, whatever is reported.
+        Ok(None) => Err(StepError::new(Outcome::Snoozed(HANDED_BACK_WAIT))),
         Err(error) => Err(database(error)),
     }
 }
