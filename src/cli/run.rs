@@ -181,15 +181,12 @@ async fn note_of_waiting(node: &Node, parked: usize, first: Option<i64>) {
     let (engine, noun) = (node.engine(), if parked == 1 { "request waits" } else { "requests wait" });
     let mut text = format!("{parked} {noun} for another attempt");
     // What cannot be asked now is told by the next look, or not at all: this is no reason to end.
-    if let (Some(Ok(Some(job))), Ok(now)) = (
-        match first {
-            Some(id) => Some(engine.get(id).await),
-            None => None,
-        },
-        engine.db().server_now().await,
-    ) {
+    if let Some(id) = first
+        && let Ok(Some(job)) = engine.get(id).await
+        && let Ok(now) = engine.db().server_now().await
+    {
         let reason = super::job::why_it_waits(&job).unwrap_or_else(|| "its last attempt did not say why".into());
-        text += &format!("; job {} does so {}: {reason}", job.id, output::relative(job.scheduled_at, now));
+        text += &format!("; job {}, {}: {reason}", job.id, output::relative(job.scheduled_at, now));
     }
     output::note(format!("{text} (`singularity job show ID` tells of the others)"));
 }
