@@ -118,6 +118,11 @@ async fn a_reboot_entry_fires_once_a_start_also_after_the_databases_clock_was_fa
     }
     let jobs: i64 = sqlx::query_scalar("SELECT count(*) FROM oban_jobs").fetch_one(engine.db().pool()).await.unwrap();
     assert_eq!(jobs, 1);
+    // What was another entry until now has to be put right nevertheless.
+    decisions(&engine, &crontab([("s", entry("@daily", CatchUp::None))])).await;
+    set_back(engine.db(), "s", -86_400.0).await;
+    let stand = engine.cron_stand("Oban", &crontab([("s", entry("@reboot", CatchUp::None))]).keys()).await.unwrap();
+    assert!(stand.decided_until[0].is_some_and(|until| until <= stand.now), "{stand:?}");
 }
 
 /// Also where the server's own default of isolation is another one: the second of two would fail to serialise, or not

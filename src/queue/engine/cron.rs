@@ -90,11 +90,11 @@ impl Engine {
                  ON CONFLICT (oban_name, name) DO UPDATE
                  SET expr = excluded.expr, timezone = excluded.timezone,
                      decided_until = CASE WHEN e.decided_until > excluded.decided_until + interval '1 hour'
-                                               AND excluded.expr <> '@reboot'
+                                               AND e.expr <> '@reboot'
                                           THEN excluded.decided_until
                                           ELSE GREATEST(e.decided_until, excluded.decided_until) END
                  WHERE (e.expr, e.timezone) <> (excluded.expr, excluded.timezone)
-                    OR (e.decided_until > excluded.decided_until + interval '1 hour' AND excluded.expr <> '@reboot')
+                    OR (e.decided_until > excluded.decided_until + interval '1 hour' AND e.expr <> '@reboot')
                  RETURNING e.name, e.decided_until
                ), known AS MATERIALIZED (
                  SELECT g.place, COALESCE(b.decided_until, e.decided_until) AS decided_until,
