@@ -95,8 +95,9 @@ pub(super) async fn run(command: CronCommand, context: &Context) -> Result<(), F
         );
     }
     for line in &listing.entries {
-        let obstacle = line.obstacle.as_ref().map(|obstacle| format!("{}: {obstacle}", line.name));
-        obstacle.iter().for_each(output::note);
+        if let Some(obstacle) = &line.obstacle {
+            output::note(format!("{}: {obstacle}", line.name));
+        }
     }
     if !listing.elsewhere.is_empty() {
         output::note(format!("not in this configuration, but known from others: {}", listing.elsewhere.join(", ")));

@@ -192,8 +192,8 @@ pub(super) fn base_url(text: &str) -> Result<(), Flaw> {
 /// Levels of a log filter; also written in capitals, and as 0 to 5.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Directives as of `RUST_LOG`. Only the binary installs a subscriber, so only there they are checked. A word alone
-/// must be a level: of a target that nobody has, such as "warning", there is never a line, and of nothing else either.
+/// Directives as of `RUST_LOG`. A word alone must be a level: of a target that nobody has, such as "warning", there is
+/// never a line, and of nothing else either. Only the binary installs a subscriber, so only there all else is checked.
 pub(super) fn log_filter(text: &str) -> Result<(), Flaw> {
     not_empty(text)?;
     let is_level = |word: &str| {

@@ -5,6 +5,10 @@ use std::io;
 
 use crate::error::Coded;
 
+/// What to try where transactions cannot write.
+pub const READ_ONLY_WAY_OUT: &str =
+    "name the server that takes writes, not a standby, and a user without default_transaction_read_only";
+
 /// An error of the database or of the way to it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -160,9 +164,7 @@ impl Coded for DbError {
                     "bring the schema up to date with `singularity migrate up`, and check `schema` in [database]"
                 }
                 Some("42501") => "grant the missing privilege to the user of the URL",
-                Some("25006") => {
-                    "name the server that takes writes, not a standby, and a user without default_transaction_read_only"
-                }
+                Some("25006") => READ_ONLY_WAY_OUT,
                 Some("57014") => "find out why it was slow, or raise `statement_timeout` in [database]",
                 Some("55P03") => "find out who holds the lock with pg_locks and pg_stat_activity",
                 _ => return None,

@@ -32,7 +32,7 @@ mod session;
 mod url;
 
 pub use clock::CLOCK_SKEW_MAX;
-pub use error::DbError;
+pub use error::{DbError, READ_ONLY_WAY_OUT};
 pub use lane::Lane;
 pub use pool::{Database, PoolOptions};
 pub use retry::{RETRY_DELAY_MAX, RETRY_DELAY_MIN, retry_delay, retry_unavailable};

@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use singularity::cloud::{Names, Reports, pgmq};
+use singularity::config::Period;
 use singularity::postgres::Database;
 use sqlx::{PgExecutor, PgPool};
 
 use crate::support::db::TestDb;
+use crate::support::node::{Fixture, TestNode};
 use crate::support::process::until;
 
 /// Writes a result of instance `a` with this id, which is the job's too.
@@ -166,6 +168,29 @@ async fn a_database_that_was_moved_to_another_server_reports_the_rest_and_nothin
     send(&reports, "a", "a", 1).await;
     assert_eq!(reports.send("b", "a").await.unwrap().results, 0);
     assert_eq!(reported(pool, "a_results").await, [1, 3, 4, 7, 9, 10]);
+}
+
+#[tokio::test]
+async fn an_instance_goes_on_reporting_whose_database_is_moved_while_it_runs() {
+    let (db, database) = TestDb::migrated().await;
+    let pool = database.pool();
+    let node = TestNode::start(db.url(), "one", &Fixture::new(), |config| {
+        config.cloud.report_interval = Period::from_millis(50);
+    })
+    .await;
+    let told = |id: i64| async move {
+        let newest: Option<i64> = sqlx::query_scalar("SELECT result_id FROM report_cursors WHERE instance_id = 'one'")
+            .fetch_optional(pool)
+            .await
+            .unwrap();
+        (newest == Some(id)).then_some(())
+    };
+    result(pool, 1, "one").await;
+    until("the first report", || told(1)).await;
+    moved_here(pool).await;
+    result(pool, 2, "one").await;
+    until("the report after it", || told(2)).await;
+    node.shutdown().await;
 }
 
 #[tokio::test]

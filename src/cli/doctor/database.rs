@@ -15,7 +15,7 @@ use crate::postgres::horizon;
 use crate::postgres::migrate::{self, ObanVersion, Status, Tuning};
 use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
 use crate::postgres::pgmq::grants;
-use crate::postgres::{CLOCK_SKEW_MAX, Database, DbError};
+use crate::postgres::{CLOCK_SKEW_MAX, Database, DbError, READ_ONLY_WAY_OUT};
 
 /// A notification that takes longer is lost.
 const NOTICE_LIMIT: Duration = Duration::from_secs(5);
@@ -192,8 +192,7 @@ async fn writable(db: &Database) -> Check {
         Err(error) => return Check::error("writable", &error),
     };
     if access.is_read_only {
-        let fix = "name the server that takes writes, not a standby, and a user without default_transaction_read_only";
-        return Check::fail("writable", "transactions are read-only here", fix);
+        return Check::fail("writable", "transactions are read-only here", READ_ONLY_WAY_OUT);
     }
     if access.missing.is_empty() {
         return Check::ok("writable", format!("as {}", access.role));

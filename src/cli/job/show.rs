@@ -35,16 +35,19 @@ struct Known<'a> {
 
 pub(super) async fn run(args: ShowArgs, context: &Context) -> Result<(), Failure> {
     let id = args.id;
-    let (job, run, result, now, rows) = context
+    let (job, run, result, now, obstacle) = context
         .with_tables(async |storage| {
             let job = Engine::new(storage.db().clone()).get(id).await?.ok_or_else(|| super::not_found(&[id]))?;
             let store = Store::new(storage.db().clone());
             let run = store.run(id).await?;
             let result = store.results(&[id]).await?.pop();
-            Ok((job, run, result, storage.db().server_now().await?, live::instances(storage).await?))
+            let now = storage.db().server_now().await?;
+            // Of what is finished nobody asks why it does not go on.
+            let obstacle =
+                if job.state.is_terminal() { None } else { obstacle(&job, now, &live::instances(storage).await?) };
+            Ok((job, run, result, now, obstacle))
         })
         .await?;
-    let obstacle = obstacle(&job, now, &rows);
     if args.json {
         return output::document(
             "singularity.job.v1",
@@ -110,8 +113,7 @@ pub(super) fn waiting(job: &Job) -> Option<String> {
 /// What keeps the job from going on: nobody claims it although it is due, or its instance is dead.
 fn obstacle(job: &Job, now: DateTime<Utc>, rows: &[InstanceRow]) -> Option<String> {
     match job.state {
-        State::Available => live::obstacle(rows, &job.worker, Some(&job.queue)),
-        State::Scheduled | State::Retryable if job.scheduled_at <= now => {
+        State::Available | State::Scheduled | State::Retryable if job.scheduled_at <= now => {
             live::obstacle(rows, &job.worker, Some(&job.queue))
         }
         State::Executing => {
