@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::sync::Arc;
 
+use super::server::taken_apart;
 use crate::error::Coded;
 
 /// What to try where transactions cannot write.
@@ -30,16 +32,20 @@ pub enum DbError {
     },
     /// The server cannot be reached at the moment: refused, reset, starting, stopping, or all connections are busy.
     /// The same call may succeed later.
-    #[error("the database is not available: {}", said(error))]
+    #[error("the database is not available{}: {}", at(server.as_deref()), said(error))]
     Unavailable {
         /// What the driver saw.
         error: sqlx::Error,
+        /// Name of the database and where it is, for people, where that is known.
+        server: Option<Arc<str>>,
     },
     /// The server was reached and does not let us in: user, password, database name, TLS.
-    #[error("the database refused the connection: {}", said(error))]
+    #[error("the database refused the connection{}: {}", at(server.as_deref()), said(error))]
     Refused {
         /// What the driver saw.
         error: sqlx::Error,
+        /// As of [`DbError::Unavailable`].
+        server: Option<Arc<str>>,
     },
     /// The server is older than what Oban and this crate work with.
     #[error("PostgreSQL {found} is too old: 14 or newer is needed")]
@@ -88,7 +94,9 @@ impl DbError {
     /// The five-character error code of the server, where the server answered with one.
     pub fn sqlstate(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::Unavailable { error } | Self::Refused { error } | Self::Statement { error } => sqlstate(error),
+            Self::Unavailable { error, .. } | Self::Refused { error, .. } | Self::Statement { error } => {
+                sqlstate(error)
+            }
             Self::Stopped { last } => last.sqlstate(),
             _ => None,
         }
@@ -97,15 +105,18 @@ impl DbError {
 
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
+        let (error, server) = taken_apart(error);
         match &error {
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Self::Unavailable { error },
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Self::Unavailable { error, server },
             sqlx::Error::PoolClosed => Self::Closed,
-            sqlx::Error::Tls(source) if source.downcast_ref::<io::Error>().is_some() => Self::Unavailable { error },
-            sqlx::Error::Tls(_) => Self::Refused { error },
+            sqlx::Error::Tls(source) if source.downcast_ref::<io::Error>().is_some() => {
+                Self::Unavailable { error, server }
+            }
+            sqlx::Error::Tls(_) => Self::Refused { error, server },
             sqlx::Error::Configuration(source) => Self::InvalidUrl { reason: source.to_string() },
             _ => match sqlstate(&error).as_deref() {
-                Some(code) if is_away(code) => Self::Unavailable { error },
-                Some("28P01" | "28000" | "3D000") => Self::Refused { error },
+                Some(code) if is_away(code) => Self::Unavailable { error, server },
+                Some(code) if is_refusal(code) => Self::Refused { error, server },
                 _ => Self::Statement { error },
             },
         }
@@ -117,14 +128,24 @@ fn said(error: &sqlx::Error) -> String {
     error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
-fn sqlstate(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+/// ` ("jobs" at db.example:5433)`
+fn at(server: Option<&str>) -> String {
+    server.map(|server| format!(" ({server})")).unwrap_or_default()
+}
+
+pub(super) fn sqlstate(error: &sqlx::Error) -> Option<Cow<'_, str>> {
     error.as_database_error()?.code()
 }
 
 /// Class 08 (connection exceptions), 57P01 to 57P03 (stopping, crashed, starting), 57P05 (idle session ended), 53300
 /// (too many connections).
-fn is_away(code: &str) -> bool {
+pub(super) fn is_away(code: &str) -> bool {
     code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "57P05" | "53300")
+}
+
+/// Wrong password, no entry for this user in the server's pg_hba.conf, no such database.
+pub(super) fn is_refusal(code: &str) -> bool {
+    matches!(code, "28P01" | "28000" | "3D000")
 }
 
 impl Coded for DbError {
@@ -146,14 +167,14 @@ impl Coded for DbError {
         let hint = match self {
             Self::InvalidUrl { .. } => "write it as postgres://USER:PASSWORD@HOST:PORT/DATABASE",
             Self::InvalidSchema { .. } => "choose another name for `schema` in [database]",
-            Self::Unavailable { error } => match (error, sqlstate(error).as_deref()) {
+            Self::Unavailable { error, .. } => match (error, sqlstate(error).as_deref()) {
                 (sqlx::Error::PoolTimedOut, _) => {
                     "check that the server runs and answers; if it does, raise `pool_max` in [database]"
                 }
                 (_, Some("53300")) => "raise `max_connections` of the server, or lower `pool_max` in [database]",
                 _ => "check that the server runs and that host and port in the URL are right",
             },
-            Self::Refused { error } => match sqlstate(error).as_deref() {
+            Self::Refused { error, .. } => match sqlstate(error).as_deref() {
                 Some("3D000") => "create the database, or correct its name in the URL",
                 Some(_) => "check user and password in the URL, and the server's pg_hba.conf",
                 None => "check `sslmode` and the certificates in the URL",

@@ -79,6 +79,10 @@ impl Lane {
 
     /// Runs one statement on the connection, or on one of the pool while another statement has it.
     async fn run<T>(&self, statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>) -> Result<T, Error> {
+        self.try_run(statement).await.map_err(|error| self.db.at(error))
+    }
+
+    async fn try_run<T>(&self, statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>) -> Result<T, Error> {
         let Some(mut taken) = self.take() else {
             let mut session = self.db.session().await?;
             let result = self.db.within_limit(statement(&mut session)).await;

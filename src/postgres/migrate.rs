@@ -220,7 +220,7 @@ pub async fn status(database: &Database) -> Result<Status, MigrateError> {
 
 /// A transaction that no statement timeout ends and that holds the lock until it is over.
 async fn lock(database: &Database) -> Result<Transaction<'static, Postgres>, DbError> {
-    let mut transaction = database.pool().begin().await?;
+    let mut transaction = database.begin().await?;
     sqlx::query("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)")
         .execute(&mut *transaction)
         .await?;

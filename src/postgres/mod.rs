@@ -9,6 +9,7 @@
 //! | `lane` | a connection beside the pool for statements that must be fast |
 //! | `schema` | [`SchemaName`]: an identifier that is safe inside SQL text |
 //! | `error` | [`DbError`]: "not reachable now" told apart from "refused" |
+//! | `server` | which server and database an error is about |
 //! | `retry` | waiting until the database is back |
 //! | `migrate` | Oban's tables and ours, brought up to date by whoever starts first |
 //! | `pgmq` | finding or installing the message queue functions |
@@ -28,6 +29,7 @@ mod pool;
 mod retry;
 mod schema;
 mod scratch;
+mod server;
 mod session;
 mod url;
 

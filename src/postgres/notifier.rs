@@ -21,6 +21,7 @@ pub mod metrics;
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -31,6 +32,7 @@ use sqlx::{Executor, PgExecutor};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::pool::ACQUIRE_TIMEOUT;
+use super::server::located;
 use super::{Database, DbError, retry_delay};
 
 /// New available jobs; `{"queue": "…"}`.
@@ -107,6 +109,7 @@ impl Listener {
         names.dedup();
         let session = Session {
             connect: database.session_unlimited(),
+            server: Arc::clone(database.server()),
             prefix: database.channel(""),
             names,
             rng: StdRng::seed_from_u64(options.seed),
@@ -136,6 +139,8 @@ impl fmt::Debug for Listener {
 
 struct Session {
     connect: PgConnectOptions,
+    /// For its errors.
+    server: Arc<str>,
     /// `<schema>.oban_`
     prefix: String,
     names: Vec<String>,
@@ -178,7 +183,8 @@ impl Session {
             listener.listen_all(channels.iter().map(String::as_str)).await?;
             Ok::<_, sqlx::Error>(listener)
         };
-        let listener = timeout(ACQUIRE_TIMEOUT, attempt).await.map_err(|_| timed_out("connecting"))??;
+        let opened = timeout(ACQUIRE_TIMEOUT, attempt).await.unwrap_or_else(|_| Err(timed_out("connecting")));
+        let listener = opened.map_err(|error| located(error, &self.server))?;
         self.connection = Some(listener);
         Ok(Event::Resync)
     }
@@ -200,13 +206,14 @@ impl Session {
                 Ok(Ok(None)) => {
                     let error =
                         std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "the listener's connection ended");
-                    return Err(sqlx::Error::Io(error).into());
+                    return Err(located(sqlx::Error::Io(error), &self.server).into());
                 }
-                Ok(Err(error)) => return Err(error.into()),
+                Ok(Err(error)) => return Err(located(error, &self.server).into()),
                 Err(_) => {
-                    timeout(self.options.beat_timeout, listener.execute("SELECT 1"))
+                    let tested = timeout(self.options.beat_timeout, listener.execute("SELECT 1"))
                         .await
-                        .map_err(|_| timed_out("a test of the listener's connection"))??;
+                        .unwrap_or_else(|_| Err(timed_out("a test of the listener's connection")));
+                    tested.map_err(|error| located(error, &self.server))?;
                     self.failures = 0;
                     beat_at = Instant::now() + self.options.beat_interval;
                 }
@@ -215,8 +222,8 @@ impl Session {
     }
 }
 
-fn timed_out(what: &str) -> DbError {
-    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("{what} took too long"))).into()
+fn timed_out(what: &str) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, format!("{what} took too long")))
 }
 
 /// Sends payloads on a channel (the full name, from [`Database::channel`]), in one statement. They are delivered when

@@ -18,8 +18,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
-use super::url;
 use super::{DbError, SchemaName};
+use super::{server, url};
 use crate::config::Indexes;
 
 /// Longest wait for a connection, a new one's making included.
@@ -85,6 +85,7 @@ struct Inner {
     statement_timeout: Duration,
     indexes: Indexes,
     public_url: String,
+    server: Arc<str>,
 }
 
 impl Database {
@@ -98,14 +99,16 @@ impl Database {
         let database = Self::connect_lazy(url, options)?;
         // Not through the pool, which tries until its time is over and then tells that instead of the cause.
         let session = database.inner.pool.connect_options();
-        let mut connection = tokio::time::timeout(ACQUIRE_TIMEOUT, session.connect())
-            .await
-            .map_err(|_| sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")))??;
+        let took_too_long = |_| sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long"));
+        let connecting = tokio::time::timeout(ACQUIRE_TIMEOUT, session.connect()).await;
+        let connected = connecting.map_err(took_too_long).and_then(|connected| connected);
+        let mut connection = connected.map_err(|error| database.at(error))?;
         let (number, found): (i32, String) =
             sqlx::query_as("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
                 .fetch_one(&mut connection)
-                .await?;
-        connection.close().await?;
+                .await
+                .map_err(|error| database.at(error))?;
+        connection.close().await.map_err(|error| database.at(error))?;
         if number < SERVER_VERSION_MIN {
             return Err(DbError::UnsupportedServer { found });
         }
@@ -134,6 +137,7 @@ impl Database {
         let session = session(&base, &options.schema, &application_name, options.statement_timeout);
         let pool = pool_options(options.max).connect_lazy_with(session);
         let public_url = url::without_password(url);
+        let server = server::in_words(&base);
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
@@ -143,6 +147,7 @@ impl Database {
                 statement_timeout: options.statement_timeout,
                 indexes: options.indexes,
                 public_url,
+                server,
             }),
         })
     }
@@ -177,6 +182,11 @@ impl Database {
         &self.inner.public_url
     }
 
+    /// Name of the database and where it is, for people: `"jobs" at db.example:5433`.
+    pub(super) fn server(&self) -> &Arc<str> {
+        &self.inner.server
+    }
+
     /// The clock of the server, which decides about all leases and orders.
     ///
     /// # Errors
@@ -190,7 +200,7 @@ impl Database {
     /// # Errors
     /// As any statement.
     pub async fn server_version(&self) -> Result<String, DbError> {
-        Ok(sqlx::query_scalar("SELECT current_setting('server_version')").fetch_one(self.pool()).await?)
+        Ok(sqlx::query_scalar("SELECT current_setting('server_version')").fetch_one(self).await?)
     }
 
     /// Closes every connection and waits for those in use. Clones are closed too.
@@ -292,6 +302,28 @@ mod tests {
             assert!(error.is_unavailable() && error.hint().is_some(), "{error:?}");
             // The cause, and not that a time is over.
             assert!(!error.to_string().contains("timed out"), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_names_the_database_and_where_it_is_and_no_password() {
+        for (url, wanted) in [
+            ("postgres://ann:secret@127.0.0.1:1/jobs?password=secret", "(\"jobs\" at 127.0.0.1:1): "),
+            ("postgres://ann:secret@localhost:1/jobs?host=/nonexistent", "(\"jobs\" at /nonexistent/.s.PGSQL.1): "),
+            // As psql does, the name of the user is that of the database.
+            ("postgres://ann:secret@[::1]:1", "(\"ann\" at [::1]:1): "),
+        ] {
+            let database = lazy(url, &PoolOptions::default()).unwrap();
+            let statement = sqlx::query("SELECT 1").execute(&database).await.map_err(DbError::from).unwrap_err();
+            let transaction = database.begin().await.map_err(DbError::from).unwrap_err();
+            let start = Database::connect(&url.into(), &PoolOptions::default()).await.unwrap_err();
+            let lane = crate::postgres::Lane::new(database);
+            let lane = sqlx::query("SELECT 1").execute(&lane).await.map_err(DbError::from).unwrap_err();
+            for error in [statement, transaction, start, lane] {
+                let text = error.to_string();
+                assert!(error.is_unavailable() && text.contains(wanted), "{error:?}");
+                assert!(!format!("{text}{error:?}").contains("secret"), "{error:?}");
+            }
         }
     }
 }

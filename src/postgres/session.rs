@@ -72,7 +72,7 @@ impl Database {
     /// # Errors
     /// As the pool.
     pub async fn session(&self) -> Result<Session, Error> {
-        Ok(Session { connection: self.pool().acquire().await?, clean: false })
+        Ok(Session { connection: self.pool().acquire().await.map_err(|error| self.at(error))?, clean: false })
     }
 
     /// Runs `work` for at most a little longer than the server works on one statement.
@@ -98,7 +98,7 @@ impl Database {
             Ok(result) => result,
             Err(_) => {
                 let error = io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time");
-                Err(Error::Io(error).into())
+                Err(self.at(Error::Io(error)).into())
             }
         }
     }
@@ -117,7 +117,7 @@ impl<'p> Executor<'p> for &'p Database {
             let mut session = database.session().await?;
             let read = async { session.fetch_many(query).try_collect::<Vec<_>>().await };
             let result = database.within_limit(read).await;
-            finished(session, result)
+            finished(session, result).map_err(|error| database.at(error))
         };
         stream::once(all).map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten().boxed()
     }
@@ -130,7 +130,7 @@ impl<'p> Executor<'p> for &'p Database {
         Box::pin(async move {
             let mut session = database.session().await?;
             let result = database.within_limit(session.fetch_optional(query)).await;
-            finished(session, result)
+            finished(session, result).map_err(|error| database.at(error))
         })
     }
 
@@ -142,7 +142,7 @@ impl<'p> Executor<'p> for &'p Database {
         Box::pin(async move {
             let mut session = database.session().await?;
             let result = database.within_limit(session.prepare_with(sql, parameters)).await;
-            finished(session, result)
+            finished(session, result).map_err(|error| database.at(error))
         })
     }
 
@@ -154,7 +154,7 @@ impl<'p> Executor<'p> for &'p Database {
         Box::pin(async move {
             let mut session = database.session().await?;
             let result = database.within_limit(session.describe(sql)).await;
-            finished(session, result)
+            finished(session, result).map_err(|error| database.at(error))
         })
     }
 }

@@ -149,7 +149,7 @@ impl Requests {
         if batch.requests.len() > BATCH_REQUESTS_MAX {
             return Err(RequestsError::TooMany(batch.requests.len()));
         }
-        let mut tx = self.engine.db().pool().begin().await?;
+        let mut tx = self.engine.db().begin().await?;
         // A million rows take longer than any single statement of daily work may.
         sqlx::query!("SELECT set_config('statement_timeout', '300s', true)").fetch_one(&mut *tx).await?;
         sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended('singularity requests ' || current_schema(), 0))")

@@ -220,6 +220,11 @@ async fn doctor_goes_on_where_no_database_answers() {
     let database = check(&document, "database");
     assert_eq!(database["status"], "fail");
     assert!(database["message"].as_str().unwrap().contains("E0222") && database["fix"].is_string(), "{database}");
+    run(&place, &["job", "list"]).refused(69, &["E0222", "not available (\"none\" at 127.0.0.1:1): "]);
+    let url = db.url().expose_secret();
+    let wrong = url.replace(db.name(), "nosuch");
+    place.write("nowhere", &wrong);
+    run(&place, &["job", "list"]).refused(69, &["E0223", "refused the connection (\"nosuch\" at "]);
     assert_eq!(check(&document, "models")["status"], "ok");
     assert!(!ended.out.contains("secret") && !ended.err.contains("secret"));
 }

@@ -73,7 +73,7 @@ impl Intake {
     /// # Errors
     /// [`DbError`].
     pub async fn store_records(&self, queue: &str, ids: &[i64], parts: &[Records]) -> Result<Option<usize>, DbError> {
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         let mut fresh = 0;
         for (instance_id, records) in by_instance(parts) {
             let new = insert(&mut transaction, instance_id, &records).await?;
@@ -99,7 +99,7 @@ impl Intake {
         reports: &[Report],
         bodies: &[String],
     ) -> Result<Option<usize>, DbError> {
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         let fresh = sqlx::query!(
             "INSERT INTO central_reports (report_key, instance_id, period_start, period_end, job_count, body)
              SELECT r.report_key, r.instance_id, r.period_start, r.period_end, r.job_count, r.body::jsonb
@@ -128,7 +128,7 @@ impl Intake {
     /// # Errors
     /// [`DbError`].
     pub async fn bury(&self, queue: &str, message: &Message, reason: &str) -> Result<bool, DbError> {
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         let buried = pgmq::bury(&mut transaction, queue, message, reason).await?;
         if buried {
             transaction.commit().await?;

@@ -125,7 +125,7 @@ impl LearnerStore {
         decide: &(impl Fn(&CellView, DateTime<Utc>) -> Vec<Decision> + Send + Sync),
     ) -> Result<Looked, DbError> {
         let name = cell.to_string();
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         let looking = async {
             let now = match begin(&mut transaction, &name, pause).await? {
                 Begun::Busy => return Ok(Looked::Busy),
@@ -160,7 +160,7 @@ impl LearnerStore {
         &self,
         decide: &(impl Fn(&[PatternCount], DateTime<Utc>) -> Vec<Decision> + Send + Sync),
     ) -> Result<Looked, DbError> {
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         let looking = async {
             let Begun::At(now) = begin(&mut transaction, "", Duration::ZERO).await? else { return Ok(Looked::Busy) };
             let counts = patterns(&mut transaction).await?;

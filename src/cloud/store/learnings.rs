@@ -179,7 +179,7 @@ impl LearningStore {
         by: By<'_>,
     ) -> Result<Vec<Decided>, DbError> {
         let state = if apply { State::Applied } else { State::Rejected };
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         // For instances that have not seen it yet.
         sqlx::query!(
             "WITH replaced AS (

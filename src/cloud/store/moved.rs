@@ -35,7 +35,7 @@ impl Reports {
         if !has_foreign {
             return Ok(None);
         }
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         // Years of results take longer than any other statement, and all of it happens or nothing.
         sqlx::query!("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
         // Nobody reports meanwhile, and who has reported or adopted before is seen by the next statement.

@@ -97,7 +97,7 @@ impl Reports {
     /// # Errors
     /// [`DbError`].
     pub async fn send(&self, instance_id: &str, reporter: &str) -> Result<Sent, DbError> {
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         let Some(cursor) = lock(&mut transaction, instance_id, instance_id != reporter).await? else {
             return Ok(Sent::default());
         };

@@ -137,7 +137,7 @@ impl Store {
 
     /// Drops the queue of one instance when nothing is in it. Its cursor is locked meanwhile, as by whoever reports.
     async fn drop_queue(&self, instance_id: &str) -> Result<bool, DbError> {
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         let queue = sqlx::query_scalar!(
             "SELECT queue FROM report_cursors WHERE instance_id = $1 FOR UPDATE SKIP LOCKED",
             instance_id

@@ -60,7 +60,7 @@ impl SyncStore {
     /// [`DbError`].
     pub async fn join(&self, instance_id: &str) -> Result<String, DbError> {
         let queue = self.names.learning(instance_id);
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         pgmq::create(&mut transaction, &queue).await?;
         sqlx::query("SELECT pgmq.bind_topic($1::text, $2::text)")
             .bind(self.names.topics())
@@ -106,7 +106,7 @@ impl SyncStore {
         instance_id: &str,
         judge: impl FnOnce(&Learning, Option<&Decision>, DateTime<Utc>) -> Verdict + Send,
     ) -> Result<Option<(Learning, Verdict)>, DbError> {
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         let row = sqlx::query_as!(
             LogRow,
             r#"SELECT l.id, l.type AS kind, l.key, l.schema_version, l.summary, l.payload, l.evidence, l.rolls_back,
@@ -217,7 +217,7 @@ impl SyncStore {
         let queue = self.names.learning(instance_id);
         // First nobody sends to it any more; then, when all who still might have are done, it goes.
         sqlx::query("DELETE FROM pgmq.topic_bindings WHERE queue_name = $1").bind(&queue).execute(&self.db).await?;
-        let mut transaction = self.db.pool().begin().await?;
+        let mut transaction = self.db.begin().await?;
         sqlx::query!("SELECT pg_advisory_xact_lock($1)", PUBLISH_LOCK_KEY).execute(&mut *transaction).await?;
         let mut found = false;
         for name in [Names::dead_letters(&queue), queue] {

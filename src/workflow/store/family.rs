@@ -24,7 +24,7 @@ impl Store {
         jobs: &[ChildJob],
         until: Wait,
     ) -> Result<Result<Owned, QueueError>, DbError> {
-        let mut tx = self.db.pool().begin().await?;
+        let mut tx = self.db.begin().await?;
         let owned = sqlx::query_scalar!(
             "SELECT id FROM oban_jobs
              WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE",

@@ -92,7 +92,7 @@ impl Budgets {
         holder: Holder<'_>,
         expires_in: Duration,
     ) -> Result<Result<(), Exhausted>, DbError> {
-        let mut tx = self.db.pool().begin().await?;
+        let mut tx = self.db.begin().await?;
         let columns = Columns::of(limits);
         let (starts, now) = open(&mut tx, &columns).await?;
         release(&mut tx, &columns.names, &starts, holder).await?;
@@ -139,7 +139,7 @@ impl Budgets {
             Spent::Nothing => (0_i64, Some(0)),
             Spent::Call(cost) => (1, cost),
         };
-        let mut tx = self.db.pool().begin().await?;
+        let mut tx = self.db.begin().await?;
         sqlx::query!(
             "SELECT w.budget FROM budget_windows w
              WHERE (w.budget, w.starts_at) IN (SELECT r.budget, r.starts_at FROM budget_reservations r WHERE r.id = $1)
