@@ -16,6 +16,7 @@ mod embedding;
 mod exit;
 mod instance;
 mod job;
+mod known;
 mod learning;
 mod live;
 mod migrate;

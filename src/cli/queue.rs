@@ -2,7 +2,6 @@
 
 mod fleet;
 mod forget;
-mod known;
 mod order;
 mod show;
 

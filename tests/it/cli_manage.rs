@@ -54,7 +54,7 @@ async fn what_fits_is_counted_changed_and_told_and_nothing_else_is_touched() {
     let now: Vec<String> = states(&database).await.into_iter().map(|(_, state)| state).collect();
     assert_eq!(now, ["available", "available", "cancelled", "available"]);
     assert_eq!(run(&place, &["job", "cancel", "--all"]).done().out, "cancelled 3 jobs (3 available)\n");
-    assert_eq!(run(&place, &["job", "cancel", "--queue", "nobody"]).done().out, "cancelled no jobs\n");
+    assert_eq!(run(&place, &["job", "cancel", "--queue", "default"]).done().out, "cancelled no jobs\n");
 }
 
 #[tokio::test]
@@ -76,7 +76,52 @@ async fn deleting_all_that_fit_says_how_many_and_wants_to_be_told_again() {
     assert_eq!(left, [1, 4]);
     // By id a deletion is meant as it is said, and one that fits nothing needs no confirmation.
     assert_eq!(run(&place, &["job", "delete", "4"]).done().out, "job 4 deleted (was available)\n");
-    run(&place, &["job", "delete", "--queue", "nobody"]).done();
+    run(&place, &["job", "delete", "--queue", "default"]).done();
+}
+
+#[tokio::test]
+async fn a_queue_that_nobody_has_is_a_typing_error_and_not_an_empty_one() {
+    let (db, database) = TestDb::migrated().await;
+    let place = Place::new(&db, "[queues.default]\n[queues.media]\nstart = false\n");
+    mails(&place);
+    let each = [&["job", "list"][..], &["job", "delete", "--yes"], &["job", "update", "--set-priority", "1"]];
+    for command in each {
+        let wrong = run(&place, &[command, &["--queue", "mail", "--queue", "meida"]].concat());
+        wrong.refused(3, &["E0835", "there is no queue \"meida\"", "did you mean \"media\"?"]);
+        assert_eq!(wrong.out, "");
+        run(&place, &[command, &["--queue", "media"]].concat()).done();
+    }
+    // One that has jobs and nothing else is one.
+    run(&place, &["job", "cancel", "--queue", "mial", "--json"]).refused(3, &["did you mean \"mail\"?"]);
+    assert!(states(&database).await.iter().all(|(_, state)| state == "available" || state == "scheduled"));
+    run(&place, &["queue", "pause", "meida"]).refused(3, &["E0835", "did you mean \"media\"?"]);
+    // What somebody keeps for one that comes later, and what nodes of other runtimes have, is no typing error.
+    run(&place, &["queue", "start", "meida", "--limit", "3", "--keep"]).done();
+    run(&place, &["queue", "pause", "meida", "--keep"]).done();
+    run(&place, &["job", "cancel", "--queue", "meida"]).done();
+    set(
+        &database,
+        "CREATE UNLOGGED TABLE oban_leaders (name text);
+         CREATE UNLOGGED TABLE oban_producers (queue text, node text, updated_at timestamp);
+         ALTER TABLE oban_leaders ADD node text, ADD expires_at timestamp;
+         INSERT INTO oban_producers VALUES ('python', 'host.1', timezone('UTC', now())), ('gone', 'host.2', '2020-01-01')",
+    )
+    .await;
+    run(&place, &["job", "list", "--queue", "python"]).done();
+    run(&place, &["job", "list", "--queue", "gone"]).refused(3, &["E0835"]);
+    let gossip = r#"{"checks":[{"name":"Oban","node":"web","queue":"elixir","limit":5}]}"#;
+    let talk = async {
+        loop {
+            let said = sqlx::query("SELECT pg_notify('public.oban_gossip', $1)").bind(gossip);
+            said.execute(database.pool()).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let list = tokio::task::spawn_blocking(move || run(&place, &["job", "list", "--queue", "elixir"]));
+    tokio::select! {
+        () = talk => {}
+        listed = list => drop(listed.unwrap().done()),
+    }
 }
 
 #[tokio::test]

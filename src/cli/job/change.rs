@@ -9,7 +9,7 @@ use super::filter::FilterArgs;
 use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output;
+use crate::cli::{known, output};
 use crate::queue::engine::Changed;
 use crate::queue::{Change, Engine, QueueError, State};
 
@@ -117,7 +117,12 @@ async fn change(change: Change, which: WhichArgs, yes: bool, context: &Context) 
         filter.states = Some(RETRIED_TOGETHER.into());
         output::note("only jobs that are retryable, discarded or cancelled; name others with --state");
     }
-    context.with_tables(async |storage| change_many::run(change, filter, bounds, storage).await).await
+    context
+        .with_tables(async |storage| {
+            known::queues(storage, context, filter.queues.as_deref()).await?;
+            change_many::run(change, filter, bounds, storage).await
+        })
+        .await
 }
 
 async fn by_id(change: Change, which: WhichArgs, context: &Context) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use crate::queue::engine::JobFilter;
 #[derive(Debug, Args)]
 #[group(id = "filter", multiple = true)]
 pub(super) struct FilterArgs {
-    /// Those of this queue; may be given several times, as may the others
+    /// Those of this queue, which must be one that somebody has; may be given several times, as may the others
     #[arg(long = "queue", value_name = "QUEUE")]
     queues: Vec<String>,
     /// Those in this state: suspended, scheduled, available, executing, retryable, completed, discarded or cancelled

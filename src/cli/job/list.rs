@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::filter::FilterArgs;
 use crate::cli::context::Context;
 use crate::cli::exit::Failure;
-use crate::cli::output;
+use crate::cli::{known, output};
 use crate::queue::engine::LIST_MAX;
 use crate::queue::{Engine, Job, State};
 
@@ -42,6 +42,7 @@ pub(super) async fn run(args: ListArgs, context: &Context) -> Result<(), Failure
     let filter = args.filter.filter()?;
     let (jobs, now) = context
         .with_tables(async |storage| {
+            known::queues(storage, context, filter.queues.as_deref()).await?;
             let jobs = Engine::new(storage.db().clone()).list(&filter, args.before, args.limit).await?;
             Ok((jobs, storage.db().server_now().await?))
         })

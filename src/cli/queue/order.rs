@@ -8,16 +8,15 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::fleet::{self, Answer};
-use super::known;
 use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output;
 use crate::cli::tree::ask;
+use crate::cli::{known, output};
 use crate::config::{Period, Queue};
 use crate::instance::{Authorship, Settings};
 use crate::node::kept;
-use crate::postgres::notifier::message::IDENT_ANY;
+use crate::postgres::notifier::message::{IDENT_ANY, QUEUE_ANY};
 use crate::queue::{Engine, QueueOrder};
 
 /// Whom an order is for.
@@ -129,8 +128,8 @@ async fn run(name: &'static str, order: QueueOrder, whom: &Whom, context: &Conte
             true => fleet::online(storage, whom.instance.as_deref()).await?,
             false => fleet::choose(storage, whom.instance.as_deref()).await?,
         };
-        if !matches!(order, QueueOrder::Start { .. }) {
-            known::check(&engine, &rows, &context.config, order.queue()).await?;
+        if !matches!(order, QueueOrder::Start { .. }) && order.queue() != QUEUE_ANY {
+            known::queue(storage, context, order.queue()).await?;
         }
         let mut body = json!({ "signal": order.signal(IDENT_ANY) });
         if whom.keep {

@@ -4,10 +4,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::fleet::{self, Answer};
-use super::known;
 use crate::cli::context::Context;
 use crate::cli::exit::Failure;
-use crate::cli::output;
+use crate::cli::{known, output};
 use crate::config::Period;
 use crate::instance::{Setting, Settings};
 use crate::node::queue_of;
@@ -44,7 +43,9 @@ pub(in crate::cli) async fn run(args: ShowArgs, context: &Context) -> Result<(),
     let shown = context.with_tables(async |storage| {
         let engine = Engine::new(storage.db().clone());
         let rows = fleet::choose(storage, args.instance.as_deref()).await?;
-        known::check(&engine, &rows, &context.config, &args.queue).await?;
+        if args.queue != QUEUE_ANY {
+            known::queue(storage, context, &args.queue).await?;
+        }
         let counts = engine.queue_counts().await?.into_iter().find(|counts| counts.queue == args.queue);
         let mut kept = Settings::new(storage.db().clone()).in_force(args.instance.as_deref()).await?;
         let is_about = |queue: &str| queue == args.queue || queue == QUEUE_ANY;

@@ -35,6 +35,10 @@ const PYTHON: &str = "
     WHERE p.updated_at > timezone('UTC', now()) - interval '1 minute'
       AND NOT EXISTS (SELECT FROM instance_registry r WHERE r.instance_id = p.node)";
 
+/// Queues of Python nodes that work.
+const PYTHON_QUEUES: &str = "
+    SELECT DISTINCT queue FROM oban_producers WHERE updated_at > timezone('UTC', now()) - interval '1 minute'";
+
 /// Takes or prolongs Python's lease; `elected_at` is the beginning of the term in `oban_peers`.
 const ELECT: &str = "
     WITH won AS (
@@ -94,6 +98,17 @@ impl Engine {
             }));
         }
         Ok(Foreigners { has_python, found })
+    }
+
+    /// Queues that Python nodes work on; none where their tables are not there.
+    ///
+    /// # Errors
+    /// [`QueueError::Db`].
+    pub async fn python_queues(&self) -> Result<Vec<String>, QueueError> {
+        match self.foreigners(&[]).await?.has_python {
+            true => Ok(sqlx::query_scalar(PYTHON_QUEUES).fetch_all(&self.db).await?),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// As [`Engine::elect`] in `oban_leaders`, for the term that was won in `oban_peers`. Only where the table is
