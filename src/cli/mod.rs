@@ -27,6 +27,7 @@ mod routing;
 mod run;
 mod signals;
 mod start;
+mod table;
 mod tree;
 mod workflow;
 

@@ -8,11 +8,12 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
 use chrono::{DateTime, Utc};
-use comfy_table::{ContentArrangement, Table, presets};
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use super::codes;
 use super::exit::{Exit, Failure};
+use super::table;
 
 /// The first error of standard output.
 static UNWRITTEN: OnceLock<String> = OnceLock::new();
@@ -119,20 +120,19 @@ pub(super) fn repaint(text: &str) -> bool {
     if is_terminal() { is_read(&format!("\x1b[2J\x1b[H{text}")) } else { is_read(&text) }
 }
 
-/// Prints a table with a head line; numbers and all else are given as text.
+/// Prints a table with a head line; numbers and all else are given as text. On a terminal no line is wider than it.
 pub(super) fn table(head: &[&str], rows: Vec<Vec<String>>) {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(head.iter().copied());
-    for row in rows {
-        table.add_row(row);
-    }
-    for text in table.lines() {
-        // Without the padding of the first column.
-        line(text.strip_prefix(' ').unwrap_or(&text).trim_end());
-    }
+    let cell = |text: String| harmless(&text).replace('\t', " ");
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
+    table::lines(head, &rows, columns()).iter().for_each(line);
+}
+
+/// How wide a line may be: what `COLUMNS` says, as programs such as watch(1) set it that pass lines on, else the width
+/// of the terminal; as wide as it comes where the data goes elsewhere.
+fn columns() -> Option<usize> {
+    let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse::<usize>().ok());
+    let terminal = || is_terminal().then(|| tcgetwinsize(io::stdout()).ok()).flatten().map(|size| size.ws_col.into());
+    told.or_else(terminal).filter(|columns| *columns > 0)
 }
 
 /// Prints why a command failed.

@@ -23,6 +23,7 @@ mod cli_manage;
 mod cli_queue;
 mod cli_setup;
 mod cli_support;
+mod cli_tables;
 mod cloud_down;
 mod cloud_fleet;
 mod cloud_ingest;

@@ -64,7 +64,7 @@ const CRATES: [(&str, &[&str]); 9] = [
     ("sqlx", &["postgres/", "queue/", "instance/", "workflow/", "cloud/store/"]),
     ("reqwest", &["llm/"]),
     ("clap", &["cli/"]),
-    ("comfy_table", &["cli/"]),
+    ("unicode_width", &["cli/"]),
     ("indicatif", &["cli/"]),
     ("termtree", &["cli/"]),
     ("tracing_subscriber", &["telemetry/", "config/rules.rs"]),
