@@ -12,6 +12,12 @@ pub(super) const SIGNALS: &str = "E0804";
 pub(super) const UNWRITTEN: &str = "E0806";
 /// The supervision tree gave up.
 pub(super) const GAVE_UP: &str = "E0805";
+/// There is no such command.
+pub(super) const UNKNOWN_COMMAND: &str = "E0807";
+/// There is no such option, or no place for an argument.
+pub(super) const UNKNOWN_ARGUMENT: &str = "E0808";
+/// A command, an argument or the value of an option is missing.
+pub(super) const MISSING_ARGUMENT: &str = "E0809";
 /// Lines of a file of requests cannot be used.
 pub(super) const BAD_LINES: &str = "E0810";
 /// A file of requests cannot be read.
@@ -24,6 +30,10 @@ pub(super) const EMPTY_INPUT: &str = "E0813";
 pub(super) const LINE_NOT_JSON: &str = "E0814";
 /// Two lines of a file give one id to different requests.
 pub(super) const LINES_SHARE_ID: &str = "E0815";
+/// The value of an argument is not one that is allowed.
+pub(super) const BAD_ARGUMENT: &str = "E0816";
+/// Arguments that cannot be given together.
+pub(super) const ARGUMENTS_CONFLICT: &str = "E0817";
 /// An option's text is not a JSON object.
 pub(super) const NOT_AN_OBJECT: &str = "E0820";
 /// No such job.

@@ -29,12 +29,14 @@ mod signals;
 mod start;
 mod table;
 mod tree;
+mod usage;
 mod workflow;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use tokio::runtime::{Builder, Runtime};
 
 use self::args::{Cli, Command};
@@ -53,11 +55,7 @@ const QUIET: &str = "error";
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help and version are no errors; clap knows which stream and which code.
-        Err(error) => {
-            drop(error.print());
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
-        }
+        Err(error) => return refused(&error),
     };
     match dispatch(cli).and_then(|()| output::unwritten().map_or(Ok(()), Err)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,6 +64,21 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Help and version are printed where clap prints them; all else is told as every other error. Where a command is
+/// missing the help comes first.
+fn refused(error: &clap::Error) -> ExitCode {
+    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let mut command = Cli::command();
+    command.build();
+    let failure = usage::failure(error, &command, &args);
+    if failure.is_none() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        drop(error.print());
+    }
+    let Some(failure) = failure else { return ExitCode::SUCCESS };
+    output::failure(&failure);
+    ExitCode::from(failure.exit as u8)
 }
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {

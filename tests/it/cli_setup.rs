@@ -238,5 +238,29 @@ async fn help_names_the_exit_codes_and_every_verb() {
         assert!(help.contains(part), "{part:?} is not in {help}");
     }
     assert!(!help.contains("guardian"), "{help}");
-    assert_eq!(run(&place, &["job", "nonsense"]).code, Some(2));
+    assert!(run(&place, &["--version"]).done().out.starts_with("singularity "));
+}
+
+#[tokio::test]
+async fn wrong_arguments_are_told_as_every_other_error_is() {
+    let db = TestDb::new().await;
+    let place = Place::new(&db, "");
+    for (args, parts) in [
+        (vec!["jbo"], ["error[E0807]: `singularity` has no command \"jbo\"", "try: did you mean \"job\"?"]),
+        (vec!["job", "list", "--jsno"], ["error[E0808]: ", "try: did you mean \"--json\"?"]),
+        (
+            vec!["job", "show"],
+            ["error[E0809]: `singularity job show` lacks <ID>", "try: write `singularity job show <ID>`"],
+        ),
+        (vec!["job"], ["Usage: singularity job", "error[E0809]: `singularity job` lacks a command"]),
+        (
+            vec!["start", "--role", "x"],
+            ["error[E0816]: --role is \"x\"; allowed are both, member, central", "try: see `s"],
+        ),
+        (vec!["job", "cancel", "1", "--all"], ["error[E0817]: ", "cannot be used with --all"]),
+    ] {
+        let ended = run(&place, &args);
+        ended.refused(2, &parts);
+        assert_eq!(ended.out, "");
+    }
 }
