@@ -1,22 +1,24 @@
 //! `singularity config`: what holds, and where it comes from.
 
+mod check;
+
 use std::path::Path;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::context::Context;
-use super::exit::{Exit, Failure};
+use super::exit::Failure;
 use super::output;
-use crate::config::{self, Entry};
-use crate::error::Coded;
-use crate::llm::Gateway;
+use crate::config::{self, ConfigErrors, Entry};
+
+pub(super) use check::{Finding, findings, overlooked};
 
 /// The configuration.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Reports every problem of the configuration at once: `config check`
-    Check,
+    /// Reports every problem of the configuration at once, and what is probably a mistake: `config check`
+    Check(check::CheckArgs),
     /// Every effective value with its origin, as TOML that can be loaded again: `config print`
     Print(PrintArgs),
 }
@@ -40,30 +42,23 @@ struct Listing<'a> {
     values: &'a [Entry],
 }
 
-/// Does it. A configuration with problems does not get here: loading it reports all of them.
+/// Does it. A configuration that cannot be loaded does not get here, but to [`unloadable`].
 ///
 /// # Errors
-/// Exit 78 for models and providers that cannot work.
+/// Exit 78 for what loading does not find.
 pub(super) async fn run(command: ConfigCommand, context: &Context) -> Result<(), Failure> {
     match command {
-        ConfigCommand::Check => check(context),
+        ConfigCommand::Check(args) => check::run(&args, context),
         ConfigCommand::Print(args) => print(&args, context),
     }
 }
 
-fn check(context: &Context) -> Result<(), Failure> {
-    if let Err(problems) = Gateway::new(&context.config) {
-        let blocks: Vec<String> = problems
-            .iter()
-            .map(|problem| {
-                let hint = problem.hint().map(|hint| format!("\n  try: {hint}")).unwrap_or_default();
-                format!("error[{}]: {problem}{hint}", problem.code())
-            })
-            .collect();
-        return Err(Failure { exit: Exit::Config, message: Some(blocks.join("\n\n")), hint: None });
+/// The failure of this command for a configuration that cannot be loaded; told already where it was to be told as JSON.
+pub(super) fn unloadable(command: &ConfigCommand, errors: ConfigErrors) -> Failure {
+    match command {
+        ConfigCommand::Check(args) => check::unloadable(args, errors),
+        ConfigCommand::Print(_) => errors.into(),
     }
-    output::line(format!("ok: {} is valid", source(context)));
-    Ok(())
 }
 
 /// What was loaded, in words.

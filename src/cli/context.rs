@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::args::Global;
 use super::exit::Failure;
-use crate::config::{self, Config, Loaded, Source};
+use crate::config::{self, Config, ConfigErrors, Loaded, Source};
 use crate::node::{Guardian, NodeError, Storage};
 use crate::postgres::migrate;
 
@@ -23,7 +23,7 @@ impl Context {
     ///
     /// # Errors
     /// Every problem of the configuration at once.
-    pub(super) fn load(global: &Global) -> Result<Self, Failure> {
+    pub(super) fn load(global: &Global) -> Result<Self, ConfigErrors> {
         let source = Source {
             path: global.config.clone(),
             search_dir: PathBuf::from("."),

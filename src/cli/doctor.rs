@@ -77,7 +77,7 @@ struct Report {
 /// Exit 1 when anything failed.
 pub(super) async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failure> {
     // A configuration with problems was refused before, with all of them.
-    let mut checks = vec![Check::ok("configuration", format!("{} is valid", config::source(context)))];
+    let mut checks = configuration(context);
     checks.extend(database::checks(context).await);
     checks.extend(models::checks(&context.config));
     checks.push(system::file_descriptors(&context.config));
@@ -88,6 +88,24 @@ pub(super) async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failu
         report.checks.iter().for_each(print);
     }
     if report.ok { Ok(()) } else { Err(Failure::silent(Exit::Failed)) }
+}
+
+/// What `config check` says.
+fn configuration(context: &Context) -> Vec<Check> {
+    let found = config::findings(context);
+    let problems = found.problems.iter().map(|problem| (Status::Fail, problem));
+    let all = problems.chain(found.warnings.iter().map(|warning| (Status::Warn, warning)));
+    let check = |(status, finding): (Status, &config::Finding)| Check {
+        check: "configuration",
+        status,
+        message: finding.sentence(),
+        fix: finding.suggestion.clone(),
+    };
+    let checks: Vec<Check> = all.map(check).collect();
+    if checks.is_empty() {
+        return vec![Check::ok("configuration", format!("{} is valid", config::source(context)))];
+    }
+    checks
 }
 
 fn print(check: &Check) {

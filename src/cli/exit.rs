@@ -69,6 +69,13 @@ impl Failure {
         Self { exit, message: Some(format!("error[{code}]: {text}")), hint: None }
     }
 
+    /// The code and the text of the message, where there is one.
+    pub(super) fn parts(&self) -> (Option<&str>, &str) {
+        let message = self.message.as_deref().unwrap_or_default();
+        let coded = message.strip_prefix("error[").and_then(|rest| rest.split_once("]: "));
+        coded.map_or((None, message), |(code, text)| (Some(code), text))
+    }
+
     /// Adds what to try.
     #[must_use]
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {

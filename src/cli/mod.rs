@@ -86,7 +86,10 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     if let Command::Guardian { args } = cli.command {
         return crate::postgres::embedded::guardian_main(args).map_err(|error| Failure::coded(Exit::Failed, &error));
     }
-    let context = Context::load(&cli.global)?;
+    let context = Context::load(&cli.global).map_err(|errors| match &cli.command {
+        Command::Config(command) => config::unloadable(command, errors),
+        _ => errors.into(),
+    })?;
     let filter = match &cli.command {
         Command::Start(_) => context.config.log.filter.as_str(),
         Command::Run(args) if args.verbose => context.config.log.filter.as_str(),

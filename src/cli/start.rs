@@ -10,8 +10,8 @@ use super::codes;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::signals::Stops;
-use super::{live, output};
-use crate::config::{Config, ProviderKind, Role};
+use super::{config as checked, live, output};
+use crate::config::{Config, Overlooked, ProviderKind, Role};
 use crate::node::{Guardian, Node, NodeOptions};
 use crate::queue::Workers;
 use crate::workflow::Workflows;
@@ -58,6 +58,9 @@ pub(super) async fn run(args: StartArgs, context: &Context, job_runtime: Handle)
     let mut options = options(context, instance_id(args.instance_id, context), job_runtime);
     if let Some(role) = args.role {
         Arc::make_mut(&mut options.config).cloud.role = role;
+    }
+    for Overlooked { name, meant } in checked::overlooked(context) {
+        tracing::warn!(target: "config", name, meant, "an environment variable that nothing reads");
     }
     let simulated = simulated_routes(&options.config);
     let node = tokio::select! {
