@@ -1,5 +1,8 @@
-//! `singularity instance`: who is there.
+//! `singularity instance`: who is there, and what is known of each.
 
+mod show;
+
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -13,8 +16,10 @@ use crate::instance::{InstanceError, InstanceRow};
 /// Instances.
 #[derive(Debug, Subcommand)]
 pub(super) enum InstanceCommand {
-    /// Instances that are there, with their load and last heartbeat: `instance list`
+    /// Instances that are there, since when, with their last heartbeat and queues: `instance list`
     List(ListArgs),
+    /// Everything that is known of an instance, also of one that died: `instance show b`
+    Show(show::ShowArgs),
     /// Drops the queue of learnings of an instance that will not come back: `instance forget b`
     Forget(ForgetArgs),
 }
@@ -57,6 +62,7 @@ struct Listing {
 pub(super) async fn run(command: InstanceCommand, context: &Context) -> Result<(), Failure> {
     match command {
         InstanceCommand::List(args) => list(args, context).await,
+        InstanceCommand::Show(args) => show::run(args, context).await,
         InstanceCommand::Forget(args) => forget(args, context).await,
     }
 }
@@ -105,8 +111,9 @@ async fn list(args: ListArgs, context: &Context) -> Result<(), Failure> {
     if args.json {
         return output::document("singularity.instance_list.v1", &Listing { instances });
     }
-    let head = ["instance", "status", "leader", "heartbeat", "load", "queues", "workers", "host", "pid", "version"];
-    output::table(&head, instances.iter().map(row).collect());
+    let head = ["instance", "status", "started", "heartbeat", "queues", "host", "pid", "version"];
+    let now = Utc::now();
+    output::table(&head, instances.iter().map(|of| row(of, now)).collect());
     if !args.all && offline > 0 {
         output::note(format!("{offline} offline; see them with --all"));
     } else if instances.is_empty() {
@@ -115,19 +122,29 @@ async fn list(args: ListArgs, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-fn row(row: &InstanceRow) -> Vec<String> {
-    let queues = live::queues(row).into_iter().map(|view| {
+/// In a word or two; of one that is offline how it ended, where that is known.
+fn status(row: &InstanceRow) -> String {
+    match (live::is_live(row), row.leader) {
+        (true, true) => format!("{}, leader", row.status),
+        (true, false) => row.status.clone(),
+        (false, _) if row.died => "offline, died".to_owned(),
+        (false, _) if row.registered_status == "offline" => "offline, stopped".to_owned(),
+        (false, _) => "offline, silent".to_owned(),
+    }
+}
+
+fn row(row: &InstanceRow, now: DateTime<Utc>) -> Vec<String> {
+    let queues = live::queues(row).into_iter().filter(|_| live::is_live(row)).map(|view| {
         let paused = if view.paused { " paused" } else { "" };
         format!("{} {}/{}{paused}", view.queue, view.running, view.limit)
     });
+    let queues = queues.collect::<Vec<_>>().join(", ");
     vec![
         row.instance_id.clone(),
-        row.status.clone(),
-        if row.leader { "yes" } else { "no" }.to_owned(),
+        status(row),
+        row.started_at.map_or_else(|| "-".into(), |at| output::relative(at, now)),
         format!("{} ago", output::millis(row.heartbeat_age_ms)),
-        row.load.to_string(),
-        queues.collect::<Vec<_>>().join(", "),
-        live::workers(row).join(", "),
+        if queues.is_empty() { "-".to_owned() } else { queues },
         row.hostname.clone(),
         row.pid.clone(),
         row.version.clone(),

@@ -101,6 +101,11 @@ mod tests {
             queues,
             version: "0".into(),
             created_at: DateTime::UNIX_EPOCH,
+            incarnation: uuid::Uuid::nil(),
+            started_at: None,
+            stale_after_ms: 30_000,
+            registered_status: status.into(),
+            died: false,
         }
     }
 

@@ -4,7 +4,7 @@
 
 mod actor;
 pub(super) mod ask;
-mod events;
+pub(super) mod events;
 mod order;
 mod show;
 mod view;

@@ -6,6 +6,7 @@ mod control;
 mod error;
 mod event_record;
 mod events;
+mod held;
 mod history;
 mod identity;
 mod lease;
@@ -19,6 +20,7 @@ pub use control::{Answer, CONTROL_CHANNEL, Control, ControlMsg, Refusal, Refusal
 pub use error::InstanceError;
 pub use event_record::EVENT_TEXT_CHARS_MAX;
 pub use events::{EVENTS_BATCH_MAX, EVENTS_KEPT_MAX, EVENTS_LISTED_MAX, EventRow, events};
+pub use held::{HELD_JOBS_MAX, HeldJob, held_jobs};
 pub use history::{EVENTS_WAITING_MAX, Historian, History, HistoryMsg};
 pub use identity::{INSTANCE_ID_CHARS_MAX, Identity};
 pub use lease::{Lease, Moment};

@@ -42,6 +42,16 @@ pub struct InstanceRow {
     pub version: String,
     /// When this name first appeared.
     pub created_at: DateTime<Utc>,
+    /// The process that has the name, or had it last.
+    pub incarnation: Uuid,
+    /// When that process started, by its own clock; `None` when its mark does not say so.
+    pub started_at: Option<DateTime<Utc>>,
+    /// Without a heartbeat for so long it counts as dead.
+    pub stale_after_ms: i64,
+    /// The status that was told last, by itself or by whoever took its jobs over; not judged by its heartbeat.
+    pub registered_status: String,
+    /// Whether others have counted that process as dead, and no heartbeat of it came afterwards.
+    pub died: bool,
 }
 
 /// What a heartbeat says.
@@ -288,18 +298,39 @@ impl Presence {
     /// # Errors
     /// [`DbError`].
     pub async fn list(&self) -> Result<Vec<InstanceRow>, DbError> {
-        let rows = sqlx::query_as!(
-            InstanceRow,
+        let rows = sqlx::query!(
             r#"SELECT instance_id, hostname, pid, state.status AS "status!", last_heartbeat, load, capabilities, queues,
-                      version, created_at,
+                      version, created_at, incarnation, stale_after_ms, r.status AS registered_status,
                       (extract(epoch FROM clock_timestamp() - last_heartbeat) * 1000)::bigint AS "heartbeat_age_ms!",
                       EXISTS (SELECT FROM oban_peers p WHERE p.node = r.instance_id
-                              AND p.expires_at > timezone('UTC', clock_timestamp())) AS "leader!"
+                              AND p.expires_at > timezone('UTC', clock_timestamp())) AS "leader!",
+                      EXISTS (SELECT FROM supervision_events e WHERE e.process = r.incarnation AND e.seq < 0
+                              AND e.event = $1 AND e.at > r.last_heartbeat) AS "died!"
                FROM instance_registry r,
                     LATERAL (SELECT CASE WHEN last_heartbeat < clock_timestamp() - stale_after_ms * interval '1 millisecond'
                                          THEN 'offline' ELSE r.status END AS status) state
-               ORDER BY state.status = 'offline', instance_id"#
+               ORDER BY state.status = 'offline', instance_id"#,
+            DIED,
         )
+        .map(|row| InstanceRow {
+            instance_id: row.instance_id,
+            hostname: row.hostname,
+            pid: row.pid,
+            status: row.status,
+            last_heartbeat: row.last_heartbeat,
+            heartbeat_age_ms: row.heartbeat_age_ms,
+            load: row.load,
+            capabilities: row.capabilities,
+            queues: row.queues,
+            leader: row.leader,
+            version: row.version,
+            created_at: row.created_at,
+            started_at: begun(row.incarnation),
+            incarnation: row.incarnation,
+            stale_after_ms: row.stale_after_ms,
+            registered_status: row.registered_status,
+            died: row.died,
+        })
         .fetch_all(&self.db)
         .await?;
         Ok(rows)
@@ -314,6 +345,12 @@ impl Presence {
     }
 }
 
+/// When the process with this mark started: marks are UUIDs of version 7, which begin with a time.
+fn begun(incarnation: Uuid) -> Option<DateTime<Utc>> {
+    let (seconds, nanos) = incarnation.get_timestamp().filter(|_| incarnation.get_version_num() == 7)?.to_unix();
+    DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+}
+
 /// An instance that is not offline, as the registry shows it.
 struct Neighbour {
     incarnation: Uuid,
@@ -326,4 +363,16 @@ struct Neighbour {
 
 fn gone(rows: &[Neighbour]) -> Vec<Uuid> {
     rows.iter().filter(|row| row.is_here && process_is_gone(&row.pid)).map(|row| row.incarnation).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_of_a_process_says_when_it_started() {
+        let age = Utc::now() - begun(Uuid::now_v7()).unwrap();
+        assert!((0..60_000).contains(&age.num_milliseconds().saturating_add(1)), "{age}");
+        assert_eq!(begun(Uuid::nil()), None);
+    }
 }

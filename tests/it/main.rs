@@ -17,6 +17,7 @@ mod cli_bench;
 mod cli_config;
 mod cli_cron;
 mod cli_embedding;
+mod cli_instance;
 mod cli_jobs;
 mod cli_learning;
 mod cli_look;

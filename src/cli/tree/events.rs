@@ -64,12 +64,16 @@ pub(super) async fn run(args: EventsArgs, context: &Context) -> Result<(), Failu
 }
 
 /// The newest events, oldest first.
-pub(super) async fn newest(storage: &Storage, wanted: Option<&str>, limit: u32) -> Result<Vec<EventRow>, Failure> {
+pub(in crate::cli) async fn newest(
+    storage: &Storage,
+    wanted: Option<&str>,
+    limit: u32,
+) -> Result<Vec<EventRow>, Failure> {
     Ok(instance::events(storage.db(), wanted, limit).await?)
 }
 
 /// An event on one line.
-pub(super) fn line(event: &EventRow, now: DateTime<Utc>) -> String {
+pub(in crate::cli) fn line(event: &EventRow, now: DateTime<Utc>) -> String {
     format!("{}  {}  {}", output::relative(event.at, now), event.path, what(event))
 }
 
