@@ -90,6 +90,8 @@ pub(super) enum Command {
     /// The whole story on this machine: three instances, one is killed, results go up, learnings come down
     #[cfg(feature = "embedded-postgres")]
     Demo(super::demo::DemoArgs),
+    /// What a shell needs to complete commands: `completions bash`
+    Completions(super::completions::CompletionsArgs),
     /// Checks everything that a node needs
     Doctor(super::doctor::DoctorArgs),
     /// Stops an embedded server that nobody uses any more

@@ -5,6 +5,7 @@ mod bench;
 mod budget;
 mod cloud;
 mod codes;
+mod completions;
 mod config;
 mod context;
 mod cost;
@@ -86,6 +87,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     if let Command::Guardian { args } = cli.command {
         return crate::postgres::embedded::guardian_main(args).map_err(|error| Failure::coded(Exit::Failed, &error));
     }
+    if let Command::Completions(args) = &cli.command {
+        return completions::run(args);
+    }
     let context = Context::load(&cli.global).map_err(|errors| match &cli.command {
         Command::Config(command) => config::unloadable(command, errors),
         _ => errors.into(),
@@ -129,6 +133,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             #[cfg(feature = "embedded-postgres")]
             Command::Demo(args) => Box::pin(demo::run(args)).await,
             Command::Doctor(args) => Box::pin(doctor::run(args, &context)).await,
+            Command::Completions(_) => Ok(()),
             #[cfg(feature = "embedded-postgres")]
             Command::Guardian { .. } => Ok(()),
         }

@@ -85,6 +85,11 @@ pub(super) fn document_text(schema: &'static str, body: &impl Serialize) -> Resu
     to_json(&Document { schema, body })
 }
 
+/// Prints a text of this program's own as it is, for another program.
+pub(super) fn script(text: &str) {
+    written(io::stdout().lock().write_all(text.as_bytes()));
+}
+
 /// Prints names and values, one pair a line; the values begin in one column, and so do their further lines.
 pub(super) fn pairs(pairs: &[(String, String)]) {
     pair_lines(pairs).iter().for_each(line);

@@ -14,6 +14,7 @@
 mod support;
 
 mod cli_bench;
+mod cli_completions;
 mod cli_config;
 mod cli_cron;
 mod cli_embedding;

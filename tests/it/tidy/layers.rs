@@ -58,12 +58,13 @@ const MODULES: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that only some places may name: path prefixes under `src/`.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("chrono_tz", &["cron/"]),
     ("ractor", &["supervision/"]),
     ("sqlx", &["postgres/", "queue/", "instance/", "workflow/", "cloud/store/"]),
     ("reqwest", &["llm/"]),
     ("clap", &["cli/"]),
+    ("clap_complete", &["cli/"]),
     ("unicode_width", &["cli/"]),
     ("indicatif", &["cli/"]),
     ("termtree", &["cli/"]),
