@@ -5,6 +5,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::codes;
 use super::exit::{Exit, Failure};
 
+/// Which signal it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// SIGTERM: whoever manages the process.
+    Terminate,
+    /// SIGINT: a person, by Ctrl-C.
+    Interrupt,
+    /// SIGHUP: the terminal is gone.
+    HangUp,
+}
+
 /// SIGTERM, SIGINT and SIGHUP, which a closed terminal sends, in the order in which they arrive. A SIGHUP that whoever
 /// started the process made it ignore, as `nohup` does, stays ignored.
 #[derive(Debug)]
@@ -34,10 +45,15 @@ impl Stops {
 
     /// Resolves at the next signal. Cancel safe.
     pub(super) async fn next(&mut self) {
+        self.which().await;
+    }
+
+    /// Resolves at the next signal, and tells which it is. Cancel safe.
+    pub(super) async fn which(&mut self) -> Asked {
         tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
-            () = hung_up(self.hup.as_mut()) => {}
+            _ = self.term.recv() => Asked::Terminate,
+            _ = self.int.recv() => Asked::Interrupt,
+            () = hung_up(self.hup.as_mut()) => Asked::HangUp,
         }
     }
 }

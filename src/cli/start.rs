@@ -1,5 +1,7 @@
 //! `start`: runs a node until it is told to stop.
 
+mod begin;
+
 use std::sync::Arc;
 
 use clap::Args;
@@ -9,12 +11,13 @@ use tokio::runtime::Handle;
 use super::codes;
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::signals::Stops;
+use super::signals::{Asked, Stops};
 use super::{config as checked, live, output};
 use crate::config::{Config, Overlooked, ProviderKind, Role};
 use crate::node::{Guardian, Node, NodeOptions};
 use crate::queue::Workers;
 use crate::workflow::Workflows;
+use begin::{Begun, begin};
 
 /// Arguments of `start`.
 #[derive(Debug, Args)]
@@ -63,9 +66,13 @@ pub(super) async fn run(args: StartArgs, context: &Context, job_runtime: Handle)
         tracing::warn!(target: "config", name, meant, "an environment variable that nothing reads");
     }
     let simulated = simulated_routes(&options.config);
-    let node = tokio::select! {
-        node = Box::pin(Node::start(options)) => node?,
-        () = stops.next() => return Err(Failure::silent(Exit::Interrupted)),
+    let node = match begin(options, &mut stops).await? {
+        Begun::Ready(node) => node,
+        Begun::Stopped(asked) => {
+            output::note("stopped before it was ready");
+            return if asked == Asked::Interrupt { Err(Failure::silent(Exit::Interrupted)) } else { Ok(()) };
+        }
+        Begun::Forced => return Err(Failure::silent(Exit::Interrupted)),
     };
     if let Some(warning) = simulated_beside_others(&node, &simulated).await {
         output::note(warning);

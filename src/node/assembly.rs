@@ -118,18 +118,28 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; what was started is stopped again.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
-        options.config.check()?;
-        let identity = Arc::new(Identity::of_this_process(&options.instance_id)?);
-        let storage =
-            Storage::open(&options.config, &options.base_dir, &identity.instance_id, options.guardian).await?;
-        let started = match migrate::up(storage.db()).await {
-            Ok(_) => Self::start_on(options, identity, storage.clone()).await,
-            Err(error) => Err(error.into()),
-        };
+        let storage = Self::prepare(&options).await?;
+        let started = Self::start_prepared(options, storage.clone()).await;
         if started.is_err() {
             storage.close().await;
         }
         started
+    }
+
+    /// The first half of [`Node::start`], before [`Node::start_prepared`]: checks the configuration, opens the database
+    /// and brings its tables up to date. Cancel safe: until it is done nobody else sees this instance.
+    ///
+    /// # Errors
+    /// [`NodeError`]; what was opened is closed again.
+    pub async fn prepare(options: &NodeOptions) -> Result<Storage, NodeError> {
+        options.config.check()?;
+        let id = Identity::of_this_process(&options.instance_id)?.instance_id;
+        let storage = Storage::open(&options.config, &options.base_dir, &id, options.guardian).await?;
+        if let Err(error) = migrate::up(storage.db()).await {
+            storage.close().await;
+            return Err(error.into());
+        }
+        Ok(storage)
     }
 
     /// As [`Node::start`], with a configuration that somebody else has checked, on tables that somebody else has

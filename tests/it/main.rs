@@ -83,6 +83,7 @@ mod postgres_migrate;
 mod postgres_notifier;
 mod postgres_pgmq;
 mod postgres_pool;
+mod process_begin;
 mod process_lease;
 mod process_node;
 mod process_outage;
