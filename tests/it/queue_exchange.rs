@@ -120,6 +120,42 @@ async fn a_job_that_was_handed_back_is_not_completed_by_the_exchange_that_claims
     assert_eq!(state(&engine, id).await, State::Executing);
 }
 
+#[tokio::test]
+async fn exchanges_at_the_same_time_never_get_the_same_job() {
+    let (_db, engine) = engine().await;
+    let all = insert(&engine, 500).await;
+    let claimers = (0..8).map(|_| {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            let (producer, mut mine, mut done) = (Uuid::now_v7(), Vec::new(), Vec::new());
+            loop {
+                let (stored, claimed) = exchange(&engine, producer, &done, 7).await;
+                assert_eq!(stored.len(), done.len(), "nobody else was given one of them");
+                if claimed.is_empty() {
+                    return mine;
+                }
+                mine.extend(ids(&claimed));
+                done = claimed;
+            }
+        })
+    });
+    let claimed = futures_util::future::join_all(claimers).await;
+    let mut claimed: Vec<i64> = claimed.into_iter().flat_map(Result::unwrap).collect();
+    claimed.sort_unstable();
+    assert_eq!(claimed, all, "each once");
+}
+
+#[tokio::test]
+async fn an_exchange_leaves_out_a_row_that_somebody_else_is_about_to_take_and_does_not_wait_for_it() {
+    let (_db, engine) = engine().await;
+    let all = insert(&engine, 2).await;
+    let mut other = engine.db().pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM oban_jobs WHERE id = $1 FOR UPDATE").bind(all[0]).execute(&mut *other).await.unwrap();
+    assert_eq!(ids(&exchange(&engine, Uuid::now_v7(), &[], 2).await.1), [all[1]]);
+    other.rollback().await.unwrap();
+    assert_eq!(ids(&exchange(&engine, Uuid::now_v7(), &[], 2).await.1), [all[0]]);
+}
+
 /// Entries that look-ups by id have read, as far as the server has told.
 async fn entries_read(database: &Database) -> i64 {
     let sql = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'oban_jobs_pkey'";
