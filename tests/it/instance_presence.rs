@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::support::db::TestDb;
+use crate::support::db::{TestDb, waits_for_a_lock};
 use crate::support::node::{Fixture, TestNode, restarts, until, workers};
 
 fn beat(status: &'static str, load: i32) -> Beat {
@@ -160,6 +160,30 @@ async fn an_instance_without_heartbeat_is_dead_after_its_own_time() {
 }
 
 #[tokio::test]
+async fn a_heartbeat_that_comes_while_its_instance_is_declared_dead_is_in_time() {
+    let (db, presence) = presence().await;
+    register(&presence, &identity("one")).await.unwrap();
+    age(&db, 31).await;
+    let (mut sightings, start) = (Sightings::default(), Instant::now());
+    assert!(presence.mark_dead(&mut sightings, start).await.unwrap().is_empty(), "just seen");
+    let database = db.connect("public").await;
+    let mut beating = database.pool().begin().await.unwrap();
+    let sql = "UPDATE instance_registry SET last_heartbeat = clock_timestamp()";
+    sqlx::query(sql).execute(&mut *beating).await.unwrap();
+    // Stored when the other has read the old one and is about to write.
+    let stored = async {
+        until("a writer that waits for the row", || async {
+            waits_for_a_lock(&database, "WITH dead%").await.then_some(())
+        })
+        .await;
+        beating.commit().await.unwrap();
+    };
+    let (dead, ()) = tokio::join!(presence.mark_dead(&mut sightings, start + Duration::from_secs(10)), stored);
+    assert!(dead.unwrap().is_empty());
+    assert_eq!(status(&presence, "one").await, "online");
+}
+
+#[tokio::test]
 async fn a_clock_that_jumps_ahead_makes_nobody_dead() {
     let (db, presence) = presence().await;
     let one = identity("one");
@@ -213,6 +237,9 @@ async fn an_instance_that_others_counted_as_dead_stops_what_they_may_have_taken(
     fixture.until("the end of the first run", |seen| seen.dropped == [(id, 1)]).await;
     // Nobody took it, so it is handed back with its attempt unspent, and runs again.
     fixture.until("a second run", |seen| seen.started == [(id, 1), (id, 1)]).await;
+    // The next time is as the first.
+    db.execute("UPDATE instance_registry SET status = 'offline'").await;
+    fixture.until("the end of the second run", |seen| seen.dropped == [(id, 1), (id, 1)]).await;
     until("its record", || async {
         happened(&db, "one")
             .await

@@ -15,7 +15,7 @@ use singularity::supervision::{
     Running, Strategy, SupervisorHandle, SupervisorSpec, System,
 };
 
-use crate::support::db::TestDb;
+use crate::support::db::{TestDb, waits_for_a_lock};
 use crate::support::node::{Fixture, job, reaches, restarts, until, workers};
 use crate::support::rows::engine;
 
@@ -320,6 +320,72 @@ async fn without_a_lease_nothing_is_claimed() {
     parts.lease.renew(Moment::now());
     reaches(&engine, id, State::Completed).await;
     running.stop().await;
+}
+
+/// A process that stood still, or a reply that took long: others may have the jobs by then.
+#[tokio::test]
+async fn a_claim_whose_reply_came_after_the_lease_had_run_out_is_handed_back_and_runs_later() {
+    let (_db, engine) = engine().await;
+    let (lease, long_ago) = (Lease::new(Duration::from_secs(1)), Moment::now());
+    lease.renew(long_ago);
+    until("the end of a lease", || async { (!lease.is_held()).then_some(()) }).await;
+    // Repeated where this machine stood still for so long that the claim gave up its wait.
+    loop {
+        let fixture = Fixture::new();
+        // It looks when it is told to: once for lost claims, before the lock is taken.
+        let queue = Queue { limit: 2, poll_interval: Period::from_secs(600), ..Queue::default() };
+        let queue = Arc::new(QueueState::new("default", queue));
+        let parts = Parts { queue, lease: lease.clone(), ..Parts::new(&engine, workers(&fixture), 2) };
+        let running = parts.start().await;
+        let completed = async |ids: &[i64]| {
+            until("jobs completed under a lease", || {
+                lease.renew(Moment::now());
+                parts.queue.poke();
+                async {
+                    let jobs = engine.get_many(ids).await.unwrap();
+                    jobs.iter().all(|job| job.state == State::Completed).then_some(jobs)
+                }
+            })
+            .await
+        };
+        completed(&insert(&engine, 1, json!({"do": "ok"})).await).await;
+        parts.queue.set_paused(true);
+        let ids = insert(&engine, 2, json!({"do": "ok"})).await;
+        // Every statement on jobs waits for this lock.
+        let mut lock = engine.db().pool().begin().await.unwrap();
+        sqlx::query("LOCK TABLE oban_jobs").execute(&mut *lock).await.unwrap();
+        parts.queue.set_paused(false);
+        let claims = || waits_for_a_lock(engine.db(), "WITH chosen%");
+        until("a claim that waits", || {
+            lease.renew(Moment::now());
+            parts.queue.poke();
+            async { claims().await.then_some(()) }
+        })
+        .await;
+        lease.renew(long_ago);
+        assert!(!lease.is_held());
+        lock.commit().await.unwrap();
+        until("the end of the claim", || async {
+            let is_idle = parts.system.snapshot().find("/default")?.current_message.is_none();
+            (!claims().await && is_idle).then_some(())
+        })
+        .await;
+        let jobs = until("both handed back", || async {
+            let jobs = engine.get_many(&ids).await.unwrap();
+            jobs.iter().all(|job| job.state != State::Executing).then_some(jobs)
+        })
+        .await;
+        assert!(jobs.iter().all(|job| job.state == State::Available && job.attempt == 0), "{jobs:?}");
+        assert_eq!(fixture.seen().started.len(), 1, "only what was claimed before");
+        if jobs.iter().any(|job| job.attempted_at.is_none()) {
+            running.stop().await;
+            sqlx::query("DELETE FROM oban_jobs").execute(engine.db().pool()).await.unwrap();
+            continue;
+        }
+        assert!(completed(&ids).await.iter().all(|job| job.attempt == 1));
+        running.stop().await;
+        return;
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use singularity::config::{Config, Period, Queue};
 use singularity::queue::engine::Changed;
 use singularity::queue::{Job, NewJob, Schedule, State};
 
-use crate::support::db::TestDb;
+use crate::support::db::{TestDb, waits_for_a_lock};
 use crate::support::node::{Fixture, TestNode, job, restarts, signal, until};
 use crate::support::rows::row;
 
@@ -268,14 +268,7 @@ async fn a_claim_that_was_under_way_when_its_queue_was_paused_or_scaled_keeps_to
         let mut lock = database.pool().begin().await.unwrap();
         sqlx::query("LOCK TABLE oban_jobs").execute(&mut *lock).await.unwrap();
         queue.set_paused(false);
-        until("a claim that waits", || async {
-            let waits =
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'WITH chosen%'
-                         AND datname = current_database()";
-            let waits: i64 = sqlx::query_scalar(waits).fetch_one(database.pool()).await.unwrap();
-            (waits > 0).then_some(())
-        })
-        .await;
+        until("a claim that waits", || async { waits_for_a_lock(&database, "WITH chosen%").await.then_some(()) }).await;
         if change == "pause" {
             queue.set_paused(true)
         } else {

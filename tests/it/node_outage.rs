@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use singularity::config::{Config, Period, Queue};
+use singularity::instance::Presence;
 use singularity::node::NodeError;
 use singularity::queue::{Engine, State};
+use singularity::supervision::NodeState;
 
 use crate::support::db::TestDb;
 use crate::support::node::{Fixture, TestNode, job, reaches, restarts, until, workers};
@@ -114,7 +116,7 @@ async fn an_instance_that_cannot_prove_that_it_lives_stops_its_jobs_before_other
     // Back again, the first one finds itself dead, changes nothing of the job that is not its own, and works.
     proxy.set(Mode::Pass);
     until("heartbeats again", || async {
-        let all = singularity::instance::Presence::new(engine.db().clone(), None).list().await.unwrap();
+        let all = Presence::new(engine.db().clone(), None).list().await.unwrap();
         all.iter().any(|row| row.instance_id == "one" && row.status == "online").then_some(())
     })
     .await;
@@ -150,6 +152,30 @@ async fn what_happens_while_the_database_is_away_is_kept_when_it_is_back() {
     })
     .await;
     assert_eq!((kept[0].event.as_str(), kept[1].event.as_str()), ("exited", "started"));
+}
+
+/// A start that fails at once is repeated at once, until its supervisors give up.
+#[tokio::test]
+async fn a_registry_that_is_restarted_while_the_database_is_away_waits_for_it() {
+    let outage = Outage::new(|config| config.instance.stale_after = Period::from_secs(60)).await;
+    let Outage { engine, proxy, node, .. } = &outage;
+    proxy.set(Mode::Reset);
+    outage.noticed().await;
+    assert!(node.system().kill("/instance/registry"));
+    until("its next life", || async {
+        let tree = node.system().snapshot();
+        let registry = tree.find("/instance/registry")?;
+        (registry.state == NodeState::Running && registry.incarnation == 2).then_some(())
+    })
+    .await;
+    let presence = Presence::new(engine.db().clone(), None);
+    let last = presence.get("one").await.unwrap().unwrap().last_heartbeat;
+    proxy.set(Mode::Pass);
+    until("a heartbeat", || async {
+        (presence.get("one").await.unwrap().unwrap().last_heartbeat > last).then_some(())
+    })
+    .await;
+    assert_eq!(restarts(&node.system().snapshot()), 1);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use singularity::queue::{Change, Engine, JobUpdate, NewJob, Schedule, State};
 use sqlx::Connection;
 use uuid::Uuid;
 
+use crate::support::db::waits_for_a_lock;
 use crate::support::heard::Heard;
 use crate::support::node::until;
 use crate::support::rows::{
@@ -387,11 +388,9 @@ async fn a_job_that_somebody_else_is_changing_is_judged_by_what_becomes_of_it() 
         let changing = engine.change_all(change.clone(), &filter, None);
         let commit = async {
             until("the others changed, and a wait for the one", || async {
-                let waits = "SELECT count(*) FROM pg_stat_activity
-                             WHERE wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE)%' AND datname = current_database()";
-                let waits: i64 = sqlx::query_scalar(waits).fetch_one(engine.db().pool()).await.unwrap();
+                let waits = waits_for_a_lock(engine.db(), "%FOR UPDATE)%").await;
                 let others = engine.get_many(&[made[0].id, made[2].id]).await.unwrap();
-                (waits > 0 && others.iter().all(|job| job.state.as_str() != start)).then_some(())
+                (waits && others.iter().all(|job| job.state.as_str() != start)).then_some(())
             })
             .await;
             tx.commit().await.unwrap();

@@ -14,7 +14,7 @@ use singularity::queue::{
     Crontab, Engine, JobContext, JobError, Outcome, Unique, UniqueField, Worker, WorkerOptions, Workers,
 };
 
-use crate::support::db::TestDb;
+use crate::support::db::{TestDb, waits_for_a_lock};
 use crate::support::node::{Fixture, TestNode, until};
 use crate::support::process::Place;
 use crate::support::rows::engine;
@@ -205,13 +205,8 @@ async fn after_kill_9_of_the_leader_in_the_middle_of_an_insertion_each_time_has_
     let mut lock = database.pool().begin().await.unwrap();
     sqlx::query("LOCK TABLE oban_jobs IN SHARE MODE").execute(&mut *lock).await.unwrap();
     let (one, _) = place.start(&["--instance-id", "one"]);
-    until("the insertion", || async {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                   AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO%oban_jobs%'";
-        let waiting: i64 = sqlx::query_scalar(sql).fetch_one(database.pool()).await.unwrap();
-        (waiting > 0).then_some(())
-    })
-    .await;
+    until("the insertion", || async { waits_for_a_lock(&database, "%INSERT INTO%oban_jobs%").await.then_some(()) })
+        .await;
     one.signal("KILL");
     one.finish();
     lock.rollback().await.unwrap();

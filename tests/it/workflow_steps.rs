@@ -12,7 +12,7 @@ use singularity::workflow::{
 };
 use uuid::Uuid;
 
-use crate::support::db::TestDb;
+use crate::support::db::{TestDb, waits_for_a_lock};
 use crate::support::node::{TestNode, until};
 use crate::support::rows::{engine, set_columns};
 
@@ -366,15 +366,8 @@ async fn taking_a_job_over_and_a_late_checkpoint_exclude_each_other() {
     let late = [Checkpoint { position: 0, step: "read", output: json!(0), cost_nanousd: None, duration_ms: 1 }];
     let write = bench.store.checkpoint(&owner, begun.run_id, &late);
     tokio::pin!(write);
-    let blocked = until("a wait for the row", || async {
-        let waits: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
-        )
-        .fetch_one(bench.engine.db().pool())
-        .await
-        .unwrap();
-        (waits > 0).then_some(())
-    });
+    let blocked =
+        until("a wait for the row", || async { waits_for_a_lock(bench.engine.db(), "%").await.then_some(()) });
     tokio::select! {
         early = &mut write => panic!("did not wait: {early:?}"),
         () = blocked => {}

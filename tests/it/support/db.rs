@@ -103,6 +103,13 @@ impl Drop for TestDb {
     }
 }
 
+/// Whether a statement like this in this database waits for a lock that another transaction holds.
+pub async fn waits_for_a_lock(database: &Database, statement: &str) -> bool {
+    let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                              AND wait_event_type = 'Lock' AND query LIKE $1)";
+    sqlx::query_scalar(sql).bind(statement).fetch_one(database.pool()).await.unwrap()
+}
+
 /// Indexes of tables that tests make: Oban's, or those that `SINGULARITY_TEST_INDEXES` names.
 fn indexes() -> Indexes {
     match std::env::var("SINGULARITY_TEST_INDEXES").as_deref() {
