@@ -102,6 +102,8 @@ pub enum Do {
     Panic,
     Fail,
     Stop(ExitReason),
+    /// Takes so long, and ends by itself then.
+    StopAfter(Duration, ExitReason),
     /// Hogs the thread until released: no await point.
     Hog(Arc<AtomicBool>),
     Ping(Reply<u64>),
@@ -128,6 +130,10 @@ impl Actor for Puppet {
             Do::Panic => panic!("told to panic"),
             Do::Fail => return Err(ActorError::msg("told to fail")),
             Do::Stop(reason) => return Ok(Flow::Stop(reason)),
+            Do::StopAfter(span, reason) => {
+                pause(span).await;
+                return Ok(Flow::Stop(reason));
+            }
             Do::Hog(released) => {
                 while !released.load(Ordering::SeqCst) {
                     std::thread::sleep(ms(1));

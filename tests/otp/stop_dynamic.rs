@@ -78,6 +78,17 @@ async fn s22_sup_stop_non_shutdown_exit_dynamic() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s22_a_reason_that_is_chosen_after_the_order_does_not_count() {
+    let mut brood = Brood::new().await;
+    for (number, reason) in [noted("late"), ExitReason::Normal].into_iter().enumerate() {
+        let worker = brood.add(0, SECOND).await;
+        worker.tell(Do::StopAfter(ms(100 + number as u64), reason));
+    }
+    settle().await;
+    assert_eq!(brood.end().await, (81, vec!["shutdown".to_owned(); 2]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn s36_simple_one_for_one_shutdown() {
     let mut brood = Brood::new().await;
     for number in 0..20 {
@@ -132,8 +143,8 @@ async fn d32_end_with_infinity() {
     assert_eq!(brood.end().await, (180_000, vec!["shutdown".to_owned(); 3]));
 }
 
-/// A child leaves by itself with a note while the supervisor ends; another one holds up the end.
-async fn leaves_during_the_end(shutdown: Shutdown) {
+/// A child leaves by itself with a note just before the supervisor ends; another one holds up the end.
+async fn leaves_before_the_end(shutdown: Shutdown) {
     let mut brood = Brood::new().await;
     let leaving = brood.add(500, shutdown).await;
     brood.add(800, shutdown).await;
@@ -144,7 +155,7 @@ async fn leaves_during_the_end(shutdown: Shutdown) {
 
 #[tokio::test(start_paused = true)]
 async fn d33_end_with_infinity_and_another_clean_reason() {
-    leaves_during_the_end(Shutdown::Infinity).await;
+    leaves_before_the_end(Shutdown::Infinity).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +169,7 @@ async fn d34_end_with_a_time() {
 
 #[tokio::test(start_paused = true)]
 async fn d35_end_with_a_time_and_another_clean_reason() {
-    leaves_during_the_end(SECOND).await;
+    leaves_before_the_end(SECOND).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ const NO_MODULES: &str = "There are no callback modules; a function makes the sp
 const BUILDER: &str = "Builders with types: most of what is invalid does not compile.";
 const PER_SYSTEM: &str = "Names belong to a system: `ChildSpec::registered`, `System::lookup`.";
 const NO_ARGS: &str = "Start functions own their arguments, so those that all children share are captured once.";
+const NO_CHOICE: &str = "There it answers the order to stop so. Here an actor cannot choose its reason once it was asked to stop (S22), so it leaves just before.";
 const OLD_FORM: &str = "An old form of specifications that never existed here.";
 
 pub const SUPERVISOR: &[Row] = &[
@@ -153,11 +154,26 @@ pub const DYNAMIC: &[Row] = &[
     ),
     same("D31", "end with brutal_kill", "children are killed"),
     same("D32", "end with infinity", "children end with shutdown, however long they take"),
-    same("D33", "end with infinity and another clean reason", "a child that leaves by itself with a note keeps it"),
+    adapted(
+        "D33",
+        "end with infinity and another clean reason",
+        "a child that leaves by itself with a note keeps it",
+        NO_CHOICE,
+    ),
     same("D34", "end with a time", "children end with shutdown within it"),
-    same("D35", "end with a time and another clean reason", "a child that leaves by itself with a note keeps it"),
+    adapted(
+        "D35",
+        "end with a time and another clean reason",
+        "a child that leaves by itself with a note keeps it",
+        NO_CHOICE,
+    ),
     same("D36", "end with a time that is over", "that child is killed, others end with shutdown"),
-    same("D37", "end with permanent children that leave with normal", "the supervisor still ends with shutdown"),
+    adapted(
+        "D37",
+        "end with permanent children that leave with normal",
+        "the supervisor still ends with shutdown",
+        NO_CHOICE,
+    ),
     same("D38", "end with all kinds of children", "each ends in its own way, side by side"),
     same("D39", "terminate_child/2 with brutal_kill", "the child is killed, the second time it is not_found"),
     same("D40", "terminate_child/2 with a time", "the child ends with shutdown, the second time it is not_found"),
