@@ -34,6 +34,32 @@ pub async fn settle() {
     tokio::time::sleep(ms(20)).await;
 }
 
+/// Measurements of the few, of which the best counts.
+const FEW_ROUNDS: usize = 3;
+/// Measurements of the many at most: one that is good enough ends them.
+const MANY_ROUNDS: usize = 3;
+
+/// Fails unless each span of `many` is shorter than `factor` times that of `few`. Others use the machine too, so both
+/// are measured more than once; growth that is in the code is there each time.
+pub async fn grows_less<const N: usize>(
+    factor: u32,
+    mut few: impl AsyncFnMut() -> [Duration; N],
+    mut many: impl AsyncFnMut() -> [Duration; N],
+) {
+    let best = |best: [Duration; N], took: [Duration; N]| std::array::from_fn(|at| took[at].min(best[at]));
+    let (mut of_few, mut of_many) = ([Duration::MAX; N], [Duration::MAX; N]);
+    for _ in 0..FEW_ROUNDS {
+        of_few = best(of_few, few().await);
+    }
+    for _ in 0..MANY_ROUNDS {
+        of_many = best(of_many, many().await);
+        if of_many.iter().zip(of_few).all(|(many, few)| *many < few * factor) {
+            return;
+        }
+    }
+    panic!("{of_many:?} for many is not less than {factor} times {of_few:?} for few");
+}
+
 /// What happened, in order.
 #[derive(Clone, Default)]
 pub struct Journal(Arc<Mutex<Vec<String>>>);

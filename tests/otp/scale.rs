@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use singularity::supervision::*;
 
-use super::kit::{Do, Kit, Puppet, Start, WIDE, counts, root, settle, within};
+use super::kit::{Do, Kit, Puppet, Start, WIDE, counts, grows_less, root, settle, within};
 
 /// A temporary child whose start function owns something, and whether that still exists.
 fn owning(kit: &Kit, id: &str) -> (ChildSpec, Weak<[u8; 1024]>, Address<Do>) {
@@ -87,15 +87,6 @@ async fn s72_count_children_supervisor() {
     .await;
 }
 
-/// The best of some measurements: others use the machine too.
-async fn quickest(rounds: usize, mut measure: impl AsyncFnMut() -> Duration) -> Duration {
-    let mut best = Duration::MAX;
-    for _ in 0..rounds {
-        best = best.min(measure().await);
-    }
-    best
-}
-
 #[tokio::test]
 async fn s77_simple_one_for_one_scale_many_temporary_children() {
     async fn terminates(number: usize) -> Duration {
@@ -111,9 +102,7 @@ async fn s77_simple_one_for_one_scale_many_temporary_children() {
         }
         began.elapsed()
     }
-    let few = quickest(3, async || terminates(200).await).await;
-    let many = quickest(2, async || terminates(2_000).await).await;
-    assert!(many < few * 50, "{many:?} for 2,000, {few:?} for 200");
+    grows_less(50, async || [terminates(200).await], async || [terminates(2_000).await]).await;
 }
 
 #[tokio::test]
@@ -132,7 +121,5 @@ async fn s88_scale_start_stop_many_children() {
         assert!(started.eq(stopped), "stopped in exact reverse");
         took
     }
-    let few = quickest(3, async || starts_and_stops(1_000).await).await;
-    let many = quickest(1, async || starts_and_stops(20_000).await).await;
-    assert!(many < few * 120, "{many:?} for 20,000, {few:?} for 1,000");
+    grows_less(50, async || [starts_and_stops(1_000).await], async || [starts_and_stops(20_000).await]).await;
 }

@@ -341,7 +341,7 @@ pub const SUPERVISOR: &[Row] = &[
         "S88",
         "scale_start_stop_many_children",
         "many static children start and stop in about linear time",
-        "20 times as many within 120 times the time, where square growth would take 400 times; 20,000 instead of 100,000 children.",
+        "20 times as many within 50 times the time, where square growth would take 400 times; 20,000 instead of 100,000 children.",
     ),
     not_carried("S89", "format_log_1", "the legacy format of reports", "There is no legacy format."),
     adapted(

@@ -22,7 +22,7 @@ pub const EXTRA: &[Row] = &[
     same(
         "X13",
         "very many children",
-        "starts and stops of 20 times as many take less than 120 times as long, where square growth would take 400 times; dynamic stops run side by side",
+        "starts and stops of 20 times as many take less than 50 times as long, where square growth would take 400 times; dynamic stops run side by side",
     ),
     same("X14", "no growth", "30,000 temporary children leave nothing behind: no name, no node, no start function"),
     same("X15", "two systems", "know nothing of each other's names and children"),
