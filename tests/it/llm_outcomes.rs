@@ -171,7 +171,7 @@ async fn a_server_that_says_nothing_in_time_is_given_up_and_not_asked_again_for_
     for wire in BOTH {
         let (error, calls) = fail_impatiently(wire, [Reply::Hang, Reply::stream("too late")]).await;
         assert_eq!((error.class, error.status, calls), (ErrorClass::Transient, None, 1));
-        assert_eq!(error.message, "nothing came within 500ms, the time limit first_byte");
+        assert_eq!(error.message, "nothing came within 2s, the time limit first_byte");
         assert_eq!(error.advice(0.5), Advice::Retry);
     }
 }
@@ -181,7 +181,7 @@ async fn one_lost_connection_before_the_answer_is_not_noticed() {
     for wire in BOTH {
         for lost in [Reply::Close, Reply::status(408, "timeout")] {
             let provider = FakeProvider::with(wire, [lost, Reply::stream("second")]).await;
-            let answer = impatient(wire, &provider).chat("m", &request(), 1).await.unwrap();
+            let answer = gateway(wire, &provider).chat("m", &request(), 1).await.unwrap();
             assert_eq!((answer.text.as_str(), provider.calls()), ("second", 2));
             assert!(answer.duration_ms >= 375, "the wait before the retry counts: {}", answer.duration_ms);
         }
@@ -203,9 +203,9 @@ async fn the_total_limit_ends_a_call_that_never_stalls() {
     let provider = FakeProvider::with(Wire::Openai, [Reply::Stall("1234".into())]).await;
     let mut config = config(Wire::Openai, &provider.base_url(), None);
     let timeouts = &mut config.providers.get_mut("p").unwrap().timeouts;
-    (timeouts.idle, timeouts.total) = (Period::from_secs(60), Period::from_millis(700));
+    (timeouts.idle, timeouts.total) = (Period::from_secs(60), Period::from_secs(2));
     let error = Gateway::new(&config).unwrap().chat("m", &request(), 1).await.unwrap_err();
-    assert!(error.message.ends_with("the answer was not there within 700ms, the time limit total"), "{error}");
+    assert!(error.message.ends_with("the answer was not there within 2s, the time limit total"), "{error}");
     assert_eq!(error.partial.unwrap().text_bytes, 4);
 }
 

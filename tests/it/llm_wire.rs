@@ -34,11 +34,11 @@ pub fn gateway(wire: Wire, provider: &FakeProvider) -> Gateway {
     Gateway::new(&config(wire, &provider.base_url(), None)).unwrap()
 }
 
-/// A gateway that waits half a second for a first byte or the next one.
+/// A gateway that waits two seconds for a first byte or the next one.
 pub fn impatient(wire: Wire, provider: &FakeProvider) -> Gateway {
     let mut config = config(wire, &provider.base_url(), None);
     let timeouts = &mut config.providers.get_mut("p").unwrap().timeouts;
-    (timeouts.first_byte, timeouts.idle) = (Period::from_millis(500), Period::from_millis(500));
+    (timeouts.first_byte, timeouts.idle) = (Period::from_secs(2), Period::from_secs(2));
     Gateway::new(&config).unwrap()
 }
 

@@ -16,7 +16,7 @@ use crate::support::rows::row;
 
 /// Short limits, so that a silent connection is given up while a test waits.
 fn short(config: &mut Config) {
-    config.database.statement_timeout = Period::from_millis(500);
+    config.database.statement_timeout = Period::from_secs(2);
     config.queues.insert(
         "default".into(),
         Queue { limit: 3, paused: false, poll_interval: Period::from_millis(100), ..Queue::default() },

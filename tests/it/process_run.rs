@@ -9,12 +9,20 @@ use crate::support::db::TestDb;
 use crate::support::process::{Place, text, until};
 use crate::support::provider::{FakeProvider, Reply, Wire};
 
-/// Fast answers, so that a thousand of them are a matter of seconds.
+/// Fast answers.
 const FAST: &str = r#"
 [queues.default]
 limit = 50
 [models.sim_flash.simulated]
 latency = "30ms"
+"#;
+
+/// Answers so slow that a thousand of them take four seconds at least, fifty at once: a kill comes in the middle.
+const SLOW: &str = r#"
+[queues.default]
+limit = 50
+[models.sim_flash.simulated]
+latency = "200ms"
 "#;
 
 fn prompts(count: usize) -> String {
@@ -36,7 +44,7 @@ fn rows(output: &str) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_prompts_survive_kill_9_in_the_middle_and_each_is_answered_once() {
     let (db, database) = TestDb::migrated().await;
-    let place = Place::new(&db, FAST);
+    let place = Place::new(&db, SLOW);
     place.write("prompts.jsonl", &prompts(1_000));
     let run = place.spawn(&["run", "prompts.jsonl", "--json"]);
     let pool = database.pool();
