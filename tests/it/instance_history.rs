@@ -4,7 +4,7 @@ use singularity::instance::{EVENTS_KEPT_MAX, EventRow, events};
 use singularity::postgres::Database;
 use singularity::supervision::Operation;
 
-use crate::support::db::TestDb;
+use crate::support::db::{DEADLINE, TestDb};
 use crate::support::node::{Fixture, TestNode, until};
 
 async fn kept(database: &Database) -> Vec<EventRow> {
@@ -49,10 +49,13 @@ async fn the_end_of_a_tree_that_gave_up_is_kept() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::select! {
-        _ = node.gave_up() => {}
-        () = gave_up => {}
-    }
+    let end = async {
+        tokio::select! {
+            _ = node.gave_up() => {}
+            () = gave_up => {}
+        }
+    };
+    tokio::time::timeout(DEADLINE, end).await.expect("an end");
     node.shutdown().await;
     let rows = kept(&database).await;
     let last = rows.last().unwrap();
