@@ -87,6 +87,7 @@ pub(super) fn process_is_gone(pid: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::process::Command;
 
     use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -143,7 +144,9 @@ mod tests {
             command.args(["--exact", myself, how]).env(HIDDEN, std::process::id().to_string()).output()
         };
         if !run("--list").is_ok_and(|output| output.status.success()) {
-            return println!("skipped: needs root, setpriv, and a test binary that other users can reach");
+            let why = b"skipped: needs root, setpriv, and a test binary that other users can reach\n";
+            // Not captured, as what is printed would be.
+            return std::io::stderr().write_all(why).unwrap();
         }
         let output = run("--nocapture").unwrap();
         let said = String::from_utf8_lossy(&output.stdout);

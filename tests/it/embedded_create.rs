@@ -11,6 +11,7 @@ use singularity::error::Coded;
 use singularity::postgres::embedded::{Profile, Server};
 
 use crate::embedded_support::{Helper, Place, SECRET, eventually, is_root, query, try_query};
+use crate::support::skipped;
 
 #[test]
 fn an_empty_folder_becomes_a_durable_server_that_needs_its_password() {
@@ -49,7 +50,7 @@ fn an_empty_folder_becomes_a_durable_server_that_needs_its_password() {
 #[test]
 fn psql_connects_with_the_url_file_and_with_the_displayed_url() {
     if Command::new("psql").arg("--version").output().is_err() {
-        return println!("skipped: no psql here");
+        return skipped("no psql here");
     }
     let place = Place::new();
     let server = place.acquire();

@@ -8,13 +8,14 @@ use singularity::error::Coded;
 use singularity::postgres::embedded::Server;
 
 use crate::embedded_support::{Helper, NOBODY, Place, is_root, lives, options, query};
+use crate::support::skipped;
 
 /// Whether the tests of several users can run; says so when not.
 fn can_change_user() -> bool {
     let program = std::env::current_exe().unwrap();
     let reachable = program.ancestors().all(|path| fs::metadata(path).unwrap().mode() & 0o005 == 0o005);
     if !is_root() || !reachable {
-        println!("skipped: needs root, and a test binary that other users can reach");
+        skipped("needs root, and a test binary that other users can reach");
     }
     is_root() && reachable
 }

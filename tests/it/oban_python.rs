@@ -21,6 +21,7 @@ use crate::support::db::TestDb;
 use crate::support::node::{FIXTURE, Fixture, TestNode, job, until};
 use crate::support::process::DEADLINE;
 use crate::support::said::Ear;
+use crate::support::skipped;
 
 /// The version whose behaviour is known.
 const VERSION: &str = "0.7.";
@@ -104,7 +105,7 @@ fn settings(config: &mut Config) {
 async fn a_python_node_and_ours_share_a_database() {
     let interpreter = match interpreter().await {
         Ok(interpreter) => interpreter,
-        Err(reason) => return eprintln!("skipped: {reason}"),
+        Err(reason) => return skipped(&reason),
     };
     let (db, database) = TestDb::migrated().await;
     let fixture = Fixture::new();

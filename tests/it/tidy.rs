@@ -106,8 +106,7 @@ fn what_a_clone_needs_is_tracked() {
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
     };
     let Some(tracked) = git(&["ls-files", "-z"]) else {
-        eprintln!("skipped: git does not answer for this folder");
-        return;
+        return crate::support::skipped("git does not answer for this folder");
     };
     let tracked: Vec<_> = tracked.split('\0').collect();
     let needed = all().into_iter().map(|file| file.path).filter(|path| {

@@ -164,6 +164,8 @@ fn number_in(name: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use crate::error::Coded;
 
@@ -205,8 +207,8 @@ mod tests {
     #[test]
     fn a_missing_major_is_told_with_what_was_found() {
         let Ok(found) = discover(None, None) else {
-            println!("skipped: no PostgreSQL programs here");
-            return;
+            // Not captured, as what is printed would be.
+            return std::io::stderr().write_all(b"skipped: no PostgreSQL programs here\n").unwrap();
         };
         assert!(found.major >= MAJOR_MIN);
         let error = discover(Some(&found.bin_dir), Some(99)).unwrap_err();

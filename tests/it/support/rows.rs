@@ -7,6 +7,7 @@ use singularity::queue::{Ack, Engine, Job, NewJob, State};
 use uuid::Uuid;
 
 use super::db::TestDb;
+use super::skipped;
 
 /// Who made `oban_jobs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +136,7 @@ pub async fn counting(db: &TestDb) -> Option<Engine> {
         .await
         .unwrap();
     if version < 150_000 {
-        println!("skipped: PostgreSQL before 15 does not say at once what was read");
+        skipped("PostgreSQL before 15 does not say at once what was read");
         return None;
     }
     Some(engine)
