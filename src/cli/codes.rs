@@ -66,6 +66,8 @@ pub(super) const NOT_CONFIRMED: &str = "E0836";
 pub(super) const NOTHING_KEPT: &str = "E0838";
 /// There is no such budget.
 pub(super) const NO_BUDGET: &str = "E0880";
+/// Nobody knows a worker of this name.
+pub(super) const NO_WORKER: &str = "E0839";
 /// Which jobs to change is not said.
 pub(super) const NO_CHOICE: &str = "E0840";
 /// All jobs that fit would be deleted.

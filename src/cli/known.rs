@@ -1,4 +1,4 @@
-//! Which queues there are, for whoever misspells one.
+//! Which queues and workers there are, for whoever misspells one.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,14 +10,19 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::{codes, live};
 use crate::config::nearest;
-use crate::instance::Settings;
+use crate::instance::{InstanceRow, Settings};
 use crate::node::{Storage, queue_of};
 use crate::postgres::notifier::{self, Event, Listener, ListenerOptions, encoding};
 use crate::queue::Engine;
+use crate::workflow::agents::{AGENT_COORDINATION, AGENT_TASK};
+use crate::workflow::{EMBEDDING, LLM_REQUEST};
 
 /// How long nodes of other runtimes are listened to before a queue is said to be nobody's: they tell of their queues
 /// every 0.75 s (Elixir, with Oban Web) or every second (Python).
 const GOSSIP_LIMIT: Duration = Duration::from_millis(1_600);
+
+/// Workers of the built-in workflows.
+const BUILT_IN: [&str; 4] = [LLM_REQUEST, EMBEDDING, AGENT_COORDINATION, AGENT_TASK];
 
 /// Checks sent by gossip, as far as they matter here.
 #[derive(Deserialize)]
@@ -69,6 +74,42 @@ pub(super) async fn queues(storage: &Storage, context: &Context, wanted: Option<
         queue(storage, context, name).await?;
     }
     Ok(())
+}
+
+/// Refuses a worker that nobody knows: it is none of the built-in workflows, the configuration names no periodic job of
+/// it, no instance knew it when it was last heard of, and none of the newest jobs that were performed is one of it.
+/// Before any instance is online only what looks like a known one misspelled is refused, unless somebody `waits` for
+/// the job.
+///
+/// # Errors
+/// Exit 3, and those of the database.
+pub(super) async fn worker(
+    storage: &Storage,
+    context: &Context,
+    instances: &[InstanceRow],
+    wanted: &str,
+    waits: bool,
+) -> Result<(), Failure> {
+    let mut names: BTreeSet<&str> = BUILT_IN.into();
+    names.extend(context.config.cron.values().map(|entry| entry.worker.as_str()));
+    names.extend(instances.iter().flat_map(live::workers));
+    if names.contains(wanted) {
+        return Ok(());
+    }
+    let performed = Engine::new(storage.db().clone()).performed_workers().await?;
+    names.extend(performed.iter().map(String::as_str));
+    if names.contains(wanted) {
+        return Ok(());
+    }
+    let near = nearest(wanted, names.iter().copied());
+    if near.is_none() && !waits && !instances.iter().any(live::is_live) {
+        return Ok(());
+    }
+    let text = format!("nobody knows worker \"{wanted}\": no instance has it, and no job of it was performed lately");
+    let known = names.into_iter().collect::<Vec<_>>().join(", ");
+    let meant = near.map_or_else(|| format!("known are {known};"), |near| format!("did you mean \"{near}\"?"));
+    Err(Failure::new(Exit::NotFound, codes::NO_WORKER, text)
+        .hint(format!("{meant} add --later where its instance starts later or is of another runtime")))
 }
 
 fn configured(context: &Context) -> BTreeSet<String> {

@@ -13,6 +13,8 @@ use crate::support::process::{Place, text};
 async fn an_enqueued_job_is_listed_and_shown_with_what_was_asked_for() {
     let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, "");
+    run(&place, &["job", "enqueue", "embeding"]).refused(3, &["E0839", "did you mean \"embedding\"?"]);
+    // Before anybody is there, nobody can say which other workers there will be.
     let said = run(&place, &["job", "enqueue", "mail"]).done();
     assert_eq!(said.out, "job 1 available in queue default\n");
     assert!(said.err.contains("no instance is online"), "{}", said.err);

@@ -51,13 +51,18 @@ async fn obstacles_of_a_job_are_told_when_it_is_enqueued_or_waited_for() {
     let (_node, _) = place.start(&["--instance-id", "one"]);
     let args = ask("hello", "sim_flash");
     for (more, part) in [
-        (vec!["nobody"], "no online instance knows worker \"nobody\""),
+        (vec!["nobody", "--later"], "no online instance knows worker \"nobody\""),
         (vec!["llm_request", "--args", &args, "--queue", "nope"], "queues are default, slow"),
         (vec!["llm_request", "--args", &args, "--queue", "slow"], "queue \"slow\" is paused"),
     ] {
         let said = run(&place, &[&["job", "enqueue"], &more[..]].concat()).done();
         assert!(said.err.contains(part), "{part:?} is not in {:?}", said.err);
     }
+    // What nobody ever heard of is a typing error; what jobs of other runtimes named is none.
+    run(&place, &["job", "enqueue", "llm_requets"]).refused(3, &["E0839", "did you mean \"llm_request\"?", "--later"]);
+    run(&place, &["job", "enqueue", "nobody"]).refused(3, &["E0839", "known are agent_coordination"]);
+    db.execute("UPDATE oban_jobs SET attempt = 1 WHERE worker = 'nobody'".to_owned()).await;
+    run(&place, &["job", "enqueue", "nobody"]).done();
     let ended = run(&place, &["job", "wait", "3", "--timeout", "100ms"]);
     ended.refused(5, &["queue \"slow\" is paused", "job 3 is available"]);
 }

@@ -94,7 +94,12 @@ async fn what_cannot_be_run_or_shown_is_refused_with_what_to_try() {
     run(&place, &["workflow", "show", &id]).refused(3, &["E0830", "there is no run"]);
     let strange = run(&place, &["workflow", "show", "x"]);
     assert!(strange.code == Some(2) && strange.err.contains("the number of a job"), "{}", strange.err);
-    let waited = run(&place, &["workflow", "run", "letters", "--timeout", "1ms"]);
+    // A name that nobody knows ends at once, unless somebody says that its instance starts later.
+    let nobody = ["E0839", "nobody knows worker \"leters\"", "known are agent_coordination", "--later"];
+    run(&place, &["workflow", "run", "leters"]).refused(3, &nobody);
+    let near = run(&place, &["workflow", "run", "llm_requets", "{}"]);
+    near.refused(3, &["E0839", "did you mean \"llm_request\"?"]);
+    let waited = run(&place, &["workflow", "run", "letters", "--timeout", "1ms", "--later"]);
     waited.refused(5, &["E0824", "is available", "no instance is online"]);
     let none = run(&place, &["workflow", "list"]).done();
     assert_eq!((none.out.as_str(), none.err.contains("no run fits")), ("", true));

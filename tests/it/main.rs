@@ -27,6 +27,7 @@ mod cli_queue;
 mod cli_setup;
 mod cli_support;
 mod cli_tables;
+mod cli_workflow;
 mod cloud_down;
 mod cloud_fleet;
 mod cloud_ingest;

@@ -11,7 +11,7 @@ use super::unique::UniqueArgs;
 use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{live, output};
+use crate::cli::{known, live, output};
 use crate::config::{Config, Period};
 use crate::error::Coded;
 use crate::node::Storage;
@@ -56,6 +56,9 @@ pub(crate) struct EnqueueArgs {
     /// Data beside the arguments, a JSON object
     #[arg(long, value_name = "JSON", default_value = "{}")]
     meta: String,
+    /// Store it although nobody knows its worker: an instance that does starts later, or is of another runtime
+    #[arg(long)]
+    later: bool,
     /// Check everything that can be checked without the database, and store nothing
     #[arg(long)]
     dry_run: bool,
@@ -83,12 +86,19 @@ struct Answer<'a> {
 }
 
 pub(super) async fn run(args: EnqueueArgs, context: &Context) -> Result<(), Failure> {
-    let (dry_run, json) = (args.dry_run, args.json);
+    let (dry_run, json, later) = (args.dry_run, args.json, args.later);
     let job = new_job(args, &context.config)?;
     if dry_run {
         return planned(&job, json);
     }
-    context.with_new_tables(async |storage| stored(storage, job, json).await).await
+    context
+        .with_new_tables(async |storage| {
+            if !later {
+                known::worker(storage, context, &live::instances(storage).await?, &job.worker, false).await?;
+            }
+            stored(storage, job, json).await
+        })
+        .await
 }
 
 /// The job that the arguments describe, checked.

@@ -11,7 +11,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::job::{enqueue, wait};
 use crate::cli::signals::Stops;
-use crate::cli::{live, output, start};
+use crate::cli::{known, live, output, start};
 use crate::config::Period;
 use crate::node::{Node, Storage};
 use crate::queue::{Engine, NewJob};
@@ -33,11 +33,22 @@ pub(crate) struct RunArgs {
     /// Longest wait, for example 20s or 5m [default: as long as it takes]
     #[arg(long, value_name = "PERIOD")]
     timeout: Option<Period>,
+    /// Wait although nobody knows the workflow: an instance that does starts later
+    #[arg(long)]
+    later: bool,
     /// Starts a node in this process for it, which stops when the run has ended
     #[arg(long)]
     here: bool,
     /// One JSON document
     #[arg(long)]
+    json: bool,
+}
+
+/// How to wait for it.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    timeout: Option<Period>,
+    later: bool,
     json: bool,
 }
 
@@ -57,20 +68,15 @@ pub(super) async fn run(args: RunArgs, context: &Context, job_runtime: Handle) -
         job.queue = queue;
     }
     let job = job.validated()?;
+    let wait = Wait { timeout: args.timeout, later: args.later, json: args.json };
     if args.here {
-        return on_own_node(args.json, args.timeout, job, context, job_runtime).await;
+        return on_own_node(wait, job, context, job_runtime).await;
     }
-    context.with_new_tables(async |storage| follow(storage, job, args.timeout, args.json).await).await
+    context.with_new_tables(async |storage| follow(storage, context, job, wait).await).await
 }
 
 /// Starts a node, runs the job, and stops the node again, also when a signal ends the waiting.
-async fn on_own_node(
-    json: bool,
-    timeout: Option<Period>,
-    job: NewJob,
-    context: &Context,
-    job_runtime: Handle,
-) -> Result<(), Failure> {
+async fn on_own_node(wait: Wait, job: NewJob, context: &Context, job_runtime: Handle) -> Result<(), Failure> {
     let mut stops = Stops::listen()?;
     let options = start::options(context, start::instance_id(None, context), job_runtime);
     let node = tokio::select! {
@@ -78,7 +84,7 @@ async fn on_own_node(
         () = stops.next() => return Err(Failure::silent(Exit::Interrupted)),
     };
     let result = tokio::select! {
-        result = Box::pin(follow(node.storage(), job, timeout, json)) => result,
+        result = Box::pin(follow(node.storage(), context, job, wait)) => result,
         () = stops.next() => Err(Failure::silent(Exit::Interrupted)),
     };
     Box::pin(node.shutdown(stops.next())).await;
@@ -86,16 +92,20 @@ async fn on_own_node(
 }
 
 /// Enqueues the job, waits for its end, shows its run.
-async fn follow(storage: &Storage, job: NewJob, timeout: Option<Period>, json: bool) -> Result<(), Failure> {
+async fn follow(storage: &Storage, context: &Context, job: NewJob, wait: Wait) -> Result<(), Failure> {
+    let instances = live::instances(storage).await?;
+    if !wait.later {
+        known::worker(storage, context, &instances, &job.worker, true).await?;
+    }
     let inserted = Engine::new(storage.db().clone()).insert(job.clone()).await?;
     output::note(format!("job {} in queue {}", inserted.id, job.queue));
-    if let Some(obstacle) = live::obstacle(&live::instances(storage).await?, &job.worker, Some(&job.queue)) {
+    if let Some(obstacle) = live::obstacle(&instances, &job.worker, Some(&job.queue)) {
         output::note(format!("note: {obstacle}"));
     }
-    let ended = wait::one(storage, inserted.id, timeout).await?;
+    let ended = wait::one(storage, inserted.id, wait.timeout).await?;
     // What there is of it is shown, also where it is not finished.
     if let Some(known) = show::known(storage, inserted.id).await? {
-        show::print(&known, json)?;
+        show::print(&known, wait.json)?;
     }
     ended
 }

@@ -45,7 +45,24 @@ impl QueueCounts {
     }
 }
 
+/// Jobs of one look for workers that are known.
+const PERFORMED_LOOK_MAX: i64 = 10_000;
+
 impl Engine {
+    /// Workers of which a job was performed, in whatever runtime, among the newest 10,000 jobs: walking back along the
+    /// primary key costs the same in a table of any size.
+    ///
+    /// # Errors
+    /// [`QueueError::Db`].
+    pub async fn performed_workers(&self) -> Result<Vec<String>, QueueError> {
+        let workers = sqlx::query_scalar!(
+            "SELECT DISTINCT worker FROM (SELECT worker, attempt FROM oban_jobs ORDER BY id DESC LIMIT $1) newest
+             WHERE attempt > 0",
+            PERFORMED_LOOK_MAX,
+        );
+        Ok(workers.fetch_all(&self.db).await?)
+    }
+
     /// One job, or `None` where there is none with this id.
     ///
     /// # Errors
