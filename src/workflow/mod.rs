@@ -47,4 +47,4 @@ pub use requests::{BATCH_REQUESTS_MAX, Batch, BatchRequest, Conflict, EnqueuedBa
 pub use result::{Attempted, JobResult, StoredResult};
 pub use retry::{STEP_TRIES_MAX, STEP_WAIT_MAX, StepRetry};
 pub use store::{Begun, Checkpoint, Owner, Part, RUNS_LIST_MAX, RunFilter, Store};
-pub use stored::{ListedRun, StoredChild, StoredPart, StoredRun, StoredStep};
+pub use stored::{ListedRun, RETRYING, StoredChild, StoredPart, StoredRun, StoredStep};

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+/// State of a run of which an attempt failed, and whose job has another one.
+pub const RETRYING: &str = "retrying";
+
 /// A row of `workflow_runs` and its checkpoints. Field names are column names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredRun {
@@ -14,8 +17,8 @@ pub struct StoredRun {
     pub job_id: i64,
     /// Name of the workflow, as in the `worker` column of its job.
     pub workflow: String,
-    /// `running`, `waiting` for children, `completed`, `failed` while its last attempt is one that said so or when its
-    /// job ended otherwise, or `cancelled` with its job.
+    /// `running`, `waiting` for children, `completed`, [`RETRYING`], `failed` when its last attempt said so or its job
+    /// ended otherwise, or `cancelled` with its job.
     pub state: String,
     /// Hash of the definition that it was begun with.
     pub definition_hash: String,
@@ -23,7 +26,7 @@ pub struct StoredRun {
     pub instance_id: String,
     /// When its first attempt began.
     pub started_at: DateTime<Utc>,
-    /// When it was completed, or its last attempt failed.
+    /// When it was completed, or its last attempt failed, also where there will be another one.
     pub finished_at: Option<DateTime<Utc>>,
     /// Text of its last failure, until it is completed.
     pub error: Option<String>,
@@ -115,7 +118,7 @@ pub struct ListedRun {
     pub instance_id: String,
     /// When its first attempt began.
     pub started_at: DateTime<Utc>,
-    /// When it was completed, or its last attempt failed.
+    /// When it was completed, or its last attempt failed, also where there will be another one.
     pub finished_at: Option<DateTime<Utc>>,
     /// Steps that are done.
     pub steps: i64,

@@ -70,6 +70,14 @@ async fn a_run_is_waited_for_and_shown_with_steps_costs_errors_and_children() {
     assert_eq!(jobs(&["--state", "completed"]), [id]);
     assert_eq!(jobs(&["--state", "failed,completed", "--workflow", "letters", "--limit", "1"]), all[..1]);
     assert_eq!(jobs(&["--workflow", "llm_request"]), [0; 0]);
+    // What its job tries again has not failed for good.
+    let again = "UPDATE oban_jobs SET state = 'retryable', scheduled_at = timezone('UTC', now()) + interval '1 hour'";
+    db.execute(format!("{again} WHERE id = {}", all[0])).await;
+    assert_eq!((jobs(&["--state", "failed"]), jobs(&["--state", "retrying"])), (vec![], all[..1].to_vec()));
+    let shown = run(&place, &["workflow", "show", &all[0].to_string()]).done().out;
+    assert!(shown.contains("letters retrying") && !shown.contains("\ntook "), "{shown}");
+    db.execute(format!("UPDATE oban_jobs SET state = 'cancelled' WHERE id = {}", all[0])).await;
+    assert_eq!(jobs(&["--state", "failed"]), all[..1]);
     // A job that ends from outside takes its run with it, for those who look.
     let runs_on = format!("UPDATE workflow_runs SET state = 'running', finished_at = NULL WHERE job_id = {}", all[0]);
     db.execute(runs_on).await;

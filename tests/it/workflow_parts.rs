@@ -251,7 +251,7 @@ async fn a_failed_step_is_tried_again_in_place_or_by_the_job_as_it_says() {
     .await;
     assert!((119..=121).contains(&waits(&job)), "{}", waits(&job));
     let run = bench.store.run(id).await.unwrap().unwrap();
-    assert_eq!((run.state.as_str(), run.error.as_deref()), ("failed", Some("** (JobError) no 1")));
+    assert_eq!((run.state.as_str(), run.error.as_deref()), ("retrying", Some("** (JobError) no 1")));
     node.shutdown().await;
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cli::context::Context;
 use crate::cli::exit::Failure;
 use crate::cli::output;
-use crate::workflow::{ListedRun, RUNS_LIST_MAX, RunFilter, Store};
+use crate::workflow::{ListedRun, RETRYING, RUNS_LIST_MAX, RunFilter, Store};
 
 /// Characters of an error that the table shows.
 const ERROR_CHARS_MAX: usize = 60;
@@ -20,6 +20,8 @@ enum RunState {
     Waiting,
     /// Done
     Completed,
+    /// An attempt failed, and its job has another one
+    Retrying,
     /// Its last attempt failed
     Failed,
     /// Its job was cancelled while it was not done
@@ -49,6 +51,12 @@ struct Listing<'a> {
     runs: &'a [ListedRun],
 }
 
+/// From the beginning to the end; of what is tried again there is no end yet.
+fn took(run: &ListedRun) -> String {
+    let end = run.finished_at.filter(|_| run.state != RETRYING);
+    end.map(|at| output::millis((at - run.started_at).num_milliseconds())).unwrap_or_default()
+}
+
 pub(super) async fn run(args: ListArgs, context: &Context) -> Result<(), Failure> {
     let name = |state: &RunState| state.to_possible_value().map(|value| value.get_name().to_owned());
     let filter = RunFilter { workflow: args.workflow, states: args.states.iter().filter_map(name).collect() };
@@ -74,7 +82,7 @@ pub(super) async fn run(args: ListArgs, context: &Context) -> Result<(), Failure
             run.steps.to_string(),
             run.children.to_string(),
             output::relative(run.started_at, now),
-            run.finished_at.map(|at| output::millis((at - run.started_at).num_milliseconds())).unwrap_or_default(),
+            took(run),
             run.cost_nanousd.map(|cost| output::dollars(Some(cost))).unwrap_or_default(),
             run.error.as_deref().map(|error| output::shortened(error, ERROR_CHARS_MAX)).unwrap_or_default(),
         ]

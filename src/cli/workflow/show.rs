@@ -11,7 +11,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::node::Storage;
 use crate::queue::{Engine, Job};
-use crate::workflow::{Store, StoredChild, StoredPart, StoredResult, StoredRun};
+use crate::workflow::{RETRYING, Store, StoredChild, StoredPart, StoredResult, StoredRun};
 
 /// Lines of one step that are shown to people.
 const PARTS_SHOWN_MAX: usize = 40;
@@ -122,7 +122,8 @@ fn summary(
         pair("workflow", format!("{} {}", run.workflow, run.state)),
         pair("begun", output::relative(run.started_at, now)),
     ];
-    lines.extend(run.finished_at.map(|at| pair("took", took(at))));
+    // Of what is tried again there is no end yet.
+    lines.extend(run.finished_at.filter(|_| run.state != RETRYING).map(|at| pair("took", took(at))));
     if let Some(result) = result {
         let mark = if result.simulated { " (simulated)" } else { "" };
         lines.push(pair("cost", format!("{}{mark}", output::dollars(result.cost_nanousd))));

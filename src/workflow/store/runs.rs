@@ -22,7 +22,8 @@ pub struct RunFilter {
 
 impl Store {
     /// The run of a job with all that belongs to it; `None` where no attempt has begun one. What ends a job from
-    /// outside writes nothing into its run, so one that would still be going on is shown as ended with its job.
+    /// outside writes nothing into its run, so one that would still be going on is shown as ended with its job. One
+    /// whose attempt failed is `retrying` for as long as its job will have, or has, another attempt.
     ///
     /// # Errors
     /// [`DbError`].
@@ -30,7 +31,9 @@ impl Store {
         let run = sqlx::query!(
             r#"SELECT r.id, r.job_id, r.workflow, r.definition_hash, r.instance_id, r.started_at, r.finished_at, r.error,
                       r.output,
-                      CASE WHEN r.state NOT IN ('running', 'waiting') THEN r.state
+                      CASE WHEN r.state = 'failed' AND j.state::text NOT IN ('completed', 'cancelled', 'discarded')
+                           THEN 'retrying'
+                           WHEN r.state NOT IN ('running', 'waiting') THEN r.state
                            WHEN j.state::text = 'cancelled' THEN 'cancelled'
                            WHEN j.id IS NULL OR j.state::text IN ('completed', 'discarded') THEN 'failed'
                            ELSE r.state END AS "state!"
@@ -94,7 +97,8 @@ impl Store {
             .await?)
     }
 
-    /// The newest runs that fit, at most `limit` and at most [`RUNS_LIST_MAX`].
+    /// The newest runs that fit, with states as [`Store::run`] tells them; at most `limit`, and at most
+    /// [`RUNS_LIST_MAX`].
     ///
     /// # Errors
     /// [`DbError`].
@@ -107,7 +111,9 @@ impl Store {
                       (SELECT count(*) FROM job_children c WHERE c.run_id = r.id) AS "children!",
                       (SELECT sum(s.cost_nanousd)::bigint FROM job_results s WHERE s.job_id = r.job_id) AS cost_nanousd
                FROM workflow_runs r LEFT JOIN oban_jobs j ON j.id = r.job_id, LATERAL (
-                 SELECT CASE WHEN r.state NOT IN ('running', 'waiting') THEN r.state
+                 SELECT CASE WHEN r.state = 'failed' AND j.state::text NOT IN ('completed', 'cancelled', 'discarded')
+                             THEN 'retrying'
+                             WHEN r.state NOT IN ('running', 'waiting') THEN r.state
                              WHEN j.state::text = 'cancelled' THEN 'cancelled'
                              WHEN j.id IS NULL OR j.state::text IN ('completed', 'discarded') THEN 'failed'
                              ELSE r.state END AS state
