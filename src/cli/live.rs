@@ -1,8 +1,11 @@
 //! Which instances are there, and what a person should know about them before a job waits for ever.
 
+use serde::Deserialize as _;
+
 use super::exit::Failure;
 use crate::instance::{Identity, InstanceRow, Presence};
 use crate::node::Storage;
+use crate::queue::Pause;
 
 /// All instances, those that are not offline first. Instances whose process is gone from this machine are marked
 /// offline before, as every node does it all the time: a killed one would be shown as online until then.
@@ -35,6 +38,7 @@ pub(super) fn queues(row: &InstanceRow) -> Vec<QueueView> {
             limit: values.get("limit").and_then(|value| value.as_u64()).unwrap_or_default(),
             running: values.get("running").and_then(|value| value.as_u64()).unwrap_or_default(),
             paused: values.get("paused").and_then(|value| value.as_bool()).unwrap_or_default(),
+            pause: values.get("pause").and_then(|value| Pause::deserialize(value).ok()),
             stopping: values.get("stopping").and_then(|value| value.as_bool()).unwrap_or_default(),
         })
         .collect()
@@ -47,6 +51,8 @@ pub(super) struct QueueView {
     pub(super) limit: u64,
     pub(super) running: u64,
     pub(super) paused: bool,
+    /// Who paused it, where that is known.
+    pub(super) pause: Option<Pause>,
     /// It takes no more jobs and is about to be gone.
     pub(super) stopping: bool,
 }

@@ -4,17 +4,21 @@ mod fleet;
 mod forget;
 mod order;
 mod show;
+mod told;
 
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use self::told::Paused;
 use super::context::Context;
 use super::exit::Failure;
 use super::{live, output};
-use crate::queue::Engine;
+use crate::instance::{Setting, Settings};
+use crate::node::queue_of;
 use crate::queue::engine::QueueCounts;
+use crate::queue::{Engine, Pause};
 
 /// Queues.
 #[derive(Debug, Subcommand)]
@@ -48,6 +52,8 @@ pub(super) struct ListArgs {
 #[derive(Serialize)]
 struct Listing {
     queues: Vec<Line>,
+    /// Settings of queues that outlive restarts, by `--keep`.
+    kept: Vec<Setting>,
 }
 
 /// A queue: counts from the table of jobs, instances as of their last heartbeat.
@@ -66,6 +72,8 @@ struct Share {
     limit: u64,
     running: u64,
     paused: bool,
+    /// Who paused it, where that is known.
+    pause: Option<Pause>,
     /// Takes no more jobs and is gone when its running ones have ended.
     stopping: bool,
 }
@@ -90,14 +98,16 @@ pub(super) async fn run(command: QueueCommand, context: &Context) -> Result<(), 
 
 async fn list(args: ListArgs, context: &Context) -> Result<(), Failure> {
     let configured: Vec<&str> = context.config.queues.keys().map(String::as_str).collect();
-    let queues = context
+    let (queues, kept) = context
         .with_tables(async |storage| {
             let counts = Engine::new(storage.db().clone()).queue_counts().await?;
-            Ok(joined(counts, &live::instances(storage).await?, &configured))
+            let mut kept = Settings::new(storage.db().clone()).in_force(None).await?;
+            kept.retain(|setting| queue_of(&setting.key).is_some());
+            Ok((joined(counts, &live::instances(storage).await?, &configured), kept))
         })
         .await?;
     if args.json {
-        return output::document("singularity.queue_list.v1", &Listing { queues });
+        return output::document("singularity.queue_list.v1", &Listing { queues, kept });
     }
     let head = [
         "queue",
@@ -112,10 +122,31 @@ async fn list(args: ListArgs, context: &Context) -> Result<(), Failure> {
         "paused",
     ];
     output::table(&head, queues.iter().flat_map(rows).collect());
+    why_paused(&queues, &kept).iter().for_each(output::line);
     if queues.iter().all(|queue| queue.instances.is_empty()) {
         output::note("no instance is online; start one with `singularity start`");
     }
     Ok(())
+}
+
+/// Who paused what, and which pauses are kept.
+fn why_paused(queues: &[Line], kept: &[Setting]) -> Vec<String> {
+    let now = chrono::Utc::now();
+    let paused = queues.iter().flat_map(|line| {
+        line.instances.iter().filter_map(|share| {
+            let pause = share.pause.as_ref()?;
+            Some(Paused { queue: &line.counts.queue, instance_id: &share.instance_id, pause })
+        })
+    });
+    let mut lines = told::pauses(paused, now);
+    for setting in kept {
+        if let Some((queue, "paused")) = queue_of(&setting.key)
+            && setting.value == true
+        {
+            lines.push(format!("{queue} {}", told::kept_line(setting, now)));
+        }
+    }
+    lines
 }
 
 /// Queues that have unfinished jobs, that somebody works on, or that the configuration names.
@@ -136,6 +167,7 @@ fn joined(counts: Vec<QueueCounts>, instances: &[crate::instance::InstanceRow], 
                 limit: view.limit,
                 running: view.running,
                 paused: view.paused,
+                pause: view.pause,
                 stopping: view.stopping,
             });
         }

@@ -13,6 +13,8 @@ const BACKTRACE_CHARS_MAX: usize = 8_000;
 pub(super) const LOST: &str = "events_lost";
 /// Name of the record that says that others counted the instance as dead.
 pub(super) const DIED: &str = "died";
+/// Name of the record of an order of an operator.
+const OPERATED: &str = "operated";
 /// Name of the record that says that the instance stopped its own jobs, so that none runs twice.
 const FENCED: &str = "fenced";
 
@@ -84,7 +86,7 @@ impl EventRecord {
                 record.detail = json!({ "operation": operation.as_str(), "refused": refused.is_some() });
                 record.by_whom = Some(clean(by, EVENT_TEXT_CHARS_MAX));
                 record.why = why.as_deref().map(|why| clean(why, EVENT_TEXT_CHARS_MAX));
-                "operated"
+                OPERATED
             }
         };
         Some(record)
@@ -102,6 +104,22 @@ impl EventRecord {
             detail: json!({}),
             by_whom: None,
             why: None,
+            events: 1,
+        }
+    }
+
+    /// An order of an operator that no supervisor carried out, such as one about a queue: by whom, and why.
+    pub(super) fn ordered(order: &str, path: &str, (by, why): (&str, Option<&str>), at: DateTime<Utc>) -> Self {
+        Self {
+            at,
+            level: "warning",
+            path: clean(path, EVENT_TEXT_CHARS_MAX),
+            incarnation: 0,
+            event: OPERATED,
+            reason: None,
+            detail: json!({ "operation": order, "refused": false }),
+            by_whom: Some(clean(by, EVENT_TEXT_CHARS_MAX)),
+            why: why.map(|why| clean(why, EVENT_TEXT_CHARS_MAX)),
             events: 1,
         }
     }

@@ -87,6 +87,12 @@ impl History {
         self.poke();
     }
 
+    /// Keeps an order that an operator gave about what stands at `path`.
+    pub fn ordered(&self, order: &str, path: &str, by: &str, why: Option<&str>) {
+        self.push(EventRecord::ordered(order, path, (by, why), Utc::now()));
+        self.poke();
+    }
+
     /// Events that are not written yet.
     pub fn len(&self) -> usize {
         self.waiting().len()

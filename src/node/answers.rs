@@ -12,9 +12,9 @@ use tokio::sync::Semaphore;
 use super::steering::{OrderError, Steering};
 use crate::config::nearest;
 use crate::error::Coded;
-use crate::instance::{Answer, EVENT_TEXT_CHARS_MAX, Refusal, RefusalKind, Request};
-use crate::postgres::notifier::message::decode_signal;
-use crate::queue::QueueOrder;
+use crate::instance::{Answer, EVENT_TEXT_CHARS_MAX, History, Refusal, RefusalKind, Request};
+use crate::postgres::notifier::message::{QUEUE_ANY, decode_signal};
+use crate::queue::{Pause, QueueOrder};
 use crate::supervision::{ChildError, OperateError, Operation, System, TreeNode};
 
 /// Orders carried out at a time: each may take as long as its children take to stop.
@@ -109,19 +109,22 @@ struct QueuesBody {
     queue: Option<String>,
     /// An order to carry out first, in the form of a signal.
     signal: Option<Value>,
+    /// The reason that was given for it.
+    why: Option<String>,
     /// Whether kept settings have changed, which are carried out too.
     #[serde(default)]
     settings: bool,
 }
 
 /// What answers for the node of this system.
-pub(super) fn answers(system: System, steering: Steering) -> Answer {
+pub(super) fn answers(system: System, steering: Steering, history: History) -> Answer {
     let orders = Arc::new(Semaphore::new(ORDERS_MAX));
     Arc::new(move |request| {
         let (system, steering, orders) = (system.clone(), steering.clone(), Arc::clone(&orders));
+        let history = history.clone();
         Box::pin(async move {
             if request.action == "queues" {
-                return queues(&steering, &request).await;
+                return queues(&steering, &history, &request).await;
             }
             if request.action == "routing" {
                 let holding = steering.look_at_learnings().await.map_err(|error| not_carried_out(&error))?;
@@ -133,15 +136,21 @@ pub(super) fn answers(system: System, steering: Steering) -> Answer {
 }
 
 /// Queues as they are, after an order where one is given.
-async fn queues(steering: &Steering, request: &Request) -> Result<Value, Refusal> {
-    let QueuesBody { queue, signal, settings } = body(request)?;
+async fn queues(steering: &Steering, history: &History, request: &Request) -> Result<Value, Refusal> {
+    let QueuesBody { queue, signal, why, settings } = body(request)?;
+    check_reason(why.as_deref())?;
     let mut checks = None;
     if let Some(signal) = signal {
         let bad = |reason: String| RequestError::BadBody { action: request.action.clone(), reason };
         let signal = decode_signal(&signal.to_string()).map_err(|error| bad(error.to_string()))?;
         let order = QueueOrder::of(&signal).ok_or_else(|| bad("the signal is about a job".into()))?;
         tracing::info!(target: "queue", by = request.by, ?order, "order of an operator");
-        checks = Some(steering.carry_out(&order).await.map_err(|error| not_carried_out(&error))?);
+        let by = Pause::now(&request.by, why.as_deref());
+        checks = Some(steering.carry_out(&order, Some(&by)).await.map_err(|error| not_carried_out(&error))?);
+        // Programs may scale all the time, and the history is bounded: what somebody gives a reason for is kept.
+        if why.is_some() || !matches!(order, QueueOrder::Scale { .. }) {
+            history.ordered(order.name(), &path_of(order.queue()), &request.by, why.as_deref());
+        }
     }
     if settings {
         steering.look_at_settings().await.map_err(|error| not_carried_out(&error))?;
@@ -179,15 +188,22 @@ async fn answer(system: &System, orders: &Semaphore, request: Request) -> Result
 async fn operate(system: &System, order: &OrderBody, by: &str) -> Result<Value, Refusal> {
     check_path(&order.path)?;
     let operation: Operation = order.operation.parse().map_err(|error| refusal(&error))?;
-    let chars = order.why.as_deref().map_or(0, |why| why.chars().count());
-    if chars > EVENT_TEXT_CHARS_MAX {
-        return Err(RequestError::LongReason(chars).into());
-    }
+    check_reason(order.why.as_deref())?;
     match system.operate(operation, &order.path, by, order.why.as_deref()).await {
         Ok(()) => Ok(json!({ "operation": operation, "path": order.path, "actor": system.describe(&order.path) })),
         Err(OperateError::NotFound(path)) => Err(not_found(system, path)),
         Err(error) => Err(refusal(&error)),
     }
+}
+
+fn check_reason(why: Option<&str>) -> Result<(), RequestError> {
+    let chars = why.map_or(0, |why| why.chars().count());
+    if chars > EVENT_TEXT_CHARS_MAX { Err(RequestError::LongReason(chars)) } else { Ok(()) }
+}
+
+/// Where a queue stands in the tree, or all of them.
+fn path_of(queue: &str) -> String {
+    if queue == QUEUE_ANY { "/queues".to_owned() } else { format!("/queues/{queue}") }
 }
 
 fn check_path(path: &str) -> Result<(), RequestError> {

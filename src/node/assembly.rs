@@ -369,7 +369,7 @@ impl Parts {
         let infra = SupervisorSpec::new("infra", Strategy::OneForOne)
             .child(Notices::child(notices))
             .child(Peer::child(campaign, &peer));
-        let answers = answers(self.system.clone(), self.steering.clone());
+        let answers = answers(self.system.clone(), self.steering.clone(), self.history.clone());
         let control_child = Control::child(self.storage.db().clone(), Arc::clone(&instance_id), &control, answers);
         let instance = SupervisorSpec::new("instance", Strategy::OneForOne)
             .child(Registry::child(self.registry(), &self.steering.registry).protected(PROTECTS_REGISTRY))
@@ -533,13 +533,16 @@ fn announced(queues: &Queues, beat: &Beat) {
 pub(super) fn beat(queues: &Queues, draining: bool) -> Beat {
     let all_paused = queues.iter().next().is_some() && queues.iter().all(|queue| queue.is_paused());
     let rows = queues.iter().map(|queue| {
-        let row = json!({
+        let mut row = json!({
             "limit": queue.limit(),
             "paused": queue.is_paused(),
             "running": queue.running(),
             "stopping": queue.is_leaving(),
             "producer": queue.producer(),
         });
+        if let Some(pause) = queue.pause() {
+            row["pause"] = json!(pause);
+        }
         (queue.name().to_owned(), row)
     });
     Beat {

@@ -25,7 +25,7 @@ impl Node {
     /// # Errors
     /// [`OrderError`].
     pub async fn order_here(&self, order: &QueueOrder) -> Result<Vec<QueueCheck>, OrderError> {
-        self.steering.carry_out(order).await
+        self.steering.carry_out(order, None).await
     }
 
     /// Sends an order to the instance with this id, or to all; Oban nodes in other languages obey it too. Returns when

@@ -114,7 +114,7 @@ impl SettingsWatch {
         let before = self.args.seen.replace(after.clone());
         for order in orders(&before, &after) {
             tracing::info!(target: "queue", ?order, "a kept setting has changed");
-            if let Err(error) = steering.carry_out(&order).await {
+            if let Err(error) = steering.carry_out(&order, None).await {
                 tracing::warn!(target: "queue", %error, ?order, "a kept setting is not carried out");
             }
         }

@@ -11,7 +11,7 @@ use crate::config::Queue;
 use crate::error::Coded;
 use crate::instance::RegistryMsg;
 use crate::postgres::notifier::message::QUEUE_ANY;
-use crate::queue::{Began, BeginError, KeeperMsg, QueueCheck, QueueError, QueueOrder, Queues, ident};
+use crate::queue::{Began, BeginError, KeeperMsg, Pause, QueueCheck, QueueError, QueueOrder, Queues, ident};
 use crate::supervision::{Address, CallError};
 
 /// How long a queue may take to start.
@@ -95,8 +95,14 @@ impl Steering {
     /// not run here are none of this instance's business, so the list may be empty. A queue that was stopped is in it
     /// while its jobs run.
     ///
+    /// A queue that it pauses tells `by` whom.
+    ///
     /// Cancel safety: a start or stop may still be carried out.
-    pub(super) async fn carry_out(&self, order: &QueueOrder) -> Result<Vec<QueueCheck>, OrderError> {
+    pub(super) async fn carry_out(
+        &self,
+        order: &QueueOrder,
+        by: Option<&Pause>,
+    ) -> Result<Vec<QueueCheck>, OrderError> {
         order.check()?;
         match order {
             QueueOrder::Start { queue, limit, paused } => {
@@ -112,7 +118,7 @@ impl Steering {
                 let name = queue.clone();
                 self.keeper.call(|reply| KeeperMsg::Stop { queue: name, reply: Some(reply) }, START_LIMIT).await?;
             }
-            _ => self.change(order),
+            _ => self.change(order, by),
         }
         let queues = self.queues.iter().filter(|queue| order.is_about(queue.name()));
         Ok(queues.map(|queue| queue.check(&self.oban, &self.instance_id)).collect())
@@ -131,7 +137,7 @@ impl Steering {
             }
             QueueOrder::Stop { queue } => self.keeper.cast(KeeperMsg::Stop { queue: queue.clone(), reply: None }),
             _ => {
-                self.change(order);
+                self.change(order, None);
                 return;
             }
         };
@@ -157,10 +163,13 @@ impl Steering {
     }
 
     /// Changes queues that run.
-    fn change(&self, order: &QueueOrder) {
+    fn change(&self, order: &QueueOrder, by: Option<&Pause>) {
         for queue in self.queues.iter().filter(|queue| order.is_about(queue.name())) {
             match order {
-                QueueOrder::Pause { .. } => queue.set_paused(true),
+                QueueOrder::Pause { .. } => match by {
+                    Some(by) => queue.pause_by(by.clone()),
+                    None => queue.set_paused(true),
+                },
                 QueueOrder::Resume { .. } => queue.set_paused(false),
                 QueueOrder::Scale { limit, .. } => queue.set_limit(*limit),
                 QueueOrder::Start { .. } | QueueOrder::Stop { .. } => continue,

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::pause::Pause;
 use super::slots::QueueState;
 
 /// A queue of this instance at one moment. Times are those of this machine's clock, as in Oban.
@@ -21,6 +22,9 @@ pub struct QueueCheck {
     pub limit: u32,
     /// Whether claiming is paused.
     pub paused: bool,
+    /// Who paused it, where that is known.
+    #[serde(default)]
+    pub pause: Option<Pause>,
     /// Ids of the jobs that run or whose result is not stored yet, in rising order.
     pub running: Vec<i64>,
     /// Longest time between two looks at the table, in milliseconds: `poll_interval`.
@@ -47,6 +51,7 @@ impl QueueState {
             uuid: self.producer(),
             limit: self.limit(),
             paused: self.is_paused(),
+            pause: self.pause(),
             running: self.running_ids(),
             refresh_interval: millis(self.poll_interval()),
             dispatch_cooldown: millis(self.dispatch_cooldown()),

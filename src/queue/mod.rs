@@ -45,6 +45,7 @@ mod new_job;
 mod options;
 mod order;
 mod outcome;
+mod pause;
 mod peer;
 mod producer;
 mod pruner;
@@ -98,6 +99,7 @@ pub use new_job::{
 pub use options::WorkerOptions;
 pub use order::{LIMIT_MAX, QueueOrder, ident, ident_of};
 pub use outcome::{Ack, ERROR_BYTES_MAX, Outcome, SNOOZE_MAX, ack};
+pub use pause::Pause;
 pub use peer::{FOREIGN_MEMORY_LEASES, Peer, PeerArgs, PeerMsg, describe_role};
 pub use producer::{Producer, ProducerArgs};
 pub use pruner::{Pruner, PrunerArgs};

@@ -69,6 +69,17 @@ impl QueueOrder {
         }
     }
 
+    /// Its word, as in the command line and in the history of an instance.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
+            Self::Scale { .. } => "scale",
+            Self::Start { .. } => "start",
+            Self::Stop { .. } => "stop",
+        }
+    }
+
     /// The queue, or `*`.
     pub fn queue(&self) -> &str {
         match self {

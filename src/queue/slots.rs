@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::blocking::Blocking;
+use super::pause::Pause;
 use super::producer::ProducerMsg;
 use super::stop::{StopCause, StopSignal};
 use crate::config::{OnStuck, Queue};
@@ -62,6 +63,8 @@ pub struct QueueState {
     producer: Uuid,
     limit: AtomicU32,
     paused: AtomicBool,
+    /// Who paused it, where that is known; `None` while it is not paused. Held while `paused` is changed.
+    pause: Mutex<Option<Pause>>,
     settings: Queue,
     blocking: Arc<Blocking>,
     stopping: AtomicBool,
@@ -94,6 +97,7 @@ impl QueueState {
             producer: Uuid::now_v7(),
             limit: AtomicU32::new(settings.limit),
             paused: AtomicBool::new(settings.paused),
+            pause: Mutex::default(),
             blocking: Arc::new(Blocking::new(settings.blocking_max.unwrap_or(settings.limit))),
             settings,
             stopping: AtomicBool::new(false),
@@ -174,11 +178,35 @@ impl QueueState {
         self.paused.load(Ordering::Acquire)
     }
 
-    /// Pauses or resumes claiming.
+    /// Pauses or resumes claiming. A pause that holds already stays that of whoever ordered it.
     pub fn set_paused(&self, paused: bool) {
-        self.paused.store(paused, Ordering::Release);
+        let mut pause = self.lock_pause();
+        let was_paused = self.paused.swap(paused, Ordering::AcqRel);
+        if !(paused && was_paused) {
+            *pause = None;
+        }
+        drop(pause);
         self.touch();
         self.poke();
+    }
+
+    /// Pauses claiming, and keeps who ordered it.
+    pub fn pause_by(&self, by: Pause) {
+        let mut pause = self.lock_pause();
+        self.paused.store(true, Ordering::Release);
+        *pause = Some(by);
+        drop(pause);
+        self.touch();
+        self.poke();
+    }
+
+    /// Who paused it, where it is paused and that is known.
+    pub fn pause(&self) -> Option<Pause> {
+        self.lock_pause().clone()
+    }
+
+    fn lock_pause(&self) -> MutexGuard<'_, Option<Pause>> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pauses claiming because the runtime of the jobs' code is gone: each claim would be handed back and made again.
@@ -209,7 +237,7 @@ impl QueueState {
     /// Takes a stop of this queue back.
     pub(super) fn stay(&self, limit: u32, paused: bool) {
         self.lock_times().shutdown_started_at = None;
-        self.paused.store(paused, Ordering::Release);
+        self.set_paused(paused);
         self.set_limit(limit);
     }
 

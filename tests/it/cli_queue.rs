@@ -165,3 +165,68 @@ async fn what_is_kept_is_shown_with_author_and_reason_and_ends_when_it_is_forgot
         forgotten["instances"][0]["queues"].as_array().unwrap().iter().map(|queue| &queue["paused"]).collect();
     assert_eq!((&forgotten["forgotten"], paused), (&json!(1), vec![&json!(false), &json!(true)]), "as configured");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_tells_who_ordered_it_and_why_wherever_it_is_seen() {
+    let (db, _) = TestDb::migrated().await;
+    let place = Place::new(&db, CONFIG);
+    let (_one, _) = place.start(&["--instance-id", "one"]);
+    let (_two, _) = place.start(&["--instance-id", "two"]);
+    let show = || run(&place, &["queue", "show", "default", "--json"]).done().document("singularity.queue.v1");
+    let whys = |document: &Value| -> Vec<Value> {
+        each(document, "pause").into_iter().map(|(_, pause)| pause["why"].clone()).collect()
+    };
+    let paused = run(&place, &["queue", "pause", "default", "--reason", "the vendor is down", "--json"]).done();
+    assert_eq!(whys(&paused.document("singularity.queue_order.v1")), ["the vendor is down"; 2]);
+    // The signal that every Oban node hears says nothing of it, whenever it arrives.
+    db.execute(r#"SELECT pg_notify('public.oban_signal', '{"action":"pause","queue":"default","ident":"any"}')"#).await;
+    db.execute(r#"SELECT pg_notify('public.oban_signal', '{"action":"pause","queue":"slow","ident":"any"}')"#).await;
+    let line =
+        |out: &str| out.lines().find(|line| line.starts_with("default is paused on one, two by ")).map(str::to_owned);
+    let people = run(&place, &["queue", "show", "default"]).done().out;
+    let told = line(&people).expect(&people);
+    assert!(told.contains("process ") && told.ends_with(" ago: the vendor is down"), "{told}");
+    until("the list", || async { line(&run(&place, &["queue", "list"]).done().out) }).await;
+    let event = |order: &str| {
+        let events = run(&place, &["tree", "events"]).done().out;
+        let of = |line: &&str| line.contains("/queues/default") && line.contains(&format!("{order} by "));
+        events.lines().filter(of).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let kept = until("the history", || async { Some(event("pause")).filter(|events| events.len() == 2) }).await;
+    assert!(kept.iter().all(|line| line.ends_with(": the vendor is down")), "{kept:?}");
+
+    run(&place, &["queue", "resume", "default"]).done();
+    assert_eq!(each(&show(), "pause"), pairs([("one", Value::Null), ("two", Value::Null)]));
+    until("the end of it", || async { Some(event("resume")).filter(|events| events.len() == 2) }).await;
+    // A bare signal is a pause of which nobody knows more.
+    db.execute(r#"SELECT pg_notify('public.oban_signal', '{"action":"pause","queue":"default","ident":"any"}')"#).await;
+    until("the signal", || async {
+        (each(&show(), "paused") == pairs([("one", json!(true)), ("two", json!(true))])).then_some(())
+    })
+    .await;
+    assert_eq!(each(&show(), "pause"), pairs([("one", Value::Null), ("two", Value::Null)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_a_kept_setting_will_undo_says_so() {
+    let (db, _) = TestDb::migrated().await;
+    let place = Place::new(&db, CONFIG);
+    let (_one, _) = place.start(&["--instance-id", "one"]);
+    let said = |args: &[&str]| run(&place, &[&["queue"], args].concat()).done().err;
+    let kept = said(&["pause", "default", "--keep", "--reason", "sale"]);
+    assert_eq!(kept, "");
+    let list = run(&place, &["queue", "list"]).done().out;
+    assert!(list.lines().any(|line| line.starts_with("default kept for all: paused = true, by ")), "{list}");
+    let resumed = said(&["resume", "default"]);
+    for part in
+        ["comes back when an instance starts: kept for all: paused = true, by ", "sale", "queue forget 'default'"]
+    {
+        assert!(resumed.contains(part), "{part:?} is not in {resumed}");
+    }
+    assert!(said(&["resume", "*"]).contains("comes back"), "it is one of all");
+    assert_eq!(said(&["resume", "slow"]), "");
+    assert_eq!(said(&["scale", "default", "4"]), "", "no limit is kept");
+    assert_eq!(said(&["resume", "default", "--keep"]), "");
+    assert_eq!(said(&["resume", "default"]), "");
+    assert!(said(&["pause", "default"]).contains("paused = false"));
+}

@@ -8,14 +8,15 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::fleet::{self, Answer};
+use super::told;
 use crate::cli::codes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::tree::ask;
 use crate::cli::{known, output};
 use crate::config::{Period, Queue};
-use crate::instance::{Authorship, Settings};
-use crate::node::kept;
+use crate::instance::{Authorship, REASON_CHARS_MAX, Settings};
+use crate::node::{kept, queue_of};
 use crate::postgres::notifier::message::{IDENT_ANY, QUEUE_ANY};
 use crate::queue::{Engine, QueueOrder};
 
@@ -32,8 +33,8 @@ pub(in crate::cli) struct Whom {
     /// for the queues of the configuration and those that are kept started
     #[arg(long)]
     keep: bool,
-    /// Why, for those who read `queue show` afterwards
-    #[arg(long, value_name = "TEXT", requires = "keep")]
+    /// Why, for those who read `queue show`, `queue list` or `tree events` afterwards
+    #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Keep it for so long, then go back to what the configuration says
     #[arg(long = "for", value_name = "PERIOD", requires = "keep")]
@@ -98,28 +99,28 @@ struct Done<'a> {
 }
 
 pub(in crate::cli) async fn pause(args: SwitchArgs, context: &Context) -> Result<(), Failure> {
-    run("pause", QueueOrder::Pause { queue: args.queue }, &args.whom, context).await
+    run(QueueOrder::Pause { queue: args.queue }, &args.whom, context).await
 }
 
 pub(in crate::cli) async fn resume(args: SwitchArgs, context: &Context) -> Result<(), Failure> {
-    run("resume", QueueOrder::Resume { queue: args.queue }, &args.whom, context).await
+    run(QueueOrder::Resume { queue: args.queue }, &args.whom, context).await
 }
 
 pub(in crate::cli) async fn scale(args: ScaleArgs, context: &Context) -> Result<(), Failure> {
-    run("scale", QueueOrder::Scale { queue: args.queue, limit: args.limit }, &args.whom, context).await
+    run(QueueOrder::Scale { queue: args.queue, limit: args.limit }, &args.whom, context).await
 }
 
 pub(in crate::cli) async fn start(args: StartArgs, context: &Context) -> Result<(), Failure> {
     let configured = context.config.queues.get(&args.queue).map(|queue| queue.limit);
     let limit = args.limit.or(configured).unwrap_or(Queue::default().limit);
-    run("start", QueueOrder::Start { queue: args.queue, limit, paused: args.paused }, &args.whom, context).await
+    run(QueueOrder::Start { queue: args.queue, limit, paused: args.paused }, &args.whom, context).await
 }
 
 pub(in crate::cli) async fn stop(args: StopArgs, context: &Context) -> Result<(), Failure> {
-    run("stop", QueueOrder::Stop { queue: args.queue }, &args.whom, context).await
+    run(QueueOrder::Stop { queue: args.queue }, &args.whom, context).await
 }
 
-async fn run(name: &'static str, order: QueueOrder, whom: &Whom, context: &Context) -> Result<(), Failure> {
+async fn run(order: QueueOrder, whom: &Whom, context: &Context) -> Result<(), Failure> {
     order.check()?;
     let ordered = context.with_tables(async |storage| {
         let engine = Engine::new(storage.db().clone());
@@ -131,26 +132,38 @@ async fn run(name: &'static str, order: QueueOrder, whom: &Whom, context: &Conte
         if !matches!(order, QueueOrder::Start { .. }) && order.queue() != QUEUE_ANY {
             known::queue(storage, context, order.queue()).await?;
         }
-        let mut body = json!({ "signal": order.signal(IDENT_ANY) });
+        let why = whom.reason.as_deref().map(|why| why.chars().take(REASON_CHARS_MAX).collect::<String>());
+        let mut body = json!({ "signal": order.signal(IDENT_ANY), "why": why });
+        let settings = Settings::new(storage.db().clone());
+        let mut undone_by = Vec::new();
         if whom.keep {
             let author = ask::by()?;
             let lasts = whom.lasts.map(|lasts| lasts.get());
             let by = Authorship { author: &author, reason: whom.reason.as_deref(), lasts };
-            Settings::new(storage.db().clone()).keep(whom.instance.as_deref(), &kept(&order), &by).await?;
+            settings.keep(whom.instance.as_deref(), &kept(&order), &by).await?;
             body["settings"] = true.into();
+        } else {
+            let all = settings.in_force(None).await?;
+            undone_by = told::against(&order, whom.instance.as_deref(), &all).into_iter().cloned().collect();
         }
         engine.order(&context.config.services.leader.name, whom.instance.as_deref(), &order).await?;
-        Ok(fleet::ask_all(storage, &rows, &body, whom.timeout.get()).await)
+        Ok((fleet::ask_all(storage, &rows, &body, whom.timeout.get()).await, undone_by))
     });
-    let answers = Box::pin(ordered).await?;
+    let (answers, undone_by) = Box::pin(ordered).await?;
     if whom.json {
         output::document(
             "singularity.queue_order.v1",
-            &Done { order: name, queue: order.queue(), instances: &answers },
+            &Done { order: order.name(), queue: order.queue(), instances: &answers },
         )?;
     } else {
         output::table(&fleet::HEAD, answers.iter().flat_map(|answer| fleet::rows(answer, order.queue())).collect());
         say_what_is_going_on(&order, &answers);
+    }
+    for setting in &undone_by {
+        let (line, queue) =
+            (told::kept_line(setting, chrono::Utc::now()), queue_of(&setting.key).map_or("", |of| of.0));
+        let ends = format!("`singularity queue forget '{queue}'` ends that, and --keep replaces it");
+        output::note(format!("what is kept comes back when an instance starts: {line}; {ends}"));
     }
     if answers.is_empty() && whom.keep {
         output::note("no instance that it is for is online; it holds from their next start");

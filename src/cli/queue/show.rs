@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::fleet::{self, Answer};
+use super::told::{self, Paused};
 use crate::cli::context::Context;
 use crate::cli::exit::Failure;
 use crate::cli::{known, output};
@@ -59,7 +60,8 @@ pub(in crate::cli) async fn run(args: ShowArgs, context: &Context) -> Result<(),
         output::document("singularity.queue.v1", &Shown { counts: &counts, kept: &kept, instances: &answers })?;
     } else {
         people(&counts, &answers);
-        kept.iter().for_each(|setting| output::line(kept_line(setting)));
+        let now = chrono::Utc::now();
+        kept.iter().for_each(|setting| output::line(told::kept_line(setting, now)));
     }
     fleet::unconfirmed(&answers).map_or(Ok(()), Err)
 }
@@ -76,23 +78,14 @@ fn people(counts: &QueueCounts, answers: &[Answer]) {
         return;
     }
     output::table(&fleet::HEAD, answers.iter().flat_map(|answer| fleet::rows(answer, queue)).collect());
-    for check in answers.iter().flat_map(|answer| &answer.queues).filter(|check| !check.running.is_empty()) {
+    let checks = || answers.iter().flat_map(|answer| &answer.queues);
+    let paused = checks().filter_map(|check| {
+        let pause = check.pause.as_ref()?;
+        Some(Paused { queue: &check.queue, instance_id: &check.node, pause })
+    });
+    told::pauses(paused, chrono::Utc::now()).iter().for_each(output::line);
+    for check in checks().filter(|check| !check.running.is_empty()) {
         let ids: Vec<String> = check.running.iter().map(ToString::to_string).collect();
         output::line(format!("running on {}: {}", check.node, ids.join(", ")));
     }
-}
-
-/// `kept for all: limit = 20, by ann@host, 5m 3s ago: sale`
-fn kept_line(setting: &Setting) -> String {
-    let name = match queue_of(&setting.key) {
-        Some((QUEUE_ANY, name)) => format!("{name} of all queues"),
-        Some((_, name)) => name.to_owned(),
-        None => setting.key.clone(),
-    };
-    let whom = if setting.instance_id.is_empty() { "all" } else { &setting.instance_id };
-    let now = chrono::Utc::now();
-    let until = setting.expires_at.map(|at| format!(", ends {}", output::relative(at, now))).unwrap_or_default();
-    let reason = setting.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    let (value, author, set) = (&setting.value, &setting.author, output::relative(setting.set_at, now));
-    format!("kept for {whom}: {name} = {value}, by {author}, {set}{until}{reason}")
 }
