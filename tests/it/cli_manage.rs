@@ -187,6 +187,47 @@ async fn what_is_not_said_clearly_is_refused_before_the_database_is_touched() {
 }
 
 #[tokio::test]
+async fn a_list_shows_the_last_error_where_there_is_one_and_what_happened_lately() {
+    let (db, database) = TestDb::migrated().await;
+    let place = Place::new(&db, "");
+    mails(&place);
+    let list = |args: &[&str]| run(&place, &[&["job", "list"], args].concat()).done();
+    let head = |out: &str| out.lines().next().unwrap().to_owned();
+    assert!(!head(&list(&[]).out).contains("error"));
+    let long = "the vendor is down ".repeat(20);
+    let errors = format!(
+        r#"UPDATE oban_jobs SET state = 'discarded', discarded_at = timezone('UTC', now()), attempt = 2,
+             errors = ARRAY['{{"attempt": 1, "error": "first"}}', '{{"attempt": 2, "error": "{long}"}}']::jsonb[]
+           WHERE id = 2"#
+    );
+    db.execute(errors).await;
+    let out = list(&[]).out;
+    let of = |id: &str| out.lines().find(|line| line.starts_with(id)).unwrap().to_owned();
+    assert!(head(&out).ends_with("last error") && of("2 ").ends_with("is down th…"), "{out}");
+    assert!(!out.contains("first") && of("1 ").ends_with('}'), "{out}");
+    let jobs = list(&["--state", "discarded", "--json"]).document("singularity.job_list.v1")["jobs"].clone();
+    assert_eq!(jobs[0]["errors"][1]["error"], long, "as a whole");
+
+    // By the database's clock, whatever happened to them.
+    set(
+        &database,
+        "UPDATE oban_jobs SET inserted_at = inserted_at - interval '3 hours';
+         UPDATE oban_jobs SET discarded_at = discarded_at - interval '1 hour' WHERE id = 2;
+         UPDATE oban_jobs SET attempted_at = timezone('UTC', now()) - interval '5 minutes' WHERE id = 4",
+    )
+    .await;
+    let since = |time: &str| -> Vec<i64> {
+        let listed = list(&["--since", time, "--json"]).document("singularity.job_list.v1");
+        listed["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_i64().unwrap()).collect()
+    };
+    assert_eq!((since("10m"), since("2h"), since("1d")), (vec![4], vec![4, 2], vec![4, 3, 2, 1]));
+    assert_eq!((since("2020-01-31T08:00:00Z").len(), since("2099-01-31T08:00:00+02:00").len()), (4, 0));
+    assert!(list(&["--since", "1s"]).err.contains("no job fits"));
+    let wrong = run(&place, &["job", "list", "--since", "yesterday"]);
+    assert!(wrong.code == Some(2) && wrong.err.contains("RFC 3339"), "{}", wrong.err);
+}
+
+#[tokio::test]
 async fn a_long_list_is_read_page_by_page() {
     let (db, database) = TestDb::migrated().await;
     let place = Place::new(&db, "");

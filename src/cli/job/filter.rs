@@ -59,6 +59,7 @@ impl FilterArgs {
             // Tags are stored in lower case.
             tags: given(self.tags.iter().map(|tag| tag.trim().to_lowercase()).collect()),
             args,
+            since: None,
         })
     }
 }

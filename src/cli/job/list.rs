@@ -1,24 +1,64 @@
 //! `singularity job list`: the newest jobs.
 
+use std::str::FromStr;
+
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
 
+use super::enqueue;
 use super::filter::FilterArgs;
 use crate::cli::context::Context;
 use crate::cli::exit::Failure;
 use crate::cli::{known, output};
+use crate::config::Period;
 use crate::queue::engine::LIST_MAX;
 use crate::queue::{Engine, Job, State};
 
 /// Characters of the arguments that the table shows.
 const ARGS_CHARS_MAX: usize = 48;
+/// Characters of the last error that it shows.
+const ERROR_CHARS_MAX: usize = 60;
+
+/// From when on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Since {
+    /// So long before now.
+    Ago(Period),
+    /// This moment.
+    At(DateTime<Utc>),
+}
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Every moment has one, no period does.
+        if text.contains('-') {
+            return enqueue::moment(text).map(Self::At);
+        }
+        text.parse().map(Self::Ago).map_err(|error| format!("{error}, or a moment as RFC 3339"))
+    }
+}
+
+impl Since {
+    fn moment(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self {
+            Self::Ago(period) => now - period.get(),
+            Self::At(at) => at,
+        }
+    }
+}
 
 /// Which jobs.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
+    /// Only those that were inserted, claimed or finished since then: a period before now by the database's clock, for
+    /// example 2h, or a moment (RFC 3339)
+    #[arg(long, value_name = "PERIOD|TIME")]
+    since: Option<Since>,
     /// Only those with a lower id, for the next page: the last id of the page before
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
     before: Option<i64>,
@@ -39,12 +79,14 @@ struct Listing<'a> {
 }
 
 pub(super) async fn run(args: ListArgs, context: &Context) -> Result<(), Failure> {
-    let filter = args.filter.filter()?;
+    let mut filter = args.filter.filter()?;
     let (jobs, now) = context
         .with_tables(async |storage| {
             known::queues(storage, context, filter.queues.as_deref()).await?;
+            let now = storage.db().server_now().await?;
+            filter.since = args.since.map(|since| since.moment(now));
             let jobs = Engine::new(storage.db().clone()).list(&filter, args.before, args.limit).await?;
-            Ok((jobs, storage.db().server_now().await?))
+            Ok((jobs, now))
         })
         .await?;
     let shown = jobs.len();
@@ -53,8 +95,12 @@ pub(super) async fn run(args: ListArgs, context: &Context) -> Result<(), Failure
     if args.json {
         return output::document("singularity.job_list.v1", &Listing { jobs: &jobs, next_before });
     }
-    let head = ["id", "state", "queue", "worker", "attempt", "inserted", "last change", "args"];
-    output::table(&head, jobs.iter().map(|job| row(job, now)).collect());
+    let mut head = vec!["id", "state", "queue", "worker", "attempt", "inserted", "last change", "args"];
+    let has_errors = jobs.iter().any(|job| !job.errors.is_empty());
+    if has_errors {
+        head.push("last error");
+    }
+    output::table(&head, jobs.iter().map(|job| row(job, now, has_errors)).collect());
     match next_before {
         Some(id) => output::note(format!("the newest {shown} that fit; older ones with --before {id}")),
         None if shown == 0 => output::note("no job fits"),
@@ -63,8 +109,8 @@ pub(super) async fn run(args: ListArgs, context: &Context) -> Result<(), Failure
     Ok(())
 }
 
-fn row(job: &Job, now: DateTime<Utc>) -> Vec<String> {
-    vec![
+fn row(job: &Job, now: DateTime<Utc>, has_errors: bool) -> Vec<String> {
+    let mut row = vec![
         job.id.to_string(),
         job.state.to_string(),
         job.queue.clone(),
@@ -73,7 +119,12 @@ fn row(job: &Job, now: DateTime<Utc>) -> Vec<String> {
         output::relative(job.inserted_at, now),
         last_change(job).map(|at| output::relative(at, now)).unwrap_or_default(),
         output::shortened(&job.unreadable.clone().unwrap_or_else(|| job.args.to_string()), ARGS_CHARS_MAX),
-    ]
+    ];
+    if has_errors {
+        let error = super::last_error(&job.errors).unwrap_or_default();
+        row.push(output::shortened(&error, ERROR_CHARS_MAX));
+    }
+    row
 }
 
 /// The moment that its state is about: when it is due, was claimed, or ended.
@@ -85,5 +136,22 @@ fn last_change(job: &Job) -> Option<DateTime<Utc>> {
         State::Discarded => job.discarded_at,
         State::Cancelled => job.cancelled_at,
         State::Suspended | State::Available => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_period_before_now_or_a_moment() {
+        let now: DateTime<Utc> = "2030-01-31T08:00:00Z".parse().unwrap();
+        let moment = |text: &str| text.parse::<Since>().unwrap().moment(now).to_rfc3339();
+        assert_eq!(moment("2h"), "2030-01-31T06:00:00+00:00");
+        assert_eq!(moment("2030-01-30T08:00:00+01:00"), "2030-01-30T07:00:00+00:00");
+        for wrong in ["yesterday", "2030-01-30", "5x", ""] {
+            let error = wrong.parse::<Since>().unwrap_err();
+            assert!(error.contains("RFC 3339"), "{wrong}: {error}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Only conditions that are asked for stand in a statement, put together from fixed pieces, and states stand in it as
 //! words. A condition that a parameter switches off (`$1 IS NULL OR …`) would keep a plan from using an index.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::{Postgres, QueryBuilder};
 
@@ -29,6 +30,8 @@ pub struct JobFilter {
     pub tags: Option<Vec<String>>,
     /// Whose arguments contain these, as `jsonb` contains: the same values at least under the same keys.
     pub args: Option<Map<String, Value>>,
+    /// That were inserted, claimed or finished at this time or later.
+    pub since: Option<DateTime<Utc>>,
 }
 
 impl JobFilter {
@@ -74,6 +77,13 @@ impl JobFilter {
         }
         if let Some(args) = &self.args {
             sql.push(" AND j.args @> ").push_bind(Value::Object(args.clone()));
+        }
+        if let Some(since) = self.since {
+            // Without those that are NULL.
+            sql.push(
+                " AND greatest(j.inserted_at, j.attempted_at, j.completed_at, j.discarded_at, j.cancelled_at) >= ",
+            );
+            sql.push_bind(since.naive_utc());
         }
     }
 }
