@@ -107,9 +107,19 @@ impl Helper {
 
     /// Starts a helper, as another user if asked for, with a umask and further variables.
     pub(crate) fn spawn_as(place: &Place, uid: Option<u32>, umask: &str, variables: &[(&str, &Path)]) -> Self {
-        let mut command = Command::new("/bin/sh");
+        Self::spawn_through(&["/bin/sh", "-c", "umask \"$0\"; exec \"$@\"", umask], place, uid, variables)
+    }
+
+    /// Starts a helper through another program, which gets the helper's command as its last arguments.
+    pub(crate) fn spawn_through(
+        through: &[&str],
+        place: &Place,
+        uid: Option<u32>,
+        variables: &[(&str, &Path)],
+    ) -> Self {
+        let mut command = Command::new(through[0]);
         command
-            .args(["-c", "umask \"$0\"; exec \"$@\"", umask])
+            .args(&through[1..])
             .arg(std::env::current_exe().unwrap())
             .args(["embedded_support::shares_a_server", "--exact", "--nocapture", "--test-threads=1"])
             .env(HOME_VARIABLE, &place.home)

@@ -2,12 +2,14 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use singularity::error::Coded;
 use singularity::postgres::embedded::Server;
 
-use crate::embedded_support::{Helper, NOBODY, Place, is_root, lives, options, query};
+use crate::embedded_support::{Helper, NOBODY, Place, eventually, is_root, lives, options, query, signal};
 use crate::support::skipped;
 
 /// Whether the tests of several users can run; says so when not.
@@ -109,6 +111,54 @@ fn a_strict_umask_does_not_lock_the_servers_user_out() {
     assert_eq!(helper.ask("query"), "singularity");
     assert_eq!(helper.ask("release"), "released");
     assert!(!lives(pid));
+}
+
+/// As root in a container, who may not look into the processes of other users.
+const UNSEEING: [&str; 3] = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"];
+
+#[test]
+fn root_without_the_capability_to_see_other_users_processes_runs_a_server_and_takes_none_away() {
+    let hides = |own: &str| {
+        let script = "test -e /proc/$0/cwd || exit 7";
+        let status = Command::new(UNSEEING[0]).args(&UNSEEING[1..]).args(["/bin/sh", "-c", script, own]).status();
+        status.is_ok_and(|status| status.code() == Some(7))
+    };
+    let mut other = Command::new("sleep").arg("60").uid(NOBODY).gid(NOBODY).spawn();
+    let can = is_root() && other.as_ref().is_ok_and(|other| hides(&other.id().to_string()));
+    if let Ok(other) = &mut other {
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+    if !can {
+        return skipped("needs root, and setpriv to take a capability away");
+    }
+
+    let place = Place::new();
+    let mut helper = Helper::spawn_through(&UNSEEING, &place, None, &[]);
+    let pid = helper.acquired();
+    assert_eq!(helper.ask("query"), "singularity");
+    assert_eq!(place.postmaster(), Some(pid), "its pid file was removed");
+    // A second one finds the server of the first, and one that healed it finds nothing to do.
+    let mut second = Helper::spawn_through(&UNSEEING, &place, None, &[]);
+    assert_eq!(second.acquired(), pid);
+    assert_eq!(helper.ask("ensure"), "No");
+    assert_eq!(second.ask("release"), "released");
+
+    // The pid of a dead server may be another server's by now: that one is seen to be no user of this folder.
+    signal(pid, "KILL");
+    eventually("the server is gone", || !lives(pid));
+    let stranger = Place::new();
+    let mut other = Helper::spawn_through(&UNSEEING, &stranger, None, &[]);
+    let strange = other.acquired();
+    let file = place.data().join("postmaster.pid");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen(&pid.to_string(), &strange.to_string(), 1)).unwrap();
+    assert_eq!(helper.ask("ensure"), "Here");
+    assert_eq!(helper.ask("query"), "singularity");
+    assert_eq!(helper.ask("release"), "released");
+    assert_eq!(place.postmaster(), None, "it was stopped");
+    assert_eq!(other.ask("query"), "singularity");
+    assert_eq!(other.ask("release"), "released");
 }
 
 #[test]

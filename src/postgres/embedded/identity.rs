@@ -135,7 +135,7 @@ fn effective_uid() -> Result<u32, EmbeddedError> {
 }
 
 /// Second number of the `Uid:` line of `/proc/<pid>/status`, which is the effective one.
-fn uid_of_status(text: &str) -> Option<u32> {
+pub(super) fn uid_of_status(text: &str) -> Option<u32> {
     text.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
 }
 

@@ -163,7 +163,7 @@ impl Server {
         if !self.locks.usage.is_in_place() || !self.locks.start.is_in_place() || !self.cluster.home.has_cluster() {
             return Err(EmbeddedError::Vanished { path: self.cluster.home.path().to_owned() });
         }
-        let state = postmaster::inspect(&self.cluster.home.data())?;
+        let state = postmaster::inspect(&self.cluster.home.data(), &self.cluster.identity)?;
         if matches!(state, State::Ready(endpoint) if endpoint == *self.endpoint()) {
             return Ok(Restarted::No);
         }

@@ -2,18 +2,23 @@
 //!
 //! The file alone proves nothing: after kill -9 it stays, and its pid may belong to a stranger by then, or to a zombie
 //! that nobody has reaped yet. A process is ours when it is called `postgres` and its working folder is the data
-//! folder.
+//! folder. Root in a container may not see the folder of another user's process (that takes CAP_SYS_PTRACE); the
+//! server's user may, and is asked then. Doubt is not "no": a process that nobody can look into counts as ours.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::error::EmbeddedError;
+use super::identity::{Identity, uid_of_status};
 
 /// Largest `postmaster.pid` that is read, in bytes; real ones have eight short lines.
 const PID_FILE_BYTES_MAX: u64 = 16 * 1024;
+
+/// Shell script: is the working folder of process `$0` the folder `$1`? Fails with 2 when it cannot be seen.
+const WORKS_IN: &str = r#"test -e "/proc/$0/cwd" || exit 2; test "/proc/$0/cwd" -ef "$1""#;
 
 /// Where a running server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +46,7 @@ pub(super) enum State {
 }
 
 /// Looks at the data folder's `postmaster.pid` and at the process in it.
-pub(super) fn inspect(data: &Path) -> Result<State, EmbeddedError> {
+pub(super) fn inspect(data: &Path, identity: &Identity) -> Result<State, EmbeddedError> {
     let path = data.join("postmaster.pid");
     let text = match fs::metadata(&path).map(|meta| meta.len()) {
         Ok(bytes) if bytes > PID_FILE_BYTES_MAX => return Ok(State::Garbled),
@@ -55,7 +60,7 @@ pub(super) fn inspect(data: &Path) -> Result<State, EmbeddedError> {
         Err(error) => return Err(EmbeddedError::io("read", &path)(error)),
     };
     let Some((pid, endpoint)) = parse(&text) else { return Ok(State::Garbled) };
-    Ok(match process(pid, data) {
+    Ok(match process(pid, data, identity) {
         Process::Gone => State::Down,
         Process::Zombie => State::Zombie(pid),
         Process::Stranger => State::Stranger(pid),
@@ -87,11 +92,11 @@ enum Process {
     Ours,
 }
 
-fn process(pid: u32, data: &Path) -> Process {
+fn process(pid: u32, data: &Path, identity: &Identity) -> Process {
     let Some((name, state)) = name_and_state(pid) else { return Process::Gone };
     match state {
         'Z' | 'X' => Process::Zombie,
-        _ if is_server(&name) && works_in(pid, data) => Process::Ours,
+        _ if is_server(&name) && works_in(pid, data, identity) => Process::Ours,
         _ => Process::Stranger,
     }
 }
@@ -103,24 +108,50 @@ pub(super) fn has_ended(pid: u32) -> bool {
 
 /// Whether any server process still works in the data folder, a backend that outlived its postmaster included. While
 /// there is one, `postmaster.pid` must stay: it holds the key of the shared memory that protects the data.
-pub(super) fn is_in_use(data: &Path) -> bool {
+pub(super) fn is_in_use(data: &Path, identity: &Identity) -> bool {
     let Ok(entries) = fs::read_dir("/proc") else { return false };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .any(|pid| name_and_state(pid).is_some_and(|(name, _)| is_server(&name)) && works_in(pid, data))
+        .any(|pid| name_and_state(pid).is_some_and(|(name, _)| is_server(&name)) && works_in(pid, data, identity))
 }
 
 fn is_server(name: &str) -> bool {
     matches!(name, "postgres" | "postmaster")
 }
 
-/// Whether the working folder of a process is `data`, also by another path. Without `/proc` the name has to do.
-fn works_in(pid: u32, data: &Path) -> bool {
+/// Whether the working folder of a server process is `data`, also by another path. Without `/proc` the name has to do.
+fn works_in(pid: u32, data: &Path, identity: &Identity) -> bool {
     if !has_proc() {
         return true;
     }
-    let (Ok(cwd), Ok(data)) = (fs::metadata(format!("/proc/{pid}/cwd")), fs::metadata(data)) else { return false };
-    (cwd.dev(), cwd.ino()) == (data.dev(), data.ino())
+    let Ok(data_meta) = fs::metadata(data) else { return false };
+    match fs::metadata(format!("/proc/{pid}/cwd")) {
+        Ok(cwd) => (cwd.dev(), cwd.ino()) == (data_meta.dev(), data_meta.ino()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            // PostgreSQL serves no folder of another user than its own.
+            uid(pid) == Some(data_meta.uid()) && works_in_for_its_user(pid, data, identity)
+        }
+        Err(_) => false,
+    }
+}
+
+/// The same as the server's user sees it.
+fn works_in_for_its_user(pid: u32, data: &Path, identity: &Identity) -> bool {
+    let status = identity
+        .server_command("/bin/sh", Path::new("/"))
+        .args(["-c", WORKS_IN, &pid.to_string()])
+        .arg(data)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    match status.ok().and_then(|status| status.code()) {
+        Some(code @ (0 | 1)) => code == 0,
+        _ => !has_ended(pid),
+    }
+}
+
+fn uid(pid: u32) -> Option<u32> {
+    uid_of_status(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
 }
 
 fn has_proc() -> bool {
@@ -171,6 +202,8 @@ mod tests {
     #[test]
     fn a_living_stranger_a_zombie_and_nobody_are_told_apart() {
         let data = tempfile::tempdir().unwrap();
+        let identity = Identity { user: fs::metadata(data.path()).unwrap().uid(), server: None };
+        let inspect = |data: &Path| inspect(data, &identity);
         assert_eq!(inspect(data.path()).unwrap(), State::Down);
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id();

@@ -61,7 +61,7 @@ impl Cluster {
                 true => Err(EmbeddedError::Stuck { pid, what, waited: limit }),
                 false => Ok(()),
             };
-            match postmaster::inspect(&data)? {
+            match postmaster::inspect(&data, &self.identity)? {
                 State::Ready(endpoint) => return Ok((endpoint, started)),
                 State::Down => {
                     self.start(&mut attempt, start)?;
@@ -69,11 +69,11 @@ impl Cluster {
                 }
                 State::Busy(pid) => stuck(pid, "is neither ready nor gone", BUSY_WAIT_MAX)?,
                 State::Zombie(pid) => stuck(pid, "is a zombie that its parent does not reap", ZOMBIE_WAIT_MAX)?,
-                State::Stranger(pid) if postmaster::is_in_use(&data) => {
+                State::Stranger(pid) if postmaster::is_in_use(&data, &self.identity) => {
                     stuck(pid, "is no server, yet backends of the old one live on", ZOMBIE_WAIT_MAX)?;
                 }
                 State::Stranger(pid) => self.forget_postmaster(Some(pid))?,
-                State::Garbled if begun.elapsed() > GARBLED_WAIT && !postmaster::is_in_use(&data) => {
+                State::Garbled if begun.elapsed() > GARBLED_WAIT && !postmaster::is_in_use(&data, &self.identity) => {
                     self.forget_postmaster(None)?;
                 }
                 State::Garbled => {}
@@ -120,7 +120,7 @@ impl Cluster {
         attempt.port_taken = text.contains(PORT_TAKEN);
         let passing = attempt.port_taken || PASSING_REASONS.iter().any(|reason| text.contains(reason));
         let since = *attempt.failing_since.get_or_insert_with(Instant::now);
-        let still_starting = !matches!(postmaster::inspect(&self.home.data())?, State::Down);
+        let still_starting = !matches!(postmaster::inspect(&self.home.data(), &self.identity)?, State::Down);
         if still_starting || (passing && since.elapsed() < START_RETRY_MAX) {
             return Ok(());
         }
@@ -151,7 +151,7 @@ impl Cluster {
 
     /// Stops the server in order, and at once when that takes too long. Does nothing when it does not run.
     pub(super) fn stop(&self, _start: &Held<'_>, _last: &Held<'_>) -> Result<(), EmbeddedError> {
-        let (pid, socket_dir) = match postmaster::inspect(&self.home.data())? {
+        let (pid, socket_dir) = match postmaster::inspect(&self.home.data(), &self.identity)? {
             State::Ready(endpoint) => (endpoint.pid, Some(endpoint.socket_dir)),
             State::Busy(pid) => (pid, None),
             State::Down | State::Zombie(_) | State::Stranger(_) | State::Garbled => return Ok(()),
