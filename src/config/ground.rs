@@ -47,7 +47,8 @@ pub struct Database {
     pub url: SecretRef,
     /// PostgreSQL schema of the Oban tables and ours: an identifier of `[a-z_][a-z0-9_]*`, at most 30 characters.
     pub schema: String,
-    /// Connections of the control pool; 4 to 200. Default 10.
+    /// Connections of the pool; 4 to 200. Beside it an instance has a few for what must not wait: heartbeat, notices,
+    /// requests, claims, results, enqueued jobs. Default 10.
     pub pool_max: u32,
     /// Limit of one statement on the server; 100 ms to 1 hour. Default 10 s.
     pub statement_timeout: Period,

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::error::Coded;
-use crate::postgres::{Database, DbError};
+use crate::postgres::{Database, DbError, Lane};
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, ExitReason, Flow, Timer};
 
 /// Channel of both notices, before the schema's prefix is put to it.
@@ -85,6 +85,8 @@ pub type Answer = Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Value, Refusa
 /// The actor.
 pub struct Control {
     db: Database,
+    /// For its own statements: who asks why nothing moves must be answered when jobs keep the whole pool.
+    lane: Lane,
     instance_id: Arc<str>,
     answer: Answer,
     /// Requests that are being answered; they end with the actor.
@@ -139,14 +141,15 @@ impl Control {
             &*self.instance_id,
             i64::try_from(free).unwrap_or(i64::MAX),
         )
-        .fetch_all(&self.db)
+        .fetch_all(&self.lane)
         .await?;
         for row in taken {
             let request = Request { action: row.action, body: row.body, by: row.requested_by };
-            let (answer, db, address) = ((self.answer)(request), self.db.clone(), ctx.address().clone());
+            let (answer, lane, address) = ((self.answer)(request), self.lane.clone(), ctx.address().clone());
+            let channel = self.db.channel(CONTROL_CHANNEL);
             self.answering.spawn(async move {
                 let answer = answer.await.unwrap_or_else(|refusal| json!({ "error": refusal }));
-                if let Err(error) = store(&db, row.id, &answer).await {
+                if let Err(error) = store(&lane, &channel, row.id, &answer).await {
                     // Nothing to repeat: whoever asked sees that no answer came, and may ask again.
                     tracing::warn!(target: "instance", %error, "an answer was not stored");
                 }
@@ -165,7 +168,7 @@ impl Control {
     }
 }
 
-async fn store(db: &Database, id: Uuid, answer: &Value) -> Result<(), DbError> {
+async fn store(lane: &Lane, channel: &str, id: Uuid, answer: &Value) -> Result<(), DbError> {
     sqlx::query!(
         "WITH answered AS (
            UPDATE control_requests SET answer = $2, answered_at = now() WHERE id = $1 AND answered_at IS NULL RETURNING id
@@ -173,9 +176,9 @@ async fn store(db: &Database, id: Uuid, answer: &Value) -> Result<(), DbError> {
          SELECT pg_notify($3, json_build_object('answered', id)::text) FROM answered",
         id,
         answer,
-        db.channel(CONTROL_CHANNEL),
+        channel,
     )
-    .fetch_optional(db)
+    .fetch_optional(lane)
     .await?;
     Ok(())
 }
@@ -186,7 +189,7 @@ impl Actor for Control {
 
     async fn init(ctx: &Ctx<ControlMsg>, (db, instance_id, answer): Self::Args) -> Result<Self, ActorError> {
         let timer = ctx.send_after(POLL, ControlMsg::Poll);
-        Ok(Self { db, instance_id, answer, answering: JoinSet::new(), timer, polls: 0 })
+        Ok(Self { lane: Lane::new(db.clone()), db, instance_id, answer, answering: JoinSet::new(), timer, polls: 0 })
     }
 
     async fn handle(&mut self, ctx: &Ctx<ControlMsg>, msg: ControlMsg) -> Result<Flow, ActorError> {

@@ -12,7 +12,7 @@ use super::error::InstanceError;
 use super::event_record::DIED;
 use super::identity::{Identity, process_is_gone};
 use super::sightings::Sightings;
-use crate::postgres::{Database, DbError};
+use crate::postgres::{Database, DbError, Lane};
 
 /// One row of `instance_registry`, as listings show it.
 #[derive(Debug, Clone, Serialize)]
@@ -80,6 +80,9 @@ pub enum BeatAnswer {
 #[derive(Debug, Clone)]
 pub struct Presence {
     db: Database,
+    /// For heartbeats: jobs and locked tables may keep every connection of the pool for longer than a lease lasts, and
+    /// all jobs of an instance hang on its heartbeat.
+    beats: Lane,
     /// Process table of this machine, to see which neighbours are gone.
     host_key: Option<String>,
 }
@@ -87,7 +90,7 @@ pub struct Presence {
 impl Presence {
     /// Statements for `db`, seen from a machine with this key.
     pub fn new(db: Database, host_key: Option<String>) -> Self {
-        Self { db, host_key }
+        Self { beats: Lane::new(db.clone()), db, host_key }
     }
 
     /// Registers this process. A row of the same name is taken over unless its process is alive: gone from this
@@ -157,7 +160,8 @@ impl Presence {
 
     /// Stores a heartbeat of this process.
     ///
-    /// Telemetry that is repeated in seconds, so the commit does not wait for the disk.
+    /// Telemetry that is repeated in seconds, so the commit does not wait for the disk. Needs no connection of the pool
+    /// as long as one heartbeat at a time is stored.
     ///
     /// # Errors
     /// [`DbError`].
@@ -175,7 +179,7 @@ impl Presence {
             beat.load,
             beat.queues,
         )
-        .fetch_optional(&self.db)
+        .fetch_optional(&self.beats)
         .await?;
         Ok(match was.as_deref() {
             None => BeatAnswer::Replaced,

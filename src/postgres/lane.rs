@@ -1,4 +1,4 @@
-//! A connection of its own for one kind of statement that must be fast.
+//! A connection of its own for one kind of statement that must be fast, or must not wait for a full pool.
 //!
 //! sqlx's pool tests a connection when it comes back, with a round trip, which is as long as a short statement takes. A
 //! lane keeps one connection apart for its owner and tests nothing. While it is busy, further statements go through the

@@ -1,4 +1,5 @@
-//! The pool that everything but the listener works through, with every option decided here.
+//! The pool that everything works through but the listener and what has a [`Lane`](super::Lane), with every option
+//! decided here.
 //!
 //! Connections are not tested before they are handed out (a round trip each time); after a restart of the server each
 //! stale connection costs one failed call, which is why callers that must persist use
@@ -152,7 +153,10 @@ impl Database {
         })
     }
 
-    /// The pool, for statements.
+    /// The pool, for statements: the one that the node itself works through, of [`PoolOptions::max`] connections.
+    ///
+    /// A transaction keeps one of them to its end. Code that keeps many for long, in many jobs at once, makes
+    /// everything wait that has no connection of its own ([`Lane`](super::Lane)): such code wants a pool of its own.
     pub fn pool(&self) -> &PgPool {
         &self.inner.pool
     }

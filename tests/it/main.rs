@@ -51,6 +51,7 @@ mod node_crash;
 mod node_executors;
 mod node_jobs;
 mod node_outage;
+mod node_pool;
 mod node_rest;
 mod node_shutdown;
 mod node_spin;
