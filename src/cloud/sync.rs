@@ -248,9 +248,7 @@ impl LearningSync {
     }
 
     async fn put_aside(&self, queue: &str, message: &Message, reason: &str) -> Result<(), DbError> {
-        let mut transaction = self.args.db.begin().await?;
-        if pgmq::bury(&mut transaction, queue, message, reason).await? {
-            transaction.commit().await?;
+        if pgmq::put_aside(&self.args.db, queue, message, reason).await? {
             tracing::warn!(target: "cloud", queue, message = message.msg_id, reason, "a message is put aside");
         }
         Ok(())

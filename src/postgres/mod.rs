@@ -31,6 +31,7 @@ mod schema;
 mod scratch;
 mod server;
 mod session;
+mod transaction;
 mod url;
 
 pub use clock::CLOCK_SKEW_MAX;
@@ -41,3 +42,4 @@ pub use retry::{RETRY_DELAY_MAX, RETRY_DELAY_MIN, retry_delay, retry_unavailable
 pub use schema::SchemaName;
 pub use scratch::Scratch;
 pub use session::Session;
+pub use transaction::Transaction;

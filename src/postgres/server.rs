@@ -26,11 +26,11 @@ impl Database {
         located(error, self.server())
     }
 
-    /// Begins a transaction, as the pool does, with errors that say where.
+    /// Begins a transaction that nothing here ends, for migrations, with errors that say where.
     ///
     /// # Errors
     /// As the pool.
-    pub async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, Error> {
+    pub(super) async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, Error> {
         self.pool().begin().await.map_err(|error| self.at(error))
     }
 }

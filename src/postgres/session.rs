@@ -67,7 +67,8 @@ impl fmt::Debug for Session {
 }
 
 impl Database {
-    /// A connection for several statements, best inside [`Database::within_limit`].
+    /// A connection for several statements, best inside [`Database::within_limit`]; a transaction has
+    /// [`Database::transaction`].
     ///
     /// # Errors
     /// As the pool.
@@ -80,20 +81,20 @@ impl Database {
     /// # Errors
     /// Those of `work`, and a timed-out I/O error, which counts as a database that is away.
     pub async fn within_limit<T, E: From<Error>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        self.within_limit_of(1, work).await
+        self.within(self.limit_of(1), work).await
     }
 
-    /// Runs `work`, a transaction of not more than `statements`, for at most a little longer than the server works on
-    /// so many.
-    ///
-    /// # Errors
-    /// As [`Database::within_limit`].
-    pub async fn within_limit_of<T, E: From<Error>>(
+    /// A little longer than the server works on so many statements.
+    pub(super) fn limit_of(&self, statements: u32) -> Duration {
+        self.statement_timeout().saturating_mul(statements).saturating_add(ANSWER_MARGIN)
+    }
+
+    /// Runs `work` for at most so long.
+    pub(super) async fn within<T, E: From<Error>>(
         &self,
-        statements: u32,
+        limit: Duration,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let limit = self.statement_timeout().saturating_mul(statements).saturating_add(ANSWER_MARGIN);
         match tokio::time::timeout(limit, work).await {
             Ok(result) => result,
             Err(_) => {

@@ -5,18 +5,22 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Coded;
-use crate::postgres::DbError;
+use crate::postgres::{DbError, Transaction};
 use crate::queue::engine::INSERT_BATCH_MAX;
 use crate::queue::{Engine, NewJob, QueueError, State};
 
 /// Requests in one batch.
 pub const BATCH_REQUESTS_MAX: usize = 1_000_000;
+
+/// How long enqueuing a batch may take, all statements together.
+const ENQUEUE_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// One request of a batch.
 #[derive(Debug, Clone)]
@@ -149,34 +153,38 @@ impl Requests {
         if batch.requests.len() > BATCH_REQUESTS_MAX {
             return Err(RequestsError::TooMany(batch.requests.len()));
         }
-        let mut tx = self.engine.db().begin().await?;
-        // A million rows take longer than any single statement of daily work may.
-        sqlx::query!("SELECT set_config('statement_timeout', '300s', true)").fetch_one(&mut *tx).await?;
-        sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended('singularity requests ' || current_schema(), 0))")
+        let enqueuing = async |mut tx: Transaction<'_>| -> Result<_, RequestsError> {
+            // A million rows take longer than any single statement of daily work may.
+            sqlx::query!("SELECT set_config('statement_timeout', '300s', true)").fetch_one(&mut *tx).await?;
+            sqlx::query!(
+                "SELECT pg_advisory_xact_lock(hashtextextended('singularity requests ' || current_schema(), 0))"
+            )
             .execute(&mut *tx)
             .await?;
-        let (id, resumed) = open_batch(&mut tx, batch).await?;
-        let keys: Vec<String> = batch
-            .requests
-            .iter()
-            .enumerate()
-            .map(|(index, request)| match &request.id {
-                Some(id) => format!("id:{}", shortened(id)),
-                None => format!("batch:{id}:{index}"),
-            })
-            .collect();
-        let mut jobs = known(&mut tx, &keys).await?;
-        let conflicts = conflicts(batch, &keys, &jobs);
-        if !conflicts.is_empty() {
-            return Err(RequestsError::Conflicts(conflicts));
-        }
-        let known_count = keys.iter().filter(|key| jobs.contains_key(*key)).count();
-        self.insert_missing(&mut tx, batch, &keys, &mut jobs).await?;
-        let again: Vec<i64> = jobs.values().filter(|known| known.wants_retry()).map(|known| known.job_id).collect();
-        retry(&mut tx, &again).await?;
-        tx.commit().await?;
-        let job_ids = keys.iter().filter_map(|key| jobs.get(key)).map(|known| known.job_id).collect();
-        Ok(EnqueuedBatch { id, resumed, job_ids, known: known_count })
+            let (id, resumed) = open_batch(&mut tx, batch).await?;
+            let keys: Vec<String> = batch
+                .requests
+                .iter()
+                .enumerate()
+                .map(|(index, request)| match &request.id {
+                    Some(id) => format!("id:{}", shortened(id)),
+                    None => format!("batch:{id}:{index}"),
+                })
+                .collect();
+            let mut jobs = known(&mut tx, &keys).await?;
+            let conflicts = conflicts(batch, &keys, &jobs);
+            if !conflicts.is_empty() {
+                return Err(RequestsError::Conflicts(conflicts));
+            }
+            let known_count = keys.iter().filter(|key| jobs.contains_key(*key)).count();
+            self.insert_missing(&mut tx, batch, &keys, &mut jobs).await?;
+            let again: Vec<i64> = jobs.values().filter(|known| known.wants_retry()).map(|known| known.job_id).collect();
+            retry(&mut tx, &again).await?;
+            tx.commit().await?;
+            let job_ids = keys.iter().filter_map(|key| jobs.get(key)).map(|known| known.job_id).collect();
+            Ok(EnqueuedBatch { id, resumed, job_ids, known: known_count })
+        };
+        self.engine.db().transaction_within(ENQUEUE_LIMIT, enqueuing).await
     }
 
     /// Records that every request of a batch was reported, so that the same input begins anew next time.

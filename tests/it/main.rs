@@ -85,6 +85,7 @@ mod postgres_migrate;
 mod postgres_notifier;
 mod postgres_pgmq;
 mod postgres_pool;
+mod postgres_transaction;
 mod process_begin;
 mod process_lease;
 mod process_node;

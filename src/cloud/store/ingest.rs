@@ -14,13 +14,19 @@ use crate::cloud::names::Names;
 use crate::cloud::record::{Record, Records};
 use crate::cloud::report::Report;
 use crate::cloud::sums::Sums;
-use crate::postgres::{Database, DbError};
+use crate::postgres::{Database, DbError, Transaction};
 
 /// How long others do not see a message that was read. Longer than the statements that store it may take.
 const HIDDEN: Duration = Duration::from_secs(30);
 
 /// Messages of one queue that are read at once.
 const MESSAGES_MAX: i32 = 20;
+
+/// Statements of a transaction that stores aggregates: they are inserted, their messages deleted.
+const REPORTS_STATEMENTS: u32 = 2;
+
+/// Statements of a transaction that stores records, for each instance that they are of; one more deletes the messages.
+const RECORDS_STATEMENTS: u32 = 3;
 
 /// Messages by the queue that they were in.
 pub(in crate::cloud) type Mail = BTreeMap<String, Vec<Message>>;
@@ -73,19 +79,23 @@ impl Intake {
     /// # Errors
     /// [`DbError`].
     pub async fn store_records(&self, queue: &str, ids: &[i64], parts: &[Records]) -> Result<Option<usize>, DbError> {
-        let mut transaction = self.db.begin().await?;
-        let mut fresh = 0;
-        for (instance_id, records) in by_instance(parts) {
-            let new = insert(&mut transaction, instance_id, &records).await?;
-            fresh += new.len();
-            add_performance(&mut transaction, instance_id, &Sums::of(new.iter().copied())).await?;
-            add_patterns(&mut transaction, instance_id, &new).await?;
-        }
-        if pgmq::delete(&mut *transaction, queue, ids).await? < ids.len() {
-            return Ok(None);
-        }
-        transaction.commit().await?;
-        Ok(Some(fresh))
+        let instances = by_instance(parts);
+        let statements = u32::try_from(instances.len()).unwrap_or(u32::MAX).saturating_mul(RECORDS_STATEMENTS);
+        let storing = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
+            let mut fresh = 0;
+            for (instance_id, records) in instances {
+                let new = insert(&mut transaction, instance_id, &records).await?;
+                fresh += new.len();
+                add_performance(&mut transaction, instance_id, &Sums::of(new.iter().copied())).await?;
+                add_patterns(&mut transaction, instance_id, &new).await?;
+            }
+            if pgmq::delete(&mut *transaction, queue, ids).await? < ids.len() {
+                return Ok(None);
+            }
+            transaction.commit().await?;
+            Ok(Some(fresh))
+        };
+        self.db.transaction(statements.saturating_add(1), storing).await
     }
 
     /// Stores aggregates and deletes their messages; returns how many were new, `None` when somebody else had stored
@@ -99,28 +109,30 @@ impl Intake {
         reports: &[Report],
         bodies: &[String],
     ) -> Result<Option<usize>, DbError> {
-        let mut transaction = self.db.begin().await?;
-        let fresh = sqlx::query!(
-            "INSERT INTO central_reports (report_key, instance_id, period_start, period_end, job_count, body)
-             SELECT r.report_key, r.instance_id, r.period_start, r.period_end, r.job_count, r.body::jsonb
-             FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bigint[], $6::text[])
-               AS r (report_key, instance_id, period_start, period_end, job_count, body)
-             ORDER BY r.report_key ON CONFLICT DO NOTHING",
-            &reports.iter().map(|report| report.report_key.clone()).collect::<Vec<_>>(),
-            &reports.iter().map(|report| report.instance_id.clone()).collect::<Vec<_>>(),
-            &reports.iter().map(|report| report.period_start).collect::<Vec<_>>(),
-            &reports.iter().map(|report| report.period_end).collect::<Vec<_>>(),
-            &reports.iter().map(|report| report.job_count).collect::<Vec<_>>(),
-            bodies,
-        )
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if pgmq::delete(&mut *transaction, &self.updates(), ids).await? < ids.len() {
-            return Ok(None);
-        }
-        transaction.commit().await?;
-        Ok(Some(usize::try_from(fresh).unwrap_or(usize::MAX)))
+        let storing = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
+            let fresh = sqlx::query!(
+                "INSERT INTO central_reports (report_key, instance_id, period_start, period_end, job_count, body)
+                 SELECT r.report_key, r.instance_id, r.period_start, r.period_end, r.job_count, r.body::jsonb
+                 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bigint[], $6::text[])
+                   AS r (report_key, instance_id, period_start, period_end, job_count, body)
+                 ORDER BY r.report_key ON CONFLICT DO NOTHING",
+                &reports.iter().map(|report| report.report_key.clone()).collect::<Vec<_>>(),
+                &reports.iter().map(|report| report.instance_id.clone()).collect::<Vec<_>>(),
+                &reports.iter().map(|report| report.period_start).collect::<Vec<_>>(),
+                &reports.iter().map(|report| report.period_end).collect::<Vec<_>>(),
+                &reports.iter().map(|report| report.job_count).collect::<Vec<_>>(),
+                bodies,
+            )
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
+            if pgmq::delete(&mut *transaction, &self.updates(), ids).await? < ids.len() {
+                return Ok(None);
+            }
+            transaction.commit().await?;
+            Ok(Some(usize::try_from(fresh).unwrap_or(usize::MAX)))
+        };
+        self.db.transaction(REPORTS_STATEMENTS, storing).await
     }
 
     /// Puts a message aside that cannot be used; `false` when somebody else has dealt with it.
@@ -128,12 +140,7 @@ impl Intake {
     /// # Errors
     /// [`DbError`].
     pub async fn bury(&self, queue: &str, message: &Message, reason: &str) -> Result<bool, DbError> {
-        let mut transaction = self.db.begin().await?;
-        let buried = pgmq::bury(&mut transaction, queue, message, reason).await?;
-        if buried {
-            transaction.commit().await?;
-        }
-        Ok(buried)
+        pgmq::put_aside(&self.db, queue, message, reason).await
     }
 }
 

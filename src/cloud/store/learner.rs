@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::PgConnection;
 
 use super::publish::publish;
 use crate::cloud::central::learner::{
@@ -17,7 +17,7 @@ use crate::cloud::central::learner::{
 };
 use crate::cloud::learning::{Cell, Kind, Payload};
 use crate::cloud::names::Names;
-use crate::postgres::{Database, DbError};
+use crate::postgres::{Database, DbError, Transaction};
 
 /// Key of the lock that the learner that decides has.
 const LEARNER_LOCK_KEY: i64 = 0x73696e_6c656e72;
@@ -33,6 +33,9 @@ const ROLLBACKS_MAX: i64 = 100;
 
 /// Notes of the history that are deleted in one round.
 const NOTES_MAX: i64 = 10_000;
+
+/// How long one look may take, all statements together.
+const LOOK_LIMIT: Duration = Duration::from_secs(300);
 
 /// SQLSTATE of a table that does not exist: the queue of an instance was dropped while it was sent to.
 const UNDEFINED_TABLE: &str = "42P01";
@@ -125,18 +128,18 @@ impl LearnerStore {
         decide: &(impl Fn(&CellView, DateTime<Utc>) -> Vec<Decision> + Send + Sync),
     ) -> Result<Looked, DbError> {
         let name = cell.to_string();
-        let mut transaction = self.db.begin().await?;
-        let looking = async {
+        let looking = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
             let now = match begin(&mut transaction, &name, pause).await? {
                 Begun::Busy => return Ok(Looked::Busy),
                 Begun::Recent => return Ok(Looked::Recent),
                 Begun::At(now) => now,
             };
             let view = view(&mut transaction, cell, models, settings, now).await?;
-            self.record(&mut transaction, Some(&name), decide(&view, now), now).await.map(Looked::Decided)
+            let decided = self.record(&mut transaction, Some(&name), decide(&view, now), now).await?;
+            transaction.commit().await?;
+            Ok(Looked::Decided(decided))
         };
-        let looked = looking.await;
-        end(transaction, looked).await
+        self.db.transaction_within(LOOK_LIMIT, looking).await
     }
 
     /// Looks at the library of patterns, as [`look`](Self::look) does at a cell.
@@ -160,14 +163,14 @@ impl LearnerStore {
         &self,
         decide: &(impl Fn(&[PatternCount], DateTime<Utc>) -> Vec<Decision> + Send + Sync),
     ) -> Result<Looked, DbError> {
-        let mut transaction = self.db.begin().await?;
-        let looking = async {
+        let looking = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
             let Begun::At(now) = begin(&mut transaction, "", Duration::ZERO).await? else { return Ok(Looked::Busy) };
             let counts = patterns(&mut transaction).await?;
-            self.record(&mut transaction, None, decide(&counts, now), now).await.map(Looked::Decided)
+            let decided = self.record(&mut transaction, None, decide(&counts, now), now).await?;
+            transaction.commit().await?;
+            Ok(Looked::Decided(decided))
         };
-        let looked = looking.await;
-        end(transaction, looked).await
+        self.db.transaction_within(LOOK_LIMIT, looking).await
     }
 
     /// Deletes notes of the history that are older than `keep`; what was published stays.
@@ -230,19 +233,6 @@ fn is_repeated(error: &DbError, repeats: &mut u32) -> bool {
     gone
 }
 
-/// Ends the transaction of a look. A failed one is rolled back here and now: one that is merely dropped keeps the lock
-/// until its connection is used again, and the repetition would take itself for another learner.
-async fn end(transaction: Transaction<'_, Postgres>, looked: Result<Looked, DbError>) -> Result<Looked, DbError> {
-    match looked {
-        Ok(looked) => transaction.commit().await.map(|()| looked).map_err(DbError::from),
-        Err(error) => {
-            // What is wrong with the connection is told by the error itself.
-            drop(transaction.rollback().await);
-            Err(error)
-        }
-    }
-}
-
 /// What the beginning of a look found.
 enum Begun {
     /// Another learner has the lock.
@@ -253,9 +243,9 @@ enum Begun {
     At(DateTime<Utc>),
 }
 
-async fn begin(transaction: &mut Transaction<'_, Postgres>, cell: &str, pause: Duration) -> Result<Begun, DbError> {
+async fn begin(connection: &mut PgConnection, cell: &str, pause: Duration) -> Result<Begun, DbError> {
     let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "locked!""#, LEARNER_LOCK_KEY)
-        .fetch_one(&mut **transaction)
+        .fetch_one(&mut *connection)
         .await?;
     if !locked {
         return Ok(Begun::Busy);
@@ -268,7 +258,7 @@ async fn begin(transaction: &mut Transaction<'_, Postgres>, cell: &str, pause: D
         cell,
         millis(pause),
     )
-    .fetch_one(&mut **transaction)
+    .fetch_one(&mut *connection)
     .await?;
     Ok(if found.recent { Begun::Recent } else { Begun::At(found.now) })
 }

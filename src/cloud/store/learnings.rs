@@ -8,12 +8,15 @@ use sqlx::types::Json;
 
 use crate::cloud::learning::Learning;
 use crate::cloud::sync::{State, decision_key};
-use crate::postgres::{Database, DbError};
+use crate::postgres::{Database, DbError, Transaction};
 
 use super::sync::LogRow;
 
 /// Learnings in one listing.
 pub const LEARNINGS_LISTED_MAX: i64 = 1_000;
+
+/// Statements of the transaction that decides about a learning: for instances to come, and for those that have it.
+const DECIDE_STATEMENTS: u32 = 2;
 
 /// A learning, and how many instances made what of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -179,53 +182,55 @@ impl LearningStore {
         by: By<'_>,
     ) -> Result<Vec<Decided>, DbError> {
         let state = if apply { State::Applied } else { State::Rejected };
-        let mut transaction = self.db.begin().await?;
-        // For instances that have not seen it yet.
-        sqlx::query!(
-            "WITH replaced AS (
-               DELETE FROM instance_settings WHERE key = $3 AND scope = 'instance' AND $1 = ''
-             )
-             INSERT INTO instance_settings (scope, instance_id, key, value, author, reason)
-             VALUES (CASE $1 WHEN '' THEN 'fleet' ELSE 'instance' END, $1, $3, to_jsonb($2::text), $4, $5)
-             ON CONFLICT (scope, instance_id, key) DO UPDATE SET
-               value = excluded.value, author = excluded.author, reason = excluded.reason, set_at = now(), expires_at = NULL",
-            instance_id.unwrap_or_default(),
-            state.as_str(),
-            decision_key(id),
-            by.author,
-            by.reason,
-        )
-        .execute(&mut *transaction)
-        .await?;
-        let decided = sqlx::query_as!(
-            Decided,
-            r#"WITH seen AS (
-                 SELECT instance_id, state FROM learning_applications
-                 WHERE learning_id = $1 AND ($2::text IS NULL OR instance_id = $2) FOR UPDATE
-               ), changed AS (
-                 UPDATE learning_applications a
-                 SET state = $3, decided_by = $4, reason = $5, decided_at = clock_timestamp()
-                 FROM seen
-                 WHERE a.learning_id = $1 AND a.instance_id = seen.instance_id
-                   AND a.state IN ('applied', 'proposed', 'rejected') AND a.state <> $3
-                 RETURNING a.instance_id, a.state
-               )
-               SELECT seen.instance_id, seen.state AS before, coalesce(changed.state, seen.state) AS "state!",
-                      (SELECT max(later.id) FROM learnings l
-                       JOIN learnings later ON later.type = l.type AND later.key = l.key AND later.id > l.id
-                       JOIN learning_applications b
-                         ON b.learning_id = later.id AND b.instance_id = seen.instance_id AND b.state = 'applied'
-                       WHERE l.id = $1) AS replaced_by
-               FROM seen LEFT JOIN changed USING (instance_id) ORDER BY seen.instance_id"#,
-            id,
-            instance_id,
-            state.as_str(),
-            by.author,
-            by.reason,
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(decided)
+        let deciding = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
+            // For instances that have not seen it yet.
+            sqlx::query!(
+                "WITH replaced AS (
+                   DELETE FROM instance_settings WHERE key = $3 AND scope = 'instance' AND $1 = ''
+                 )
+                 INSERT INTO instance_settings (scope, instance_id, key, value, author, reason)
+                 VALUES (CASE $1 WHEN '' THEN 'fleet' ELSE 'instance' END, $1, $3, to_jsonb($2::text), $4, $5)
+                 ON CONFLICT (scope, instance_id, key) DO UPDATE SET
+                   value = excluded.value, author = excluded.author, reason = excluded.reason, set_at = now(), expires_at = NULL",
+                instance_id.unwrap_or_default(),
+                state.as_str(),
+                decision_key(id),
+                by.author,
+                by.reason,
+            )
+            .execute(&mut *transaction)
+            .await?;
+            let decided = sqlx::query_as!(
+                Decided,
+                r#"WITH seen AS (
+                     SELECT instance_id, state FROM learning_applications
+                     WHERE learning_id = $1 AND ($2::text IS NULL OR instance_id = $2) FOR UPDATE
+                   ), changed AS (
+                     UPDATE learning_applications a
+                     SET state = $3, decided_by = $4, reason = $5, decided_at = clock_timestamp()
+                     FROM seen
+                     WHERE a.learning_id = $1 AND a.instance_id = seen.instance_id
+                       AND a.state IN ('applied', 'proposed', 'rejected') AND a.state <> $3
+                     RETURNING a.instance_id, a.state
+                   )
+                   SELECT seen.instance_id, seen.state AS before, coalesce(changed.state, seen.state) AS "state!",
+                          (SELECT max(later.id) FROM learnings l
+                           JOIN learnings later ON later.type = l.type AND later.key = l.key AND later.id > l.id
+                           JOIN learning_applications b
+                             ON b.learning_id = later.id AND b.instance_id = seen.instance_id AND b.state = 'applied'
+                           WHERE l.id = $1) AS replaced_by
+                   FROM seen LEFT JOIN changed USING (instance_id) ORDER BY seen.instance_id"#,
+                id,
+                instance_id,
+                state.as_str(),
+                by.author,
+                by.reason,
+            )
+            .fetch_all(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(decided)
+        };
+        self.db.transaction(DECIDE_STATEMENTS, deciding).await
     }
 }

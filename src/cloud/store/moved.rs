@@ -5,8 +5,13 @@
 //! lie behind the cursor for ever, all without a word. So whoever reports looks first for numbers that this server has
 //! not given out yet, and puts results and cursors into its order.
 
+use std::time::Duration;
+
 use super::report::Reports;
-use crate::postgres::DbError;
+use crate::postgres::{DbError, Transaction};
+
+/// How long it may take: years of results are written anew.
+const ADOPT_LIMIT: Duration = Duration::from_secs(24 * 3_600);
 
 impl Reports {
     /// Brings results and cursors that were written on another server into the order of this one. What was reported
@@ -35,38 +40,40 @@ impl Reports {
         if !has_foreign {
             return Ok(None);
         }
-        let mut transaction = self.db.begin().await?;
-        // Years of results take longer than any other statement, and all of it happens or nothing.
-        sqlx::query!("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
-        // Nobody reports meanwhile, and who has reported or adopted before is seen by the next statement.
-        sqlx::query!("LOCK TABLE report_cursors IN EXCLUSIVE MODE").execute(&mut *transaction).await?;
-        // A result of this server whose instance has a cursor of the other one is known by its id: it is higher than
-        // any that came along.
-        let unreported = sqlx::query_scalar!(
-            r#"WITH here AS MATERIALIZED (SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax),
-               brought AS MATERIALIZED (
-                 SELECT greatest(
-                   (SELECT max(r.id) FROM job_results r WHERE r.recorded_xid >= (SELECT xmax FROM here)),
-                   (SELECT max(c.result_id) FROM report_cursors c WHERE c.recorded_xid >= (SELECT xmax FROM here))
-                 ) AS id
-               ), cursors AS (
-                 UPDATE report_cursors SET recorded_xid = pg_current_xact_id(), result_id = 0
-                 WHERE recorded_xid >= (SELECT xmax FROM here)
-               ), results AS (
-                 UPDATE job_results r
-                 SET recorded_xid = CASE
-                   WHEN (r.recorded_xid, r.id) > (c.recorded_xid, c.result_id) OR r.recorded_xid < h.xmax
-                   THEN pg_current_xact_id() ELSE '0' END
-                 FROM report_cursors c, here h, brought b
-                 WHERE c.instance_id = r.instance_id
-                   AND (r.recorded_xid >= h.xmax OR (c.recorded_xid >= h.xmax AND r.id > b.id))
-                 RETURNING r.recorded_xid
-               )
-               SELECT count(*) AS "unreported!" FROM results WHERE recorded_xid > '0'"#
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(Some(unreported.unsigned_abs()))
+        let adopting = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
+            // Years of results take longer than any other statement, and all of it happens or nothing.
+            sqlx::query!("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
+            // Nobody reports meanwhile, and who has reported or adopted before is seen by the next statement.
+            sqlx::query!("LOCK TABLE report_cursors IN EXCLUSIVE MODE").execute(&mut *transaction).await?;
+            // A result of this server whose instance has a cursor of the other one is known by its id: it is higher
+            // than any that came along.
+            let unreported = sqlx::query_scalar!(
+                r#"WITH here AS MATERIALIZED (SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax),
+                   brought AS MATERIALIZED (
+                     SELECT greatest(
+                       (SELECT max(r.id) FROM job_results r WHERE r.recorded_xid >= (SELECT xmax FROM here)),
+                       (SELECT max(c.result_id) FROM report_cursors c WHERE c.recorded_xid >= (SELECT xmax FROM here))
+                     ) AS id
+                   ), cursors AS (
+                     UPDATE report_cursors SET recorded_xid = pg_current_xact_id(), result_id = 0
+                     WHERE recorded_xid >= (SELECT xmax FROM here)
+                   ), results AS (
+                     UPDATE job_results r
+                     SET recorded_xid = CASE
+                       WHEN (r.recorded_xid, r.id) > (c.recorded_xid, c.result_id) OR r.recorded_xid < h.xmax
+                       THEN pg_current_xact_id() ELSE '0' END
+                     FROM report_cursors c, here h, brought b
+                     WHERE c.instance_id = r.instance_id
+                       AND (r.recorded_xid >= h.xmax OR (c.recorded_xid >= h.xmax AND r.id > b.id))
+                     RETURNING r.recorded_xid
+                   )
+                   SELECT count(*) AS "unreported!" FROM results WHERE recorded_xid > '0'"#
+            )
+            .fetch_one(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(Some(unreported.unsigned_abs()))
+        };
+        self.db.transaction_within(ADOPT_LIMIT, adopting).await
     }
 }

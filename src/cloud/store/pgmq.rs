@@ -15,10 +15,13 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
 
 use crate::cloud::names::Names;
-use crate::postgres::DbError;
+use crate::postgres::{Database, DbError, Transaction};
 
 /// Longest reason that is kept with a dead letter, in characters.
 const REASON_CHARS_MAX: usize = 500;
+
+/// Statements that put a message aside: a queue is looked for and made, a copy sent, the original archived.
+const BURY_STATEMENTS: u32 = 4;
 
 /// Header of a dead letter: its number in the queue that it was in.
 pub(super) const HEADER_MSG_ID: &str = "msg_id";
@@ -116,16 +119,23 @@ pub async fn delete<'e>(executor: impl PgExecutor<'e>, queue: &str, ids: &[i64])
 }
 
 /// Puts a message that nobody can use aside, with the reason: a copy into the queue's dead letters, the original into
-/// its archive. `false` when another reader was faster; then nothing was changed, provided that the caller rolls back.
+/// its archive. `false` when another reader was faster; then nothing was changed.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn bury(
-    transaction: &mut PgConnection,
-    queue: &str,
-    message: &Message,
-    reason: &str,
-) -> Result<bool, DbError> {
+pub async fn put_aside(db: &Database, queue: &str, message: &Message, reason: &str) -> Result<bool, DbError> {
+    let burying = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
+        let buried = bury(&mut transaction, queue, message, reason).await?;
+        if buried {
+            transaction.commit().await?;
+        }
+        Ok(buried)
+    };
+    db.transaction(BURY_STATEMENTS, burying).await
+}
+
+/// `false` when another reader was faster; then the transaction is to be rolled back.
+async fn bury(transaction: &mut PgConnection, queue: &str, message: &Message, reason: &str) -> Result<bool, DbError> {
     let dead = Names::dead_letters(queue);
     create(&mut *transaction, &dead).await?;
     let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();

@@ -14,13 +14,17 @@ use super::pgmq;
 use crate::cloud::names::Names;
 use crate::cloud::record::{MESSAGE_VERSION, RECORDS_PER_MESSAGE_MAX, Record, Records, Verdict};
 use crate::cloud::report::{Period, Report};
-use crate::postgres::{Database, DbError};
+use crate::postgres::{Database, DbError, Transaction};
 
 /// Results in one report, and so in one transaction.
 pub const RESULTS_PER_REPORT_MAX: i64 = 1_000;
 
 /// Offline instances that are reported for in one round.
 const ABSENT_MAX: i64 = 50;
+
+/// Statements of the transaction that sends a report: the cursor is locked, results read, two queues looked for and
+/// made, two messages sent, the cursor moved.
+const SEND_STATEMENTS: u32 = 9;
 
 /// One report that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,80 +101,82 @@ impl Reports {
     /// # Errors
     /// [`DbError`].
     pub async fn send(&self, instance_id: &str, reporter: &str) -> Result<Sent, DbError> {
-        let mut transaction = self.db.begin().await?;
-        let Some(cursor) = lock(&mut transaction, instance_id, instance_id != reporter).await? else {
-            return Ok(Sent::default());
+        let sending = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
+            let Some(cursor) = lock(&mut transaction, instance_id, instance_id != reporter).await? else {
+                return Ok(Sent::default());
+            };
+            let rows = sqlx::query!(
+                r#"SELECT id, recorded_xid::text AS "recorded_xid!", job_id, attempt, hop, success, job_type, route,
+                          provider, model_used, policy_version, propensity, outcome, simulated, cost_nanousd, tokens_input,
+                          tokens_output, duration_ms, time_to_first_token_ms, completed_at, patterns_discovered
+                   FROM job_results
+                   WHERE instance_id = $1 AND (recorded_xid, id) > ($2::text::xid8, $3)
+                     AND recorded_xid < pg_snapshot_xmin(pg_current_snapshot())
+                   ORDER BY recorded_xid, id LIMIT $4"#,
+                instance_id,
+                cursor.recorded_xid,
+                cursor.result_id,
+                RESULTS_PER_REPORT_MAX,
+            )
+            .fetch_all(&mut *transaction)
+            .await?;
+            let Some((last_xid, last_id)) = rows.last().map(|row| (row.recorded_xid.clone(), row.id)) else {
+                return Ok(Sent::default());
+            };
+            let records: Vec<Record> = rows
+                .into_iter()
+                .map(|row| {
+                    let outcome = Verdict::of_column(row.outcome.as_deref(), row.success);
+                    Record {
+                        job_id: row.job_id,
+                        attempt: row.attempt,
+                        hop: row.hop,
+                        success: row.success,
+                        job_type: row.job_type,
+                        route: row.route,
+                        provider: row.provider,
+                        model: row.model_used,
+                        policy_version: row.policy_version,
+                        propensity: row.propensity,
+                        outcome,
+                        simulated: row.simulated,
+                        cached: outcome == Verdict::Cached,
+                        cost_nanousd: row.cost_nanousd,
+                        tokens_input: row.tokens_input,
+                        tokens_output: row.tokens_output,
+                        duration_ms: row.duration_ms,
+                        time_to_first_token_ms: row.time_to_first_token_ms,
+                        completed_at: row.completed_at,
+                        patterns: row.patterns_discovered,
+                    }
+                })
+                .collect();
+            let period = Period {
+                instance_id: instance_id.into(),
+                reported_by: reporter.into(),
+                number: cursor.report_number + 1,
+                start: cursor.reported_at,
+                end: cursor.now,
+            };
+            self.send_records(&mut transaction, &period, &records).await?;
+            sqlx::query!(
+                "UPDATE report_cursors
+                 SET recorded_xid = $2::text::xid8, result_id = $3, report_number = $4, reported_at = $5, queue = $6
+                 WHERE instance_id = $1",
+                instance_id,
+                last_xid,
+                last_id,
+                period.number,
+                period.end,
+                self.names.results(instance_id),
+            )
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            let full = i64::try_from(records.len()).is_ok_and(|count| count >= RESULTS_PER_REPORT_MAX);
+            Ok(Sent { results: records.len(), full })
         };
-        let rows = sqlx::query!(
-            r#"SELECT id, recorded_xid::text AS "recorded_xid!", job_id, attempt, hop, success, job_type, route,
-                      provider, model_used, policy_version, propensity, outcome, simulated, cost_nanousd, tokens_input,
-                      tokens_output, duration_ms, time_to_first_token_ms, completed_at, patterns_discovered
-               FROM job_results
-               WHERE instance_id = $1 AND (recorded_xid, id) > ($2::text::xid8, $3)
-                 AND recorded_xid < pg_snapshot_xmin(pg_current_snapshot())
-               ORDER BY recorded_xid, id LIMIT $4"#,
-            instance_id,
-            cursor.recorded_xid,
-            cursor.result_id,
-            RESULTS_PER_REPORT_MAX,
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        let Some((last_xid, last_id)) = rows.last().map(|row| (row.recorded_xid.clone(), row.id)) else {
-            return Ok(Sent::default());
-        };
-        let records: Vec<Record> = rows
-            .into_iter()
-            .map(|row| {
-                let outcome = Verdict::of_column(row.outcome.as_deref(), row.success);
-                Record {
-                    job_id: row.job_id,
-                    attempt: row.attempt,
-                    hop: row.hop,
-                    success: row.success,
-                    job_type: row.job_type,
-                    route: row.route,
-                    provider: row.provider,
-                    model: row.model_used,
-                    policy_version: row.policy_version,
-                    propensity: row.propensity,
-                    outcome,
-                    simulated: row.simulated,
-                    cached: outcome == Verdict::Cached,
-                    cost_nanousd: row.cost_nanousd,
-                    tokens_input: row.tokens_input,
-                    tokens_output: row.tokens_output,
-                    duration_ms: row.duration_ms,
-                    time_to_first_token_ms: row.time_to_first_token_ms,
-                    completed_at: row.completed_at,
-                    patterns: row.patterns_discovered,
-                }
-            })
-            .collect();
-        let period = Period {
-            instance_id: instance_id.into(),
-            reported_by: reporter.into(),
-            number: cursor.report_number + 1,
-            start: cursor.reported_at,
-            end: cursor.now,
-        };
-        self.send_records(&mut transaction, &period, &records).await?;
-        sqlx::query!(
-            "UPDATE report_cursors
-             SET recorded_xid = $2::text::xid8, result_id = $3, report_number = $4, reported_at = $5, queue = $6
-             WHERE instance_id = $1",
-            instance_id,
-            last_xid,
-            last_id,
-            period.number,
-            period.end,
-            self.names.results(instance_id),
-        )
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        let full = i64::try_from(records.len()).is_ok_and(|count| count >= RESULTS_PER_REPORT_MAX);
-        Ok(Sent { results: records.len(), full })
+        self.db.transaction(SEND_STATEMENTS, sending).await
     }
 
     async fn send_records(

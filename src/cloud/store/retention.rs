@@ -6,13 +6,17 @@ use sqlx::AssertSqlSafe;
 
 use super::pgmq;
 use crate::cloud::names::Names;
-use crate::postgres::{Database, DbError};
+use crate::postgres::{Database, DbError, Transaction};
 
 /// Rows that are deleted in one statement.
 const ROWS_MAX: i64 = 10_000;
 
 /// Queues that are dropped in one round.
 const DROPS_MAX: i64 = 100;
+
+/// Statements of the transaction that drops a queue: its cursor, its dead letters looked for, three tables looked at,
+/// two queues dropped, the cursor again.
+const DROP_STATEMENTS: u32 = 8;
 
 /// How long what is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,32 +141,34 @@ impl Store {
 
     /// Drops the queue of one instance when nothing is in it. Its cursor is locked meanwhile, as by whoever reports.
     async fn drop_queue(&self, instance_id: &str) -> Result<bool, DbError> {
-        let mut transaction = self.db.begin().await?;
-        let queue = sqlx::query_scalar!(
-            "SELECT queue FROM report_cursors WHERE instance_id = $1 FOR UPDATE SKIP LOCKED",
-            instance_id
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let Some(queue) = queue.flatten() else { return Ok(false) };
-        let dead = Names::dead_letters(&queue);
-        let mut tables = vec![format!("q_{queue}"), format!("a_{queue}")];
-        let has_dead = pgmq::exists(&mut *transaction, &dead).await?;
-        tables.extend(has_dead.then(|| format!("q_{dead}")));
-        for table in tables {
-            let sql = format!("SELECT EXISTS (SELECT FROM pgmq.\"{table}\")");
-            if sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *transaction).await? {
-                return Ok(false);
-            }
-        }
-        for queue in [Some(&queue), has_dead.then_some(&dead)].into_iter().flatten() {
-            sqlx::query("SELECT pgmq.drop_queue($1::text)").bind(queue).execute(&mut *transaction).await?;
-        }
-        sqlx::query!("UPDATE report_cursors SET queue = NULL WHERE instance_id = $1", instance_id)
-            .execute(&mut *transaction)
+        let dropping = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
+            let queue = sqlx::query_scalar!(
+                "SELECT queue FROM report_cursors WHERE instance_id = $1 FOR UPDATE SKIP LOCKED",
+                instance_id
+            )
+            .fetch_optional(&mut *transaction)
             .await?;
-        transaction.commit().await?;
-        Ok(true)
+            let Some(queue) = queue.flatten() else { return Ok(false) };
+            let dead = Names::dead_letters(&queue);
+            let mut tables = vec![format!("q_{queue}"), format!("a_{queue}")];
+            let has_dead = pgmq::exists(&mut *transaction, &dead).await?;
+            tables.extend(has_dead.then(|| format!("q_{dead}")));
+            for table in tables {
+                let sql = format!("SELECT EXISTS (SELECT FROM pgmq.\"{table}\")");
+                if sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *transaction).await? {
+                    return Ok(false);
+                }
+            }
+            for queue in [Some(&queue), has_dead.then_some(&dead)].into_iter().flatten() {
+                sqlx::query("SELECT pgmq.drop_queue($1::text)").bind(queue).execute(&mut *transaction).await?;
+            }
+            sqlx::query!("UPDATE report_cursors SET queue = NULL WHERE instance_id = $1", instance_id)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(true)
+        };
+        self.db.transaction(DROP_STATEMENTS, dropping).await
     }
 }
 

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use crate::cloud::learning::Learning;
 use crate::cloud::names::Names;
 use crate::cloud::sync::{Decision, Verdict, decision_key};
-use crate::postgres::{Database, DbError};
+use crate::postgres::{Database, DbError, Transaction};
 
 use super::pgmq;
 
@@ -37,6 +37,15 @@ pub struct Standing {
     pub decided_at: Option<DateTime<Utc>>,
 }
 
+/// Statements of the transaction that gives an instance its queue: it is looked for and made, bound, the place in the
+/// log.
+const JOIN_STATEMENTS: u32 = 4;
+/// Statements of the transaction that judges a learning: it is read, what was decided of it, the time, the verdict.
+const ADVANCE_STATEMENTS: u32 = 4;
+/// Statements of the transaction that takes an instance's place away: a lock, two queues looked for and dropped, the
+/// place in the log.
+const LEAVE_STATEMENTS: u32 = 6;
+
 /// Waits until nobody drops a queue, and keeps everybody from it until the transaction ends.
 ///
 /// # Errors
@@ -60,23 +69,25 @@ impl SyncStore {
     /// [`DbError`].
     pub async fn join(&self, instance_id: &str) -> Result<String, DbError> {
         let queue = self.names.learning(instance_id);
-        let mut transaction = self.db.begin().await?;
-        pgmq::create(&mut transaction, &queue).await?;
-        sqlx::query("SELECT pgmq.bind_topic($1::text, $2::text)")
-            .bind(self.names.topics())
-            .bind(&queue)
+        let joining = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
+            pgmq::create(&mut transaction, &queue).await?;
+            sqlx::query("SELECT pgmq.bind_topic($1::text, $2::text)")
+                .bind(self.names.topics())
+                .bind(&queue)
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query!(
+                "INSERT INTO learning_cursors AS c (instance_id, queue) VALUES ($1, $2)
+                 ON CONFLICT (instance_id) DO UPDATE SET queue = excluded.queue",
+                instance_id,
+                queue,
+            )
             .execute(&mut *transaction)
             .await?;
-        sqlx::query!(
-            "INSERT INTO learning_cursors AS c (instance_id, queue) VALUES ($1, $2)
-             ON CONFLICT (instance_id) DO UPDATE SET queue = excluded.queue",
-            instance_id,
-            queue,
-        )
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(queue)
+            transaction.commit().await?;
+            Ok(queue)
+        };
+        self.db.transaction(JOIN_STATEMENTS, joining).await
     }
 
     /// How things stand.
@@ -106,49 +117,51 @@ impl SyncStore {
         instance_id: &str,
         judge: impl FnOnce(&Learning, Option<&Decision>, DateTime<Utc>) -> Verdict + Send,
     ) -> Result<Option<(Learning, Verdict)>, DbError> {
-        let mut transaction = self.db.begin().await?;
-        let row = sqlx::query_as!(
-            LogRow,
-            r#"SELECT l.id, l.type AS kind, l.key, l.schema_version, l.summary, l.payload, l.evidence, l.rolls_back,
-                      l.created_at, l.expires_at
-               FROM learning_cursors c, LATERAL (
-                 SELECT * FROM learnings WHERE id > c.learning_id ORDER BY id LIMIT 1
-               ) l
-               WHERE c.instance_id = $1 FOR UPDATE OF c"#,
-            instance_id,
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let Some(learning) = row.map(Learning::from) else { return Ok(None) };
-        let decision = sqlx::query_as!(
-            Decision,
-            "SELECT value, author, reason FROM instance_settings
-             WHERE key = $2 AND (scope = 'fleet' OR instance_id = $1) AND (expires_at IS NULL OR expires_at > now())
-             ORDER BY scope DESC LIMIT 1",
-            instance_id,
-            decision_key(learning.id),
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let now = sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(&mut *transaction).await?;
-        let verdict = judge(&learning, decision.as_ref(), now);
-        sqlx::query!(
-            "WITH moved AS (
-               UPDATE learning_cursors SET learning_id = $2, synced_at = now() WHERE instance_id = $1 AND learning_id < $2
-             )
-             INSERT INTO learning_applications (instance_id, learning_id, state, decided_by, reason, decided_at)
-             VALUES ($1, $2, $3, $4, $5, clock_timestamp())
-             ON CONFLICT (instance_id, learning_id) DO NOTHING",
-            instance_id,
-            learning.id,
-            verdict.state.as_str(),
-            verdict.decided_by,
-            verdict.reason,
-        )
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(Some((learning, verdict)))
+        let advancing = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
+            let row = sqlx::query_as!(
+                LogRow,
+                r#"SELECT l.id, l.type AS kind, l.key, l.schema_version, l.summary, l.payload, l.evidence, l.rolls_back,
+                          l.created_at, l.expires_at
+                   FROM learning_cursors c, LATERAL (
+                     SELECT * FROM learnings WHERE id > c.learning_id ORDER BY id LIMIT 1
+                   ) l
+                   WHERE c.instance_id = $1 FOR UPDATE OF c"#,
+                instance_id,
+            )
+            .fetch_optional(&mut *transaction)
+            .await?;
+            let Some(learning) = row.map(Learning::from) else { return Ok(None) };
+            let decision = sqlx::query_as!(
+                Decision,
+                "SELECT value, author, reason FROM instance_settings
+                 WHERE key = $2 AND (scope = 'fleet' OR instance_id = $1) AND (expires_at IS NULL OR expires_at > now())
+                 ORDER BY scope DESC LIMIT 1",
+                instance_id,
+                decision_key(learning.id),
+            )
+            .fetch_optional(&mut *transaction)
+            .await?;
+            let now = sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(&mut *transaction).await?;
+            let verdict = judge(&learning, decision.as_ref(), now);
+            sqlx::query!(
+                "WITH moved AS (
+                   UPDATE learning_cursors SET learning_id = $2, synced_at = now() WHERE instance_id = $1 AND learning_id < $2
+                 )
+                 INSERT INTO learning_applications (instance_id, learning_id, state, decided_by, reason, decided_at)
+                 VALUES ($1, $2, $3, $4, $5, clock_timestamp())
+                 ON CONFLICT (instance_id, learning_id) DO NOTHING",
+                instance_id,
+                learning.id,
+                verdict.state.as_str(),
+                verdict.decided_by,
+                verdict.reason,
+            )
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(Some((learning, verdict)))
+        };
+        self.db.transaction(ADVANCE_STATEMENTS, advancing).await
     }
 
     /// Of each type and key the latest learning that the instance applied.
@@ -217,20 +230,22 @@ impl SyncStore {
         let queue = self.names.learning(instance_id);
         // First nobody sends to it any more; then, when all who still might have are done, it goes.
         sqlx::query("DELETE FROM pgmq.topic_bindings WHERE queue_name = $1").bind(&queue).execute(&self.db).await?;
-        let mut transaction = self.db.begin().await?;
-        sqlx::query!("SELECT pg_advisory_xact_lock($1)", PUBLISH_LOCK_KEY).execute(&mut *transaction).await?;
-        let mut found = false;
-        for name in [Names::dead_letters(&queue), queue] {
-            if pgmq::exists(&mut *transaction, &name).await? {
-                sqlx::query("SELECT pgmq.drop_queue($1::text)").bind(&name).execute(&mut *transaction).await?;
-                found = true;
+        let leaving = async |mut transaction: Transaction<'_>| -> Result<_, DbError> {
+            sqlx::query!("SELECT pg_advisory_xact_lock($1)", PUBLISH_LOCK_KEY).execute(&mut *transaction).await?;
+            let mut found = false;
+            for name in [Names::dead_letters(&queue), queue] {
+                if pgmq::exists(&mut *transaction, &name).await? {
+                    sqlx::query("SELECT pgmq.drop_queue($1::text)").bind(&name).execute(&mut *transaction).await?;
+                    found = true;
+                }
             }
-        }
-        let gone = sqlx::query!("DELETE FROM learning_cursors WHERE instance_id = $1", instance_id)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(found || gone.rows_affected() > 0)
+            let gone = sqlx::query!("DELETE FROM learning_cursors WHERE instance_id = $1", instance_id)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(found || gone.rows_affected() > 0)
+        };
+        self.db.transaction(LEAVE_STATEMENTS, leaving).await
     }
 
     /// Instances with a place in the log that were not heard of for so long.

@@ -1,9 +1,10 @@
 //! Periodic jobs: how far each entry was decided, and inserting what is due.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
 use super::Engine;
+use crate::postgres::Transaction;
 use crate::queue::error::QueueError;
 use crate::queue::new_job::NewJob;
 
@@ -128,18 +129,14 @@ impl Engine {
         oban: &str,
         decisions: Vec<CronDecision>,
     ) -> Result<Vec<Option<usize>>, QueueError> {
-        let mut session = self.db.session().await?;
         let jobs = decisions.iter().flat_map(|decision| decision.jobs.iter().map(|(_, job)| job));
         let statements = super::insert::statements(jobs);
-        let transaction = async {
-            let mut tx = session.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        let deciding = async |mut tx: Transaction<'_>| -> Result<_, QueueError> {
             let counts = self.cron_decide_on(&mut tx, oban, decisions).await?;
             tx.commit().await?;
-            Ok::<_, QueueError>(counts)
+            Ok(counts)
         };
-        let counts = self.db.within_limit_of(statements, transaction).await?;
-        session.give_back();
-        Ok(counts)
+        self.db.transaction(statements, deciding).await
     }
 
     async fn cron_decide_on(

@@ -6,10 +6,10 @@
 
 use serde_json::Value;
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgExecutor, Row};
+use sqlx::{AssertSqlSafe, PgConnection, PgExecutor, Row};
 
 use super::Engine;
-use crate::postgres::Database;
+use crate::postgres::{Database, Transaction};
 use crate::queue::error::QueueError;
 use crate::queue::new_job::{NewJob, Schedule};
 
@@ -111,18 +111,13 @@ impl Engine {
     /// As [`Engine::insert_many_on`].
     pub async fn insert_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Inserted>, QueueError> {
         if jobs.iter().any(|job| job.unique.is_some()) {
-            let mut session = self.db.session().await?;
             let statements = statements(&jobs);
-            let transaction = async {
-                // Whatever the server's default is: after the lock, what others committed must be seen.
-                let mut tx = session.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+            let inserting = async |mut tx: Transaction<'_>| -> Result<_, QueueError> {
                 let inserted = self.insert_many_on(&mut tx, jobs).await?;
                 tx.commit().await?;
-                Ok::<_, QueueError>(inserted)
+                Ok(inserted)
             };
-            let inserted = self.db.within_limit_of(statements, transaction).await?;
-            session.give_back();
-            return Ok(inserted);
+            return self.db.transaction(statements, inserting).await;
         }
         // A single statement is its own transaction: one round trip instead of three.
         let mut session = self.db.session().await?;

@@ -1,11 +1,16 @@
 //! Children of a run: enqueued together with the record of them, and read by their parent.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{Owner, Store};
-use crate::postgres::DbError;
+use crate::postgres::{DbError, Transaction};
 use crate::queue::{QueueError, State};
 use crate::workflow::children::{Child, ChildJob, META_PARENT_JOB, META_PARENT_RUN, Wait};
+
+/// How long the transaction that enqueues children may take: unique ones are several statements each.
+const ENQUEUE_LIMIT: Duration = Duration::from_secs(300);
 
 /// The attempt owns the job, or not.
 type Owned = bool;
@@ -24,60 +29,62 @@ impl Store {
         jobs: &[ChildJob],
         until: Wait,
     ) -> Result<Result<Owned, QueueError>, DbError> {
-        let mut tx = self.db.begin().await?;
-        let owned = sqlx::query_scalar!(
-            "SELECT id FROM oban_jobs
-             WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE",
-            owner.job_id,
-            owner.attempt,
-            owner.producer,
-        )
-        .fetch_optional(&mut *tx)
-        .await?
-        .is_some();
-        if !owned {
-            return Ok(Ok(false));
-        }
-        let new = jobs.iter().map(|child| {
-            let mut job = child.job.clone();
-            job.meta.insert(META_PARENT_JOB.into(), owner.job_id.into());
-            job.meta.insert(META_PARENT_RUN.into(), run_id.to_string().into());
-            job
-        });
-        let inserted = match self.engine.insert_many_on(&mut tx, new.collect()).await {
-            Ok(inserted) => inserted,
-            Err(QueueError::Db(error)) => return Err(error),
-            Err(error) => return Ok(Err(error)),
+        let enqueuing = async |mut tx: Transaction<'_>| -> Result<_, DbError> {
+            let owned = sqlx::query_scalar!(
+                "SELECT id FROM oban_jobs
+                 WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE",
+                owner.job_id,
+                owner.attempt,
+                owner.producer,
+            )
+            .fetch_optional(&mut *tx)
+            .await?
+            .is_some();
+            if !owned {
+                return Ok(Ok(false));
+            }
+            let new = jobs.iter().map(|child| {
+                let mut job = child.job.clone();
+                job.meta.insert(META_PARENT_JOB.into(), owner.job_id.into());
+                job.meta.insert(META_PARENT_RUN.into(), run_id.to_string().into());
+                job
+            });
+            let inserted = match self.engine.insert_many_on(&mut tx, new.collect()).await {
+                Ok(inserted) => inserted,
+                Err(QueueError::Db(error)) => return Err(error),
+                Err(error) => return Ok(Err(error)),
+            };
+            sqlx::query!(
+                "INSERT INTO job_children (parent_id, run_id, path, key, job_id)
+                 SELECT $1, $2, $3, d.key, d.job_id FROM unnest($4::text[], $5::bigint[]) AS d (key, job_id)",
+                owner.job_id,
+                run_id,
+                path,
+                &jobs.iter().map(|child| child.key.clone()).collect::<Vec<_>>(),
+                &inserted.iter().map(|job| job.id).collect::<Vec<_>>(),
+            )
+            .execute(&mut *tx)
+            .await?;
+            let until = match until {
+                Wait::All => "all",
+                Wait::Any => "any",
+            };
+            sqlx::query!(
+                "WITH waits AS (
+                   INSERT INTO job_waits (job_id, until) VALUES ($1, $2)
+                   ON CONFLICT (job_id) DO UPDATE SET until = CASE job_waits.until WHEN 'any' THEN 'any' ELSE excluded.until END
+                 )
+                 UPDATE workflow_runs SET state = 'waiting' WHERE id = $3",
+                owner.job_id,
+                until,
+                run_id,
+            )
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(Ok(true))
         };
-        sqlx::query!(
-            "INSERT INTO job_children (parent_id, run_id, path, key, job_id)
-             SELECT $1, $2, $3, d.key, d.job_id FROM unnest($4::text[], $5::bigint[]) AS d (key, job_id)",
-            owner.job_id,
-            run_id,
-            path,
-            &jobs.iter().map(|child| child.key.clone()).collect::<Vec<_>>(),
-            &inserted.iter().map(|job| job.id).collect::<Vec<_>>(),
-        )
-        .execute(&mut *tx)
-        .await?;
-        let until = match until {
-            Wait::All => "all",
-            Wait::Any => "any",
-        };
-        sqlx::query!(
-            "WITH waits AS (
-               INSERT INTO job_waits (job_id, until) VALUES ($1, $2)
-               ON CONFLICT (job_id) DO UPDATE SET until = CASE job_waits.until WHEN 'any' THEN 'any' ELSE excluded.until END
-             )
-             UPDATE workflow_runs SET state = 'waiting' WHERE id = $3",
-            owner.job_id,
-            until,
-            run_id,
-        )
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(Ok(true))
+        self.db.transaction_within(ENQUEUE_LIMIT, enqueuing).await
     }
 
     /// The children of a step, in the order of their keys. Those that were cancelled together with the parent, which

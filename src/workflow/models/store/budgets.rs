@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::postgres::{Database, DbError};
+use crate::postgres::{Database, DbError, Transaction};
 use crate::workflow::models::budget::{Exhausted, Limited, Window, admit};
 
 /// How long after its expiry a reservation that nobody settled is kept: a call cannot be under way for so long. One
@@ -17,6 +17,8 @@ use crate::workflow::models::budget::{Exhausted, Limited, Window, admit};
 const KEPT_SECS: f64 = 86_400.0;
 /// Reservations that one call clears away.
 const CLEARED_MAX: i64 = 100;
+/// Statements of a transaction: windows are made, reservations given back and deleted, windows read, one reserved.
+const STATEMENTS: u32 = 5;
 
 /// Who reserves.
 #[derive(Debug, Clone, Copy)]
@@ -92,42 +94,44 @@ impl Budgets {
         holder: Holder<'_>,
         expires_in: Duration,
     ) -> Result<Result<(), Exhausted>, DbError> {
-        let mut tx = self.db.begin().await?;
-        let columns = Columns::of(limits);
-        let (starts, now) = open(&mut tx, &columns).await?;
-        release(&mut tx, &columns.names, &starts, holder).await?;
-        let windows = locked(&mut tx, &columns.names, &starts).await?;
-        let refused = limits
-            .iter()
-            .zip(&windows)
-            .filter_map(|(limit, window)| admit(limit, window, nanousd, now).err())
-            .max_by_key(|refusal| refusal.wait);
-        if refused.is_none() {
-            sqlx::query!(
-                "WITH mine AS (
-                   INSERT INTO budget_reservations (id, budget, starts_at, nanousd, job_id, instance_id, expires_at,
-                                                    attempted_at)
-                   SELECT $1, d.budget, d.starts_at, $4, $5, $6, now() + $7::float8 * interval '1 second', $8
-                   FROM unnest($2::text[], $3::timestamptz[]) AS d (budget, starts_at)
-                   RETURNING budget, starts_at
-                 )
-                 UPDATE budget_windows w
-                 SET reserved_nanousd = w.reserved_nanousd + $4, reserved_requests = w.reserved_requests + 1
-                 FROM mine WHERE w.budget = mine.budget AND w.starts_at = mine.starts_at",
-                id,
-                &columns.names,
-                &starts,
-                nanousd,
-                holder.job_id,
-                holder.instance_id,
-                expires_in.as_secs_f64(),
-                holder.attempted_at,
-            )
-            .execute(&mut *tx)
-            .await?;
-        }
-        tx.commit().await?;
-        Ok(refused.map_or(Ok(()), Err))
+        let reserving = async |mut tx: Transaction<'_>| -> Result<_, DbError> {
+            let columns = Columns::of(limits);
+            let (starts, now) = open(&mut tx, &columns).await?;
+            release(&mut tx, &columns.names, &starts, holder).await?;
+            let windows = locked(&mut tx, &columns.names, &starts).await?;
+            let refused = limits
+                .iter()
+                .zip(&windows)
+                .filter_map(|(limit, window)| admit(limit, window, nanousd, now).err())
+                .max_by_key(|refusal| refusal.wait);
+            if refused.is_none() {
+                sqlx::query!(
+                    "WITH mine AS (
+                       INSERT INTO budget_reservations (id, budget, starts_at, nanousd, job_id, instance_id, expires_at,
+                                                        attempted_at)
+                       SELECT $1, d.budget, d.starts_at, $4, $5, $6, now() + $7::float8 * interval '1 second', $8
+                       FROM unnest($2::text[], $3::timestamptz[]) AS d (budget, starts_at)
+                       RETURNING budget, starts_at
+                     )
+                     UPDATE budget_windows w
+                     SET reserved_nanousd = w.reserved_nanousd + $4, reserved_requests = w.reserved_requests + 1
+                     FROM mine WHERE w.budget = mine.budget AND w.starts_at = mine.starts_at",
+                    id,
+                    &columns.names,
+                    &starts,
+                    nanousd,
+                    holder.job_id,
+                    holder.instance_id,
+                    expires_in.as_secs_f64(),
+                    holder.attempted_at,
+                )
+                .execute(&mut *tx)
+                .await?;
+            }
+            tx.commit().await?;
+            Ok(refused.map_or(Ok(()), Err))
+        };
+        self.db.transaction(STATEMENTS, reserving).await
     }
 
     /// Puts what a call cost in the place of what was reserved for it. Repeating it changes nothing.
@@ -139,33 +143,35 @@ impl Budgets {
             Spent::Nothing => (0_i64, Some(0)),
             Spent::Call(cost) => (1, cost),
         };
-        let mut tx = self.db.begin().await?;
-        sqlx::query!(
-            "SELECT w.budget FROM budget_windows w
-             WHERE (w.budget, w.starts_at) IN (SELECT r.budget, r.starts_at FROM budget_reservations r WHERE r.id = $1)
-             ORDER BY w.budget FOR UPDATE",
-            id,
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        sqlx::query!(
-            "WITH gone AS (
-               DELETE FROM budget_reservations WHERE id = $1 RETURNING budget, starts_at, nanousd, released
-             )
-             UPDATE budget_windows w
-             SET spent_nanousd = w.spent_nanousd + $2, requests = w.requests + $3, unpriced = w.unpriced + $4,
-                 reserved_nanousd = w.reserved_nanousd - CASE WHEN gone.released THEN 0 ELSE gone.nanousd END,
-                 reserved_requests = w.reserved_requests - CASE WHEN gone.released THEN 0 ELSE 1 END
-             FROM gone WHERE w.budget = gone.budget AND w.starts_at = gone.starts_at",
-            id,
-            cost.unwrap_or(0),
-            requests,
-            i64::from(cost.is_none()),
-        )
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(())
+        let settling = async |mut tx: Transaction<'_>| -> Result<_, DbError> {
+            sqlx::query!(
+                "SELECT w.budget FROM budget_windows w
+                 WHERE (w.budget, w.starts_at) IN (SELECT r.budget, r.starts_at FROM budget_reservations r WHERE r.id = $1)
+                 ORDER BY w.budget FOR UPDATE",
+                id,
+            )
+            .fetch_all(&mut *tx)
+            .await?;
+            sqlx::query!(
+                "WITH gone AS (
+                   DELETE FROM budget_reservations WHERE id = $1 RETURNING budget, starts_at, nanousd, released
+                 )
+                 UPDATE budget_windows w
+                 SET spent_nanousd = w.spent_nanousd + $2, requests = w.requests + $3, unpriced = w.unpriced + $4,
+                     reserved_nanousd = w.reserved_nanousd - CASE WHEN gone.released THEN 0 ELSE gone.nanousd END,
+                     reserved_requests = w.reserved_requests - CASE WHEN gone.released THEN 0 ELSE 1 END
+                 FROM gone WHERE w.budget = gone.budget AND w.starts_at = gone.starts_at",
+                id,
+                cost.unwrap_or(0),
+                requests,
+                i64::from(cost.is_none()),
+            )
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(())
+        };
+        self.db.transaction(STATEMENTS, settling).await
     }
 }
 
