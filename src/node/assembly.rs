@@ -195,10 +195,10 @@ impl Node {
 
         let configured = config.queues_of(&identity.instance_id);
         let settings = Settings::new(db.clone());
-        let (effective, unusable) = effective(&settings, &identity.instance_id, &configured).await?;
-        settings::report(&unusable);
+        let (effective, unusable) = effective(&settings, &identity.instance_id, &configured, executes).await?;
         let executes = config.cloud.role.executes();
-        let starting = effective.iter().filter(|(_, queue)| queue.start && executes);
+        settings::report(&unusable);
+        let starting = effective.iter().filter(|(_, queue)| queue.start);
         let queues = Queues::new(starting.map(|(name, queue)| QueueState::new(name, queue.clone())));
         let steering = Steering {
             queues: queues.clone(),
@@ -209,6 +209,7 @@ impl Node {
             configured: Arc::new(configured),
             oban: config.services.leader.name.as_str().into(),
             instance_id: identity.instance_id.as_str().into(),
+            executes,
         };
         let (job_threads, job_runtime) = match options.job_runtime {
             Some(given) => (None, given),

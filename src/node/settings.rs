@@ -43,13 +43,19 @@ impl Seen {
     }
 }
 
-/// The queues of this instance as the settings make them now. Those that cannot be used are reported.
+/// The queues of this instance as the settings make them now, and which settings cannot be used. None starts where no
+/// job is executed, whatever is kept.
 pub(super) async fn effective(
     settings: &Settings,
     instance_id: &str,
     configured: &Table,
+    executes: bool,
 ) -> Result<(Table, Vec<String>), DbError> {
-    Ok(laid_over(configured, &settings.in_force(Some(instance_id)).await?))
+    let (mut queues, unusable) = laid_over(configured, &settings.in_force(Some(instance_id)).await?);
+    if !executes {
+        queues.values_mut().for_each(|queue| queue.start = false);
+    }
+    Ok((queues, unusable))
 }
 
 /// Says which settings cannot be used.
@@ -98,7 +104,7 @@ impl SettingsWatch {
 
     async fn look(&mut self) {
         let steering = &self.args.steering;
-        let now = effective(&self.args.settings, &steering.instance_id, &steering.configured).await;
+        let now = effective(&self.args.settings, &steering.instance_id, &steering.configured, steering.executes).await;
         let (after, unusable) = match now {
             Ok(now) => now,
             Err(error) => {

@@ -78,6 +78,8 @@ pub(super) struct Steering {
     pub(super) instance_id: Arc<str>,
 }
 
+    /// Whether it executes jobs. One that is CentralCloud alone has no queue, whoever orders one to start.
+    pub(super) executes: bool,
 impl Steering {
     /// What signals for this instance alone are addressed to.
     pub(super) fn ident(&self) -> String {
@@ -92,8 +94,8 @@ impl Steering {
     }
 
     /// Carries out an order, waits until it is, and returns the queues that it is about as they are then. Those that do
-    /// not run here are none of this instance's business, so the list may be empty. A queue that was stopped is in it
-    /// while its jobs run.
+    /// not run here are none of this instance's business, so the list may be empty; where no job is executed none ever
+    /// starts. A queue that was stopped is in it while its jobs run.
     ///
     /// A queue that it pauses tells `by` whom.
     ///
@@ -110,6 +112,7 @@ impl Steering {
                 let name = queue.clone();
                 let start = |reply| KeeperMsg::Start { queue: name, settings, reply: Some(reply) };
                 match self.keeper.call(start, START_LIMIT).await? {
+            QueueOrder::Start { .. } if !self.executes => pass_over(order),
                     Ok(Began::Now | Began::Again | Began::Before) => {}
                     Err(error) => return Err(OrderError::Begin { queue: queue.clone(), error }),
                 }
@@ -136,6 +139,10 @@ impl Steering {
                 self.keeper.cast(KeeperMsg::Start { queue: queue.clone(), settings, reply: None })
             }
             QueueOrder::Stop { queue } => self.keeper.cast(KeeperMsg::Stop { queue: queue.clone(), reply: None }),
+            QueueOrder::Start { .. } if !self.executes => {
+                pass_over(order);
+                return;
+            }
             _ => {
                 self.change(order, None);
                 return;
@@ -185,4 +192,9 @@ impl Steering {
         // Refused only when one is due anyway.
         drop(self.registry.cast(RegistryMsg::Beat));
     }
+}
+
+/// Orders go to the whole fleet, so this one is no mistake: it is the others' business.
+fn pass_over(order: &QueueOrder) {
+    tracing::info!(target: "queue", ?order, "this instance is CentralCloud and starts no queue");
 }

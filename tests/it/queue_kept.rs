@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use singularity::config::Role;
 use singularity::instance::{Authorship, Settings, ask};
 use singularity::node::{Node, kept, keys_of};
 use singularity::postgres::Database;
 use singularity::queue::{QueueOrder, State};
 
 use crate::support::db::TestDb;
-use crate::support::node::{Fixture, TestNode, job, until};
+use crate::support::node::{Fixture, TestNode, job, signal, until};
 
 fn scale(limit: u32) -> QueueOrder {
     QueueOrder::Scale { queue: "default".into(), limit }
@@ -123,6 +124,33 @@ async fn a_pause_of_all_queues_is_kept_over_restarts_until_a_later_word_about_on
     look(&database, "one").await;
     assert_eq!(paused(&node), [false, false]);
     node.shutdown().await;
+}
+
+#[tokio::test]
+async fn where_no_job_is_executed_no_queue_starts_whoever_orders_it() {
+    let (db, database) = TestDb::migrated().await;
+    let start = || QueueOrder::Start { queue: "reports".into(), limit: 5, paused: false };
+    let central = TestNode::start(db.url(), "hub", &Fixture::new(), |config| config.cloud.role = Role::Central).await;
+    let names = || central.queues().names();
+    assert_eq!(names(), [""; 0]);
+    // By a request, to which it says that there is no such queue here.
+    let ordered = async |order: QueueOrder| {
+        let body = json!({ "signal": order.signal("any") });
+        ask(&database, "hub", "queues", &body, "test", Duration::from_secs(20)).await.unwrap()
+    };
+    assert_eq!(ordered(start()).await, json!({ "queues": [] }));
+    assert_eq!(central.order_here(&start()).await.unwrap(), []);
+    // By a kept order, and by one that is forgotten.
+    keep(&database, None, &start(), None).await;
+    keep(&database, None, &QueueOrder::Stop { queue: "default".into() }, None).await;
+    look(&database, "hub").await;
+    assert_eq!(Settings::new(database.clone()).forget(None, &keys_of("default")).await.unwrap(), 1);
+    look(&database, "hub").await;
+    // By a signal. Notices come in their order, and orders wait in one mailbox, so it is obeyed before the next.
+    signal(&database, json!(start().signal("any"))).await;
+    ordered(QueueOrder::Stop { queue: "other".into() }).await;
+    assert_eq!(names(), [""; 0]);
+    central.shutdown().await;
 }
 
 /// The table can be written to by hand.
