@@ -106,6 +106,8 @@ pub struct Node {
     pub(super) drained: AtomicBool,
     pub(super) running: Running,
     pub(super) history: History,
+    /// Whether it is CentralCloud.
+    pub(super) is_central: bool,
     system: System,
     /// Held for as long as the node is.
     _job_threads: Option<JobThreads>,
@@ -194,9 +196,9 @@ impl Node {
         let reindex = config.services.reindexer.times().map_err(QueueError::from)?;
 
         let configured = config.queues_of(&identity.instance_id);
+        let executes = config.cloud.role.executes();
         let settings = Settings::new(db.clone());
         let (effective, unusable) = effective(&settings, &identity.instance_id, &configured, executes).await?;
-        let executes = config.cloud.role.executes();
         settings::report(&unusable);
         let starting = effective.iter().filter(|(_, queue)| queue.start);
         let queues = Queues::new(starting.map(|(name, queue)| QueueState::new(name, queue.clone())));
@@ -207,9 +209,9 @@ impl Node {
             settings: SettingsWatch::address(),
             learning: LearningSync::address(),
             configured: Arc::new(configured),
+            executes,
             oban: config.services.leader.name.as_str().into(),
             instance_id: identity.instance_id.as_str().into(),
-            executes,
         };
         let (job_threads, job_runtime) = match options.job_runtime {
             Some(given) => (None, given),
@@ -219,6 +221,7 @@ impl Node {
                 (Some(own), handle)
             }
         };
+        let is_central = options.built_in && config.cloud.role.is_central();
         let draining = Arc::new(AtomicBool::new(false));
         let system = System::new(&identity.instance_id);
         let history = History::new(db.clone(), Arc::clone(&identity), &system);
@@ -236,7 +239,7 @@ impl Node {
             foreign: Foreign::new(config.services.leader.lease.get() * FOREIGN_MEMORY_LEASES),
             lease: Lease::new(config.instance.stale_after.get()),
             workers,
-            is_central: options.built_in && config.cloud.role.is_central(),
+            is_central,
             runtime: JobRuntime::new(job_runtime),
             completions: Completions::default(),
             crontab,
@@ -270,6 +273,7 @@ impl Node {
             drained: AtomicBool::new(false),
             running,
             history,
+            is_central,
             system,
             _job_threads: job_threads,
         })

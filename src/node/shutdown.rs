@@ -103,7 +103,7 @@ impl Node {
             return;
         }
         self.running.stop().await;
-        if self.config.cloud.role.is_central() {
+        if self.is_central {
             // The last report of this instance. Others, and the next start, find it as well.
             let taken = tokio::time::timeout(GOODBYE_LIMIT, Ingest::once(Intake::new(self.storage.db().clone()))).await;
             report("the last report was not taken in", taken);

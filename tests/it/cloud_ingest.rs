@@ -78,6 +78,20 @@ async fn reasons(database: &Database, queue: &str, count: usize) -> Vec<String> 
     .await
 }
 
+#[tokio::test]
+async fn a_node_of_a_library_takes_nothing_in_not_even_at_its_end() {
+    let (db, database) = TestDb::migrated().await;
+    let queue = queue_of(&database, "gone").await;
+    send(&database, &queue, Some(&message("gone", &[record(1, 1, true, None)]))).await;
+    let node = TestNode::library(db.url(), "library", &Fixture::new(), |config| config.cloud.role = Role::Both).await;
+    node.shutdown().await;
+    let reads: i32 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT read_ct FROM pgmq.q_{queue}")))
+        .fetch_one(&database)
+        .await
+        .unwrap();
+    assert_eq!((reads, scalar(database.pool(), "SELECT count(*) FROM central_results").await), (0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_arrives_twice_counts_once_and_sums_are_exact() {
     let (db, database) = TestDb::migrated().await;

@@ -273,6 +273,21 @@ impl TestNode {
         workers: Workers,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, NodeError> {
+        Self::try_start_as(true, url, id, workers, change).await
+    }
+
+    /// As [`TestNode::start`] as programs do that use the library, without the built-in workflows.
+    pub async fn library(url: &SecretString, id: &str, fixture: &Fixture, change: impl FnOnce(&mut Config)) -> Self {
+        Self::try_start_as(false, url, id, workers(fixture), change).await.unwrap()
+    }
+
+    async fn try_start_as(
+        built_in: bool,
+        url: &SecretString,
+        id: &str,
+        workers: Workers,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, NodeError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("url");
         std::fs::write(&path, url.expose_secret()).unwrap();
@@ -286,7 +301,7 @@ impl TestNode {
             config: Arc::new(config),
             base_dir: dir.path().into(),
             instance_id: id.into(),
-            built_in: true,
+            built_in,
             workers,
             workflows: singularity::workflow::Workflows::default(),
             job_runtime: Some(jobs.handle().clone()),
