@@ -162,7 +162,9 @@ async fn queues(steering: &Steering, history: &History, request: &Request) -> Re
 fn not_carried_out(error: &OrderError) -> Refusal {
     let kind = match error {
         OrderError::Invalid(_) => RefusalKind::Invalid,
-        OrderError::Begin { .. } | OrderError::Keeper(_) | OrderError::Learnings(_) => RefusalKind::Failed,
+        OrderError::Begin { .. } | OrderError::Keeper(_) | OrderError::Settings(_) | OrderError::Learnings(_) => {
+            RefusalKind::Failed
+        }
     };
     Refusal::new(kind, error)
 }

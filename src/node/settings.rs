@@ -2,10 +2,10 @@
 //! was added, forgotten, or has expired.
 //!
 //! Orders that are not kept stay until the instance ends or a kept setting of the same queue changes: only differences
-//! between two looks are carried out.
+//! between two looks are carried out. A difference that could not be is found again by the next look.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::kept::{Table, laid_over, orders};
@@ -33,13 +33,18 @@ impl fmt::Debug for WatchArgs {
     }
 }
 
-/// The queues as the settings of the last look make them. Clones are one.
+/// The queues as the settings of the last look make them, as far as that was carried out. Clones are one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen(Arc<Mutex<Table>>);
 
 impl Seen {
-    fn replace(&self, table: Table) -> Table {
-        std::mem::replace(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), table)
+    /// What was seen first.
+    pub(super) fn new(table: Table) -> Self {
+        Self(Arc::new(Mutex::new(table)))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,17 +82,10 @@ pub(super) struct SettingsWatch {
 /// What the watch is told.
 #[derive(Debug)]
 pub(super) enum SettingsMsg {
-    /// Somebody has changed a setting, and waits until it is carried out.
-    Look(Reply<()>),
+    /// Somebody has changed a setting, and waits until it is carried out, or for why it is not.
+    Look(Reply<Result<(), String>>),
     /// The poll is due.
     Poll,
-}
-
-impl Seen {
-    /// What was seen first.
-    pub(super) fn new(table: Table) -> Self {
-        Self(Arc::new(Mutex::new(table)))
-    }
 }
 
 impl SettingsWatch {
@@ -102,28 +100,34 @@ impl SettingsWatch {
         ChildSpec::actor::<Self>("settings", &address, move || args.clone())
     }
 
-    async fn look(&mut self) {
+    async fn look(&mut self) -> Result<(), String> {
         let steering = &self.args.steering;
         let now = effective(&self.args.settings, &steering.instance_id, &steering.configured, steering.executes).await;
-        let (after, unusable) = match now {
-            Ok(now) => now,
-            Err(error) => {
-                // The registry reports a database that is away.
-                tracing::debug!(target: "instance", %error, "settings are looked at later");
-                return;
-            }
-        };
+        let (after, unusable) = now.map_err(|error| {
+            // The registry reports a database that is away.
+            tracing::debug!(target: "instance", %error, "settings are looked at later");
+            error.to_string()
+        })?;
         if unusable != self.unusable {
             report(&unusable);
             self.unusable = unusable;
         }
-        let before = self.args.seen.replace(after.clone());
+        let before = self.args.seen.table().clone();
+        let (mut seen, mut failed) = (after.clone(), Vec::new());
         for order in orders(&before, &after) {
             tracing::info!(target: "queue", ?order, "a kept setting has changed");
             if let Err(error) = steering.carry_out(&order, None).await {
-                tracing::warn!(target: "queue", %error, ?order, "a kept setting is not carried out");
+                tracing::warn!(target: "queue", %error, ?order, "a kept setting is not carried out yet");
+                failed.push(error.to_string());
+                // As it was, so that the next look finds the difference again.
+                match before.get(order.queue()) {
+                    Some(queue) => seen.insert(order.queue().to_owned(), queue.clone()),
+                    None => seen.remove(order.queue()),
+                };
             }
         }
+        *self.args.seen.table() = seen;
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 }
 
@@ -136,9 +140,9 @@ impl Actor for SettingsWatch {
     }
 
     async fn handle(&mut self, ctx: &Ctx<SettingsMsg>, msg: SettingsMsg) -> Result<Flow, ActorError> {
-        self.look().await;
+        let looked = self.look().await;
         match msg {
-            SettingsMsg::Look(reply) => reply.send(()),
+            SettingsMsg::Look(reply) => reply.send(looked),
             SettingsMsg::Poll => self.timer = ctx.send_after(POLL, SettingsMsg::Poll),
         }
         Ok(Flow::Continue)

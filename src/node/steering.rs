@@ -34,6 +34,9 @@ pub enum OrderError {
     /// Who starts and stops queues, looks at kept settings or follows the log of learnings did not answer.
     #[error("this instance does not get to it: {0}")]
     Keeper(#[from] CallError),
+    /// What is kept about queues could not be looked at, or not all of it be carried out.
+    #[error("kept settings are not carried out: {0}")]
+    Settings(String),
     /// What was decided or ordered about routing could not be looked at.
     #[error("the log of learnings cannot be followed: {0}")]
     Learnings(String),
@@ -46,6 +49,7 @@ impl Coded for OrderError {
             Self::Begin { error, .. } => error.code(),
             Self::Keeper(_) => "E0721",
             Self::Learnings(_) => "E0722",
+            Self::Settings(_) => "E0724",
         }
     }
 
@@ -53,6 +57,7 @@ impl Coded for OrderError {
         match self {
             Self::Invalid(error) => error.hint(),
             Self::Begin { .. } | Self::Learnings(_) => Some("see the log of that instance".into()),
+            Self::Settings(_) => Some("see the log of that instance, which tries again within half a minute".into()),
             Self::Keeper(_) => Some(
                 "see /services/queue_keeper, /instance/settings and /cloud/learning_sync in `singularity tree`".into(),
             ),
@@ -73,13 +78,13 @@ pub(super) struct Steering {
     pub(super) learning: Address<SyncMsg>,
     /// Queues of the configuration as they are on this instance, also those that do not start with it.
     pub(super) configured: Arc<BTreeMap<String, Queue>>,
+    /// Whether it executes jobs. One that is CentralCloud alone has no queue, whoever orders one to start.
+    pub(super) executes: bool,
     /// Name of the Oban that this instance belongs to.
     pub(super) oban: Arc<str>,
     pub(super) instance_id: Arc<str>,
 }
 
-    /// Whether it executes jobs. One that is CentralCloud alone has no queue, whoever orders one to start.
-    pub(super) executes: bool,
 impl Steering {
     /// What signals for this instance alone are addressed to.
     pub(super) fn ident(&self) -> String {
@@ -107,12 +112,12 @@ impl Steering {
     ) -> Result<Vec<QueueCheck>, OrderError> {
         order.check()?;
         match order {
+            QueueOrder::Start { .. } if !self.executes => pass_over(order),
             QueueOrder::Start { queue, limit, paused } => {
                 let settings = self.settings(queue, *limit, *paused);
                 let name = queue.clone();
                 let start = |reply| KeeperMsg::Start { queue: name, settings, reply: Some(reply) };
                 match self.keeper.call(start, START_LIMIT).await? {
-            QueueOrder::Start { .. } if !self.executes => pass_over(order),
                     Ok(Began::Now | Began::Again | Began::Before) => {}
                     Err(error) => return Err(OrderError::Begin { queue: queue.clone(), error }),
                 }
@@ -134,15 +139,15 @@ impl Steering {
             return;
         }
         let told = match order {
+            QueueOrder::Start { .. } if !self.executes => {
+                pass_over(order);
+                return;
+            }
             QueueOrder::Start { queue, limit, paused } => {
                 let settings = self.settings(queue, *limit, *paused);
                 self.keeper.cast(KeeperMsg::Start { queue: queue.clone(), settings, reply: None })
             }
             QueueOrder::Stop { queue } => self.keeper.cast(KeeperMsg::Stop { queue: queue.clone(), reply: None }),
-            QueueOrder::Start { .. } if !self.executes => {
-                pass_over(order);
-                return;
-            }
             _ => {
                 self.change(order, None);
                 return;
@@ -155,7 +160,7 @@ impl Steering {
 
     /// Waits until kept settings that have changed are carried out.
     pub(super) async fn look_at_settings(&self) -> Result<(), OrderError> {
-        Ok(self.settings.call(SettingsMsg::Look, START_LIMIT).await?)
+        self.settings.call(SettingsMsg::Look, START_LIMIT).await?.map_err(OrderError::Settings)
     }
 
     /// What this instance holds of what was learned, after a look at what was decided and ordered.

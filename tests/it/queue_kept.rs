@@ -9,6 +9,7 @@ use singularity::instance::{Authorship, Settings, ask};
 use singularity::node::{Node, kept, keys_of};
 use singularity::postgres::Database;
 use singularity::queue::{QueueOrder, State};
+use singularity::supervision::Operation;
 
 use crate::support::db::TestDb;
 use crate::support::node::{Fixture, TestNode, job, signal, until};
@@ -87,8 +88,7 @@ async fn a_running_instance_follows_when_what_is_kept_changes_expires_or_is_forg
 
     // Also through the actor's own restart, which forgets nothing of what it has seen.
     keep(&database, None, &QueueOrder::Stop { queue: "default".into() }, None).await;
-    let restart = singularity::supervision::Operation::Restart;
-    node.system().operate(restart, "/instance/settings", "test", None).await.unwrap();
+    node.system().operate(Operation::Restart, "/instance/settings", "test", None).await.unwrap();
     assert!(!look(&database, "one").await["queues"][0]["shutdown_started_at"].is_null());
     fixture.release(held);
     until("an end", || async { node.check_queue("default").is_none().then_some(()) }).await;
@@ -151,6 +151,32 @@ async fn where_no_job_is_executed_no_queue_starts_whoever_orders_it() {
     ordered(QueueOrder::Stop { queue: "other".into() }).await;
     assert_eq!(names(), [""; 0]);
     central.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_carried_out_is_told_and_tried_again() {
+    let (db, database) = TestDb::migrated().await;
+    let node = TestNode::start(db.url(), "one", &Fixture::new(), |_| {}).await;
+    // It cannot look.
+    db.execute("ALTER TABLE instance_settings RENAME TO elsewhere").await;
+    let told = look(&database, "one").await;
+    assert_eq!((&told["error"]["kind"], &told["error"]["code"]), (&json!("failed"), &json!("E0724")), "{told}");
+    db.execute("ALTER TABLE elsewhere RENAME TO instance_settings").await;
+
+    // It cannot act: nobody is there who starts and stops queues.
+    let operate = async |operation| node.system().operate(operation, "/services/queue_keeper", "test", None).await;
+    operate(Operation::Terminate).await.unwrap();
+    keep(&database, None, &QueueOrder::Stop { queue: "default".into() }, None).await;
+    keep(&database, None, &QueueOrder::Start { queue: "novel".into(), limit: 3, paused: true }, None).await;
+    let told = look(&database, "one").await;
+    assert_eq!(told["error"]["code"], "E0724", "{told}");
+    assert!(node.check_queue("default").is_some() && node.check_queue("novel").is_none());
+
+    operate(Operation::Restart).await.unwrap();
+    look(&database, "one").await;
+    assert_eq!(node.check_queue("novel").unwrap().limit, 3);
+    until("an end", || async { node.check_queue("default").is_none().then_some(()) }).await;
+    node.shutdown().await;
 }
 
 /// The table can be written to by hand.
