@@ -87,7 +87,8 @@ pub struct Embedded {
     pub data_dir: PathBuf,
     /// Folder with `initdb`, `pg_ctl` and `postgres`; unset means discovery.
     pub bin_dir: Option<PathBuf>,
-    /// How long the server stays after its last user is gone; at most a day. Default 2 s.
+    /// How long the server stays after its last user is gone; at most a day. Default 2 s. Up to that a user that ends
+    /// in order stops it at once, and so does a program that has no guardian, whatever this says.
     pub linger: Period,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use singularity::postgres::embedded::{Restarted, Server};
 
-use crate::embedded_support::{Helper, Place, eventually, lives};
+use crate::embedded_support::{Helper, Place, eventually, lives, query};
 
 #[test]
 fn a_second_process_attaches_and_the_last_one_out_stops_the_server() {
@@ -53,6 +53,21 @@ fn the_server_survives_kill_9_of_its_starter_and_is_stopped_after_kill_9_of_all(
     other.kill();
     eventually("the guardian stops the server", || !lives(pid));
     eventually("the guardian is gone", || !place.is_guarded());
+}
+
+#[test]
+fn a_server_that_shall_linger_is_there_for_who_comes_soon_and_stops_later() {
+    let mut place = Place::new();
+    place.linger = Duration::from_secs(3);
+    let server = place.acquire();
+    let pid = server.postmaster_pid();
+    server.release().unwrap();
+    assert_eq!(place.postmaster(), Some(pid));
+    let server = place.acquire();
+    assert_eq!(server.postmaster_pid(), pid, "it was not started again");
+    assert_eq!(query(&server.connection().socket_url(), "SELECT 'here'"), "here");
+    server.release().unwrap();
+    eventually("the guardian stops the server", || !lives(pid));
 }
 
 #[test]

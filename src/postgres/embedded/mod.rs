@@ -56,7 +56,8 @@ pub struct Options {
     /// Folder with `initdb`, `pg_ctl` and `postgres`; `None` means discovery.
     pub bin_dir: Option<PathBuf>,
     /// How long the guardian lets the server live after its last user was killed or dropped its [`Server`]. Default 2
-    /// s. The value of the process that starts the guardian counts.
+    /// s. The value of the process that starts the guardian counts. A longer time than the default is meant for those
+    /// who come soon again, so it holds after [`Server::release`] too, where there is a guardian.
     pub linger: Duration,
     /// How careful the server is. The value of the process that starts it counts.
     pub profile: Profile,
@@ -100,7 +101,7 @@ impl Restarted {
 /// One user's share of the running server.
 ///
 /// Dropping it gives the share back without blocking; the guardian then stops the server after the grace time if it was
-/// the last one. [`Self::release`] stops it at once.
+/// the last one. [`Self::release`] stops it at once, unless it shall linger for longer than by default.
 #[derive(Debug)]
 pub struct Server {
     cluster: Cluster,
@@ -206,12 +207,17 @@ impl Server {
     }
 
     /// Gives the share back, and stops the server in order when this was the last one. Close connections first; a fast
-    /// shutdown ends those that are left. Blocks for about 0.1 s when it stops the server.
+    /// shutdown ends those that are left. Blocks for about 0.1 s when it stops the server. With a guardian and an
+    /// [`Options::linger`] above the default it leaves the stop to the guardian.
     ///
     /// # Errors
     /// `E0209` and `E0211`, when the lock or the server does not react for minutes. The share is given back in any
     /// case.
     pub fn release(self) -> Result<(), EmbeddedError> {
+        let has_guardian = self.guardian.as_deref().is_none_or(|command| !command.is_empty());
+        if has_guardian && self.linger > LINGER_DEFAULT {
+            return Ok(());
+        }
         let start = self.locks.start.lock()?;
         self.locks.usage.unlock();
         // A folder that was made anew has a server of others, whom this lock does not count.
