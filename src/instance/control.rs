@@ -149,9 +149,11 @@ impl Control {
             let channel = self.db.channel(CONTROL_CHANNEL);
             self.answering.spawn(async move {
                 let answer = answer.await.unwrap_or_else(|refusal| json!({ "error": refusal }));
-                if let Err(error) = store(&lane, &channel, row.id, &answer).await {
-                    // Nothing to repeat: whoever asked sees that no answer came, and may ask again.
+                if let Err(error) = store(&lane, &channel, row.id, storable(answer)).await {
                     tracing::warn!(target: "instance", %error, "an answer was not stored");
+                    // Whoever asked hears that there is none, or sees that none came, and may ask again.
+                    let refusal = json!({ "error": Refusal::new(RefusalKind::Failed, &error) });
+                    drop(store(&lane, &channel, row.id, storable(refusal)).await);
                 }
                 // More may wait. Refused only when a look is due anyway.
                 drop(address.cast(ControlMsg::Look));
@@ -168,7 +170,7 @@ impl Control {
     }
 }
 
-async fn store(lane: &Lane, channel: &str, id: Uuid, answer: &Value) -> Result<(), DbError> {
+async fn store(lane: &Lane, channel: &str, id: Uuid, answer: Value) -> Result<(), DbError> {
     sqlx::query!(
         "WITH answered AS (
            UPDATE control_requests SET answer = $2, answered_at = now() WHERE id = $1 AND answered_at IS NULL RETURNING id
@@ -181,6 +183,17 @@ async fn store(lane: &Lane, channel: &str, id: Uuid, answer: &Value) -> Result<(
     .fetch_optional(lane)
     .await?;
     Ok(())
+}
+
+/// The answer without the one character that PostgreSQL's jsonb refuses: jobs show whatever text they like.
+fn storable(answer: Value) -> Value {
+    let clean = |text: String| if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text };
+    match answer {
+        Value::String(text) => Value::String(clean(text)),
+        Value::Array(items) => items.into_iter().map(storable).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (clean(name), storable(value))).collect(),
+        other => other,
+    }
 }
 
 impl Actor for Control {

@@ -310,6 +310,30 @@ async fn a_live_node_answers_questions_and_nobody_answers_for_another() {
 }
 
 #[tokio::test]
+async fn an_answer_with_a_character_that_the_database_refuses_comes_without_it() {
+    let (_db, database) = TestDb::migrated().await;
+    let control = Control::address();
+    let answer: Answer = Arc::new(|_| Box::pin(async { Ok(json!({ "a\0": ["line \0 of a binary file", 7] })) }));
+    let child = Control::child(database.clone(), "one".into(), &control, answer);
+    let system = System::new("test");
+    let running = system.start(SupervisorSpec::new("test", Strategy::OneForOne).child(child)).await.unwrap();
+    let asked = question(&database, "one", "tree");
+    // As whoever hears a notice has the actor look.
+    let looking = async {
+        loop {
+            drop(control.cast(ControlMsg::Look));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let answered = tokio::select! {
+        answered = asked => answered.unwrap(),
+        () = looking => unreachable!("it looks for ever"),
+    };
+    assert_eq!(answered, json!({ "a\u{fffd}": ["line \u{fffd} of a binary file", 7] }));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_long_answer_holds_up_no_other_and_goes_on_when_its_asker_gives_up() {
     let (_db, database) = TestDb::migrated().await;
     let (begun, control) = (Arc::new(Notify::new()), Control::address());
