@@ -3,7 +3,8 @@
 //! A network that swallows packets leaves a client waiting for a quarter of an hour, until the kernel gives the
 //! connection up; the server's own limit does not help, because its answer is what gets lost. So a statement has a
 //! limit on this side too. A connection whose statement did not come to its end, because of the limit or because its
-//! future was dropped, goes not back to the pool, which would wait for it again: it is closed.
+//! future was dropped, goes not back to the pool, which would wait for it again: it is closed. Going back has a limit
+//! as well.
 
 use std::fmt;
 use std::future::Future;
@@ -16,6 +17,7 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Either, Error, Execute, Executor, PgConnection, Postgres, SqlStr};
+use tokio::runtime::Handle;
 
 use super::Database;
 
@@ -53,10 +55,17 @@ impl DerefMut for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if !self.clean {
+        // Without a runtime the pool can do neither, and says so itself.
+        let runtime = Handle::try_current().ok().filter(|_| self.clean);
+        let Some(runtime) = runtime else {
             // Closed in the background, for which sqlx gives itself five seconds.
             self.connection.close_on_drop();
-        }
+            return;
+        };
+        // The pool tests what comes back and waits for that without end, and its place with it. Here it is closed.
+        let returning = self.connection.return_to_pool();
+        #[expect(clippy::disallowed_methods, reason = "ends by itself, as what the pool starts in its place")]
+        runtime.spawn(tokio::time::timeout(ANSWER_MARGIN, returning));
     }
 }
 
