@@ -98,6 +98,22 @@ fn every_known_hazard_is_told_with_what_is_done_about_it() {
     assert_none(conformance::hazards(&all()));
 }
 
+/// A file that is in no list of modules is never compiled, and what its tests promise is never looked at.
+#[test]
+fn every_file_of_tests_is_a_module() {
+    let (files, mut missing) = (all(), Vec::new());
+    for folder in ["tests/it/", "tests/otp/"] {
+        let main = files.iter().find(|file| file.path == format!("{folder}main.rs")).unwrap();
+        for file in &files {
+            let name = file.path.strip_prefix(folder).and_then(|path| path.strip_suffix(".rs")).unwrap_or("main");
+            if name != "main" && !name.contains('/') && !main.text.contains(&format!("mod {name};")) {
+                missing.push(file.path.as_str());
+            }
+        }
+    }
+    assert!(missing.is_empty(), "name these in main.rs: {}", missing.join(", "));
+}
+
 /// A clone without one of these does not build, or builds something else.
 #[test]
 fn what_a_clone_needs_is_tracked() {
