@@ -265,7 +265,7 @@ impl Node {
             identity,
             config,
             storage,
-            engine,
+            engine: engine.starting_by(Arc::new(queues.clone())),
             presence,
             queues,
             steering,

@@ -23,6 +23,7 @@ mod context;
 mod crews;
 mod cron;
 mod crontab;
+mod direct;
 pub mod engine;
 mod enqueue;
 mod error;

@@ -9,6 +9,7 @@
 //! Where the limit is small its claims also store what succeeded, see [`super::completions`]: one round trip and one
 //! commit do what would be two of each, one after the other, because a slot is free when its result is stored.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::completions::{Completions, Taken};
-use super::engine::{Claim, Engine, Exchanged};
+use super::direct::Offer;
+use super::engine::{Claim, Engine, Exchanged, Inserted};
 use super::error::QueueError;
 use super::job::Job;
 use super::job_runtime::JobRuntime;
@@ -74,6 +76,8 @@ pub enum ProducerMsg {
     Settle(Reply<()>),
     /// Code that has begun may need an executor by now.
     Promote,
+    /// Insert a job and start it at once.
+    Start(Offer),
 }
 
 /// The actor. One a queue.
@@ -133,52 +137,45 @@ impl Producer {
             if let Some(left) = cooldown_left(&args.queue, *last_claim) {
                 return Ok(Some(left));
             }
-            let claim = Claim {
-                queue: args.queue.name(),
-                instance_id: &args.instance_id,
-                producer: args.queue.producer(),
-                workers: known,
-                demand,
-            };
-            let mut claim = std::pin::pin!(exchange(&args.engine, &claim, done));
-            let jobs = loop {
-                // However long the database takes, code that runs gets its executor in time.
-                tokio::select! {
-                    biased;
-                    jobs = &mut claim => break jobs,
-                    () = tokio::time::sleep(YOUNG_FOR), if !young.is_empty() => promote(args, young, false).await,
-                }
-            };
+            let claim = claim_of(args, known, demand);
+            let jobs = promoting(args, young, exchange(&args.engine, &claim, done)).await;
             *last_claim = Some(Instant::now());
             let jobs = jobs?;
             let all = jobs.len() >= demand as usize;
-            // Limit, pause and stop may have changed since the claim was sent.
-            let allowed = args.queue.demand() as usize;
-            // Slots first: a claimed job must be known as running before anything can await.
-            let attempts = Attempt::of_claimed(jobs, &args.queue, &args.runtime, &args.completions);
-            if !args.lease.is_held() || !args.executors.is_up() {
-                // The reply came too late. Dropped, they are handed back; whoever took them over meanwhile keeps them.
-                return Ok(None);
-            }
-            let all_allowed = attempts.len() <= allowed;
-            young.retain(|young| !young.has_ended());
-            if !attempts.is_empty() {
-                *last_begin = Some(std::time::Instant::now());
-            }
-            for attempt in attempts.into_iter().take(allowed) {
-                match launch::begin(&args.workers, attempt) {
-                    Some((Execution::Young(mut begun), _)) => {
-                        if begun.is_lost() {
-                            args.queue.pause_without_runtime();
-                        }
-                        young.push(begun);
-                    }
-                    Some((Execution::Executor(child), duty)) => launch::start(&args.executors, child, &duty).await,
-                    None => {}
-                }
-            }
+            let all_allowed = begin(args, young, last_begin, jobs).await;
             if !all || !all_allowed {
                 return Ok(None);
+            }
+        }
+    }
+
+    /// Inserts an offered job as one of its own and begins it, unless something speaks against it.
+    async fn start(&mut self, offer: Offer) {
+        let Self { args, known, young, last_claim, last_begin, .. } = self;
+        let _look = args.queue.look();
+        let Some(job) = offer.take() else { return };
+        let is_in_doubt = self.recover_in_polls == 0 || self.database_away;
+        let is_known = known.binary_search(&job.worker).is_ok();
+        let can_run = args.queue.demand() > 0 && args.lease.is_held() && args.executors.is_up();
+        if is_in_doubt || !is_known || !can_run || cooldown_left(&args.queue, *last_claim).is_some() {
+            return offer.give_back(job);
+        }
+        let inserted = promoting(args, young, args.engine.insert_claimed(&claim_of(args, known, 1), &job)).await;
+        *last_claim = Some(Instant::now());
+        match inserted {
+            Ok(Some(job)) => {
+                offer.answer(Ok(Inserted { id: job.id, conflict: false, replaced: false }));
+                begin(args, young, last_begin, vec![job]).await;
+            }
+            Ok(None) => {
+                offer.give_back(job);
+                // There is room, and something waits.
+                args.queue.poke();
+            }
+            Err(error) => {
+                offer.answer(Err(error));
+                // Whether it was inserted is unknown.
+                self.recover_in_polls = 0;
             }
         }
     }
@@ -194,6 +191,7 @@ impl Producer {
     }
 
     async fn look(&mut self, ctx: &Ctx<ProducerMsg>) {
+        let _look = self.args.queue.look();
         self.args.queue.clear_poke();
         self.args.queue.touch();
         match self.fill().await {
@@ -210,6 +208,11 @@ impl Producer {
                 self.database_away = true;
             }
         }
+        self.show(ctx);
+    }
+
+    /// Shows in the tree what the queue does.
+    fn show(&self, ctx: &Ctx<ProducerMsg>) {
         let queue = &self.args.queue;
         let probe = ctx.probe();
         probe.set_label("running", format!("{}/{}", queue.occupied(), queue.limit()));
@@ -235,6 +238,58 @@ async fn exchange(engine: &Engine, claim: &Claim<'_>, mut done: Taken<'_>) -> Re
     let Exchanged { stored, claimed } = engine.exchange(&done.acks(), claim).await?;
     done.stored(&stored);
     Ok(claimed)
+}
+
+fn claim_of<'a>(args: &'a ProducerArgs, known: &'a [String], demand: u32) -> Claim<'a> {
+    let (queue, producer) = (args.queue.name(), args.queue.producer());
+    Claim { queue, instance_id: &args.instance_id, producer, workers: known, demand }
+}
+
+/// Waits for a statement. However long the database takes, code that runs gets its executor in time.
+async fn promoting<T>(args: &ProducerArgs, young: &mut Vec<Young>, statement: impl Future<Output = T>) -> T {
+    let mut statement = std::pin::pin!(statement);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut statement => return result,
+            () = tokio::time::sleep(YOUNG_FOR), if !young.is_empty() => promote(args, young, false).await,
+        }
+    }
+}
+
+/// Begins jobs that were just claimed, and says whether it might begin all of them; the others are handed back.
+async fn begin(
+    args: &ProducerArgs,
+    young: &mut Vec<Young>,
+    last_begin: &mut Option<std::time::Instant>,
+    jobs: Vec<Job>,
+) -> bool {
+    // Limit, pause and stop may have changed since the claim was sent.
+    let allowed = args.queue.demand() as usize;
+    // Slots first: a claimed job must be known as running before anything can await.
+    let attempts = Attempt::of_claimed(jobs, &args.queue, &args.runtime, &args.completions);
+    if !args.lease.is_held() || !args.executors.is_up() {
+        // The reply came too late. Dropped, they are handed back; whoever took them over meanwhile keeps them.
+        return false;
+    }
+    let all_allowed = attempts.len() <= allowed;
+    young.retain(|young| !young.has_ended());
+    if !attempts.is_empty() {
+        *last_begin = Some(std::time::Instant::now());
+    }
+    for attempt in attempts.into_iter().take(allowed) {
+        match launch::begin(&args.workers, attempt) {
+            Some((Execution::Young(mut begun), _)) => {
+                if begun.is_lost() {
+                    args.queue.pause_without_runtime();
+                }
+                young.push(begun);
+            }
+            Some((Execution::Executor(child), duty)) => launch::start(&args.executors, child, &duty).await,
+            None => {}
+        }
+    }
+    all_allowed
 }
 
 /// Waits until code that has just begun has ended, if it does so at once.
@@ -305,6 +360,10 @@ impl Actor for Producer {
                 promote(&self.args, &mut self.young, false).await;
             }
             ProducerMsg::Settle(reply) => reply.send(()),
+            ProducerMsg::Start(offer) => {
+                self.start(offer).await;
+                self.show(ctx);
+            }
         }
         if self.promotion.is_none() && !self.young.is_empty() {
             self.promotion = Some(ctx.send_after(YOUNG_FOR, ProducerMsg::Promote));
@@ -324,6 +383,7 @@ impl Actor for Producer {
             ProducerMsg::Finished => "finished",
             ProducerMsg::Promote => "promote",
             ProducerMsg::Settle(_) => "settle",
+            ProducerMsg::Start(_) => "start",
         }
     }
 }

@@ -73,6 +73,10 @@ pub struct QueueState {
     poked: AtomicBool,
     /// The same for results that are kept for the producer.
     told: AtomicBool,
+    /// Its producer looks at the table.
+    looking: AtomicBool,
+    /// Somebody offers a job to its producer.
+    offered: AtomicBool,
     times: Mutex<Times>,
     running: Mutex<Running>,
     count: watch::Sender<usize>,
@@ -86,6 +90,26 @@ pub(super) struct Times {
     pub(super) started_at: DateTime<Utc>,
     pub(super) updated_at: DateTime<Utc>,
     pub(super) shutdown_started_at: Option<DateTime<Utc>>,
+}
+
+/// A look of the producer that is under way.
+#[derive(Debug)]
+pub(super) struct Look(Arc<QueueState>);
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.0.looking.store(false, Ordering::Release);
+    }
+}
+
+/// Held by whoever offers a job.
+#[derive(Debug)]
+pub(super) struct OfferTurn<'a>(&'a AtomicBool);
+
+impl Drop for OfferTurn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 impl QueueState {
@@ -104,6 +128,8 @@ impl QueueState {
             announced: AtomicBool::new(true),
             poked: AtomicBool::new(false),
             told: AtomicBool::new(false),
+            looking: AtomicBool::new(false),
+            offered: AtomicBool::new(false),
             times: Mutex::new(Times { started_at: now, updated_at: now, shutdown_started_at: None }),
             running: Mutex::default(),
             count: watch::Sender::new(0),
@@ -445,6 +471,20 @@ impl QueueState {
 
     pub(super) fn clear_finished_poke(&self) {
         self.told.store(false, Ordering::Release);
+    }
+
+    /// Says that the producer looks at the table, until what is returned is dropped.
+    pub(super) fn look(self: &Arc<Self>) -> Look {
+        self.looking.store(true, Ordering::Release);
+        Look(Arc::clone(self))
+    }
+
+    /// The turn to offer a job to the producer, for one inserter at a time: where the queue has room, and the producer
+    /// nothing to do.
+    pub(super) fn turn_to_offer(&self) -> Option<OfferTurn<'_>> {
+        let is_idle = [&self.looking, &self.poked, &self.told].iter().all(|busy| !busy.load(Ordering::Acquire));
+        let has_turn = is_idle && self.demand() > 0 && !self.offered.swap(true, Ordering::AcqRel);
+        has_turn.then(|| OfferTurn(&self.offered))
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {

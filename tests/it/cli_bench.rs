@@ -39,6 +39,8 @@ async fn a_measurement_prints_every_figure_and_leaves_no_schema() {
         ("start_p50", "finish_p50"),
         ("notice_p50", "chain_p50"),
         ("chain_p50", "chain_p99"),
+        ("notified_start_p50", "notified_start_p99"),
+        ("notified_start_p50", "notified_finish_p50"),
     ] {
         let (least, most) = (latency[least].as_f64().unwrap(), latency[most].as_f64().unwrap());
         assert!(0.0 < least && least <= most, "{latency}");

@@ -96,6 +96,7 @@ mod queue_claim;
 mod queue_complete;
 mod queue_control;
 mod queue_cron;
+mod queue_direct;
 mod queue_exchange;
 mod queue_insert;
 mod queue_kept;

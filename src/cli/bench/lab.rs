@@ -35,6 +35,7 @@ pub(super) struct Lab {
     scratch: Scratch,
     node: Option<Node>,
     keeps_rows: bool,
+    /// Statements on connections apart from the node's, as another program's.
     pub(super) engine: Engine,
     pub(super) meter: Meter,
     pub(super) limit: u32,
@@ -143,6 +144,11 @@ impl Lab {
     /// The node's queue, once it is started.
     pub(super) fn queue(&self) -> Option<Arc<QueueState>> {
         self.node.as_ref()?.queues().get(QUEUE)
+    }
+
+    /// Statements through the node itself, once it is started.
+    pub(super) fn node_engine(&self) -> Option<Engine> {
+        Some(self.node.as_ref()?.engine().clone())
     }
 
     /// Lets all queues go.

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use super::Engine;
 use super::insert::Inserted;
 use crate::queue::error::QueueError;
-use crate::queue::new_job::NewJob;
+use crate::queue::new_job::{NewJob, Schedule};
 
 /// Jobs in one statement: bounds what one statement holds, whatever the size of their arguments.
 const GATHER_MAX: usize = 100;
@@ -36,6 +36,11 @@ impl Gather {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether no statement is under way that a job could wait for, together with others.
+    fn is_idle(&self) -> bool {
+        self.turn.try_lock().is_ok()
+    }
+
     /// The callers who wait longest. Whoever has given up by now is left out, and nothing is inserted for him.
     fn batch(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting();
@@ -56,6 +61,13 @@ impl Engine {
     ///
     /// Cancel safety: dropped before its statement begins nothing is inserted; later the job may be.
     pub(super) async fn insert_gathered(&self, job: NewJob) -> Result<Inserted, QueueError> {
+        let job = match &self.starts {
+            Some(starts) if job.schedule == Schedule::Now && self.gather.is_idle() => match starts.start(job).await {
+                Ok(inserted) => return inserted,
+                Err(job) => job,
+            },
+            _ => job,
+        };
         let (answer, mut answered) = oneshot::channel();
         self.gather.waiting().push(Waiting { job, answer });
         loop {

@@ -10,6 +10,7 @@ mod bare;
 mod claim;
 mod complete;
 mod cron;
+mod direct;
 mod enqueued;
 mod exchange;
 mod family;
@@ -34,6 +35,7 @@ pub use bare::{Bare, BareInserts, BareNotices};
 pub use claim::Claim;
 pub use complete::GuardedAck;
 pub use cron::{CronDecision, CronEntryKey, CronOverview, CronRow, CronStand};
+pub use direct::{DirectStart, StartsDirectly};
 pub use enqueued::Enqueued;
 pub use exchange::Exchanged;
 pub use filter::{FILTER_VALUES_MAX, JobFilter};
@@ -62,6 +64,8 @@ pub struct Engine {
     /// For single inserts, and those that wait for it.
     inserts: Lane,
     gather: gather::Gather,
+    /// Who may start single jobs here.
+    starts: Option<Arc<dyn StartsDirectly>>,
     insert_sql: Arc<str>,
     short_insert_sql: Arc<str>,
 }
@@ -73,7 +77,13 @@ impl Engine {
         let short_insert_sql = insert::short_statement(&db).into();
         let (claims, completions) = (Lane::planned_once(db.clone()), Lane::impatient(db.clone()));
         let inserts = Lane::new(db.clone());
-        Self { db, claims, completions, inserts, gather: gather::Gather::default(), insert_sql, short_insert_sql }
+        let gather = gather::Gather::default();
+        Self { db, claims, completions, inserts, gather, starts: None, insert_sql, short_insert_sql }
+    }
+
+    /// The same statements, with single jobs started by `starts` where it can: they are never `available`.
+    pub(crate) fn starting_by(self, starts: Arc<dyn StartsDirectly>) -> Self {
+        Self { starts: Some(starts), ..self }
     }
 
     /// The database below.
