@@ -25,7 +25,7 @@ use super::job_runtime::JobRuntime;
 use super::launch;
 use super::looks::Looks;
 use super::slots::QueueState;
-use super::taken::stop_taken;
+use super::taken::{stop_claimed_again, stop_taken};
 use super::worker::{Execution, Workers};
 use super::young::{YOUNG_FOR, Young};
 use crate::instance::Lease;
@@ -264,6 +264,7 @@ async fn begin(
     last_begin: &mut Option<std::time::Instant>,
     jobs: Vec<Job>,
 ) -> bool {
+    stop_claimed_again(&args.queue, &jobs);
     // Limit, pause and stop may have changed since the claim was sent.
     let allowed = args.queue.demand() as usize;
     // Slots first: a claimed job must be known as running before anything can await.

@@ -418,6 +418,18 @@ impl QueueState {
         self.lock().slots.range(first..=last).map(|(_, held)| held.stop.clone()).collect()
     }
 
+    /// The stop signals of those of `job_ids` whose code has not ended, with the job.
+    pub(super) fn unfinished_among(&self, job_ids: impl Iterator<Item = i64>) -> Vec<(i64, StopSignal)> {
+        let running = self.lock();
+        let mut found = Vec::new();
+        for job_id in job_ids {
+            let (first, last) = (Slot { job_id, number: 0 }, Slot { job_id, number: u64::MAX });
+            let of_job = running.slots.range(first..=last).filter(|(_, held)| !held.finished);
+            found.extend(of_job.map(|(_, held)| (job_id, held.stop.clone())));
+        }
+        found
+    }
+
     /// Asks all jobs that run here to stop.
     pub fn stop_jobs(&self, cause: StopCause) {
         let signals: Vec<StopSignal> = self.lock().slots.values().map(|held| held.stop.clone()).collect();

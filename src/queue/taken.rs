@@ -2,9 +2,13 @@
 //!
 //! What such an attempt comes to does not count any more, because every write of it is guarded, and most likely another
 //! runs the job already. Code that cannot be stopped goes on; its result is superseded.
+//!
+//! The other may be this very queue: what a runtime that does not know who lives makes available again, any producer
+//! may claim. Then the row has the right owner, and only the claim tells.
 
 use super::engine::Engine;
 use super::error::QueueError;
+use super::job::Job;
 use super::slots::QueueState;
 use super::state::State;
 use super::stop::StopCause;
@@ -36,4 +40,16 @@ pub(super) async fn stop_taken(engine: &Engine, queue: &QueueState) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Stops what still runs in `queue` of jobs that it has just claimed: somebody made them available meanwhile.
+pub(super) fn stop_claimed_again(queue: &QueueState, claimed: &[Job]) {
+    for (id, signal) in queue.unfinished_among(claimed.iter().map(|job| job.id)) {
+        tracing::warn!(
+            target: "job", id, queue = queue.name(),
+            "job was made available by somebody else while it runs here, and is claimed again; the attempt that runs is \
+             told to stop, and what it comes to does not count"
+        );
+        signal.stop(StopCause::Cancelled);
+    }
 }

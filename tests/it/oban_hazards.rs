@@ -68,6 +68,22 @@ async fn hazard_03_a_running_job_that_was_taken_is_noticed_stopped_and_supersede
     assert_eq!((superseded(&node), fixture.seen().dropped.len()), (4, 4));
 }
 
+/// The lifeline of Oban for Python returns what runs for five minutes, whoever lives; the next claim may be our own.
+#[tokio::test]
+async fn hazard_03_a_running_job_that_is_claimed_again_where_it_runs_goes_on_once() {
+    let (_db, fixture, node) = node(|_| {}).await;
+    let id = node.insert(json!({"do": "hold"})).await;
+    fixture.started(id).await;
+    set_columns(node.engine(), id, "state = 'available'").await;
+    fixture.until("the second attempt", |seen| seen.started == [(id, 1), (id, 2)]).await;
+    fixture.until("the end of the first", |seen| seen.dropped == [(id, 1)]).await;
+    until("what came to nothing counted", || async { (superseded(&node) == 1).then_some(()) }).await;
+    assert_eq!((node.state(id).await, fixture.seen().running), (State::Executing, 1));
+    fixture.release(id);
+    let job = node.reaches(id, State::Completed).await;
+    assert_eq!((job.attempt, fixture.seen().started.len()), (2, 2));
+}
+
 /// Nodes of other languages fail jobs of workers that they do not know until their attempts are used up.
 #[tokio::test]
 async fn hazard_05_jobs_of_unknown_workers_are_left_untouched_and_hold_up_nobody() {
