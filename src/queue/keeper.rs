@@ -207,6 +207,10 @@ impl Keeper {
     /// Takes a queue away of which nothing runs. Each step fails only for a while, and then all are done again.
     async fn finish(&mut self, ctx: &Ctx<KeeperMsg>, queue: Arc<QueueState>) {
         let name = queue.name().to_owned();
+        // The message of a wait that was given up may come when another queue has the name.
+        if !self.args.queues.get(&name).is_some_and(|present| Arc::ptr_eq(&present, &queue)) {
+            return;
+        }
         self.forget(&name);
         if !queue.is_leaving() {
             return;
