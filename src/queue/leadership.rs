@@ -28,7 +28,14 @@ impl Leadership {
         self.set(Some(Term { started_at, until: begun + lease }));
     }
 
-    /// The lease is somebody else's, or in doubt.
+    /// Nobody knows whether the lease was prolonged. It is not held from now on; its row may still be this instance's.
+    pub fn doubt(&self) {
+        if let Some(term) = &mut *self.term.lock().unwrap_or_else(PoisonError::into_inner) {
+            term.until = term.until.min(Instant::now());
+        }
+    }
+
+    /// The lease is somebody else's, or was given back.
     pub fn give_up(&self) {
         self.set(None);
     }
@@ -66,6 +73,10 @@ mod tests {
         tokio::time::advance(Duration::from_millis(19_999)).await;
         assert!(leadership.is_held());
         tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!leadership.is_held());
+        assert!(leadership.term().is_some(), "its row may still be prolonged");
+        leadership.hold(NaiveDateTime::default(), Instant::now(), Duration::from_secs(30));
+        leadership.doubt();
         assert!(!leadership.is_held());
         assert!(leadership.term().is_some(), "its row may still be prolonged");
         leadership.give_up();

@@ -198,9 +198,10 @@ impl Peer {
         Ok(())
     }
 
-    /// Oban (since 2.23.1) gives its leadership up too: the row may be somebody else's by now.
+    /// Oban (since 2.23.1) gives its leadership up too: the row may be somebody else's by now. If it is not, the next
+    /// election prolongs it, as Oban's does by the name of the node.
     fn failed(&mut self, error: &str) -> Duration {
-        self.args.leadership.give_up();
+        self.args.leadership.doubt();
         self.leads = false;
         election_failed(&self.args.name, &self.args.node, error, std::mem::replace(&mut self.failing, true));
         self.args.lease / 2

@@ -12,6 +12,7 @@ use singularity::queue::engine::Election;
 use crate::support::db::TestDb;
 use crate::support::node::{Fixture, TestNode, notify, until};
 use crate::support::process::Place;
+use crate::support::proxy::{Mode as Proxied, Proxy};
 use crate::support::rows::engine;
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -132,6 +133,24 @@ async fn oban_11_of_two_nodes_one_leads_and_its_stop_hands_over_at_once() {
     assert_eq!(peers(&database).await, [("Oban".into(), "two".into())]);
     two.shutdown().await;
     assert!(peers(&database).await.is_empty(), "released");
+}
+
+/// The lease is five minutes: a row that the node took for another's it would wait for.
+#[tokio::test]
+async fn oban_11_a_leader_whose_election_failed_leads_again_by_its_own_row() {
+    let (db, database) = TestDb::migrated().await;
+    let proxy = Proxy::start(db.host_and_port()).await;
+    let one = TestNode::start(&db.url_through(proxy.address()), "one", &Fixture::new(), lease(300)).await;
+    until_leads(&one).await;
+    let started = "SELECT started_at::text FROM oban_peers";
+    let before: String = sqlx::query_scalar(started).fetch_one(database.pool()).await.unwrap();
+    proxy.set(Proxied::Reset);
+    until("the end of its belief", || async { (!leads(&one)).then_some(()) }).await;
+    proxy.set(Proxied::Pass);
+    until_leads(&one).await;
+    let after: String = sqlx::query_scalar(started).fetch_one(database.pool()).await.unwrap();
+    assert_eq!(after, before, "one term");
+    one.shutdown().await;
 }
 
 #[tokio::test]
