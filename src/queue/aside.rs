@@ -13,7 +13,7 @@ use super::completions::Completion;
 
 /// First wait of a result that is set aside; it doubles.
 const WAIT_MIN: Duration = Duration::from_millis(500);
-/// Longest wait for a row that is locked.
+/// Longest wait for a row that is locked, or a table that cannot be written.
 const LOCKED_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest wait after a write was refused.
 const REFUSED_WAIT_MAX: Duration = Duration::from_secs(300);
@@ -23,10 +23,19 @@ const ROUND_MAX: usize = 500;
 /// Why a result is set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hindrance {
-    /// Somebody else has locked its row.
+    /// Somebody else has locked its row, or nobody can write the table at the moment.
     Locked,
     /// The database refused to write it.
     Refused,
+}
+
+impl Hindrance {
+    /// What the code of the server's answer says: a lock that is not a row's (class 55), no space or memory (53), a
+    /// conflict (40), a missing right or a standby concern all results alike and end at once when they end.
+    pub(super) fn of(sqlstate: &str) -> Self {
+        let concerns_all = ["55", "53", "40"].iter().any(|class| sqlstate.starts_with(class));
+        if concerns_all || matches!(sqlstate, "42501" | "25006") { Self::Locked } else { Self::Refused }
+    }
 }
 
 /// The list.
@@ -94,6 +103,16 @@ fn wait(tries: u32, hindrance: Hindrance) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_concerns_all_results_is_tried_again_soon() {
+        for code in ["55P03", "53100", "53200", "40P01", "42501", "25006"] {
+            assert_eq!(Hindrance::of(code), Hindrance::Locked, "{code}");
+        }
+        for code in ["23514", "22P02", "P0001", "57014", "42P01", ""] {
+            assert_eq!(Hindrance::of(code), Hindrance::Refused, "{code}");
+        }
+    }
 
     #[test]
     fn waits_grow_to_their_limits() {

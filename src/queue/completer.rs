@@ -107,7 +107,7 @@ impl Completer {
                 Err(error) if error.is_unavailable() => return Err(error),
                 Err(error) => {
                     tracing::error!(target: "queue", %error, id = completion.job.id, "a result was refused by the database");
-                    self.completions.set_aside(1, Hindrance::Refused, |_| true);
+                    self.completions.set_aside(1, hindrance(&error), |_| true);
                     // What ended this one in its time would end the next ones too.
                     if error.is_transient() {
                         return Err(error);
@@ -128,8 +128,9 @@ impl Completer {
             Err(error) if error.is_unavailable() => return Err(error),
             locked => locked.unwrap_or_else(|_| ids(&due)),
         };
+        let mut unable = false;
         for completion in &due {
-            if locked.contains(&completion.job.id) {
+            if unable || locked.contains(&completion.job.id) {
                 self.completions.still_aside(completion, Hindrance::Locked);
                 continue;
             }
@@ -140,7 +141,12 @@ impl Completer {
                     self.conclude(one, &accepted).await;
                 }
                 Err(error) if error.is_unavailable() => return Err(error),
-                Err(_) => self.completions.still_aside(completion, Hindrance::Refused),
+                Err(error) => {
+                    let hindrance = hindrance(&error);
+                    self.completions.still_aside(completion, hindrance);
+                    // Each of the next ones would wait as long.
+                    unable = hindrance == Hindrance::Locked;
+                }
             }
         }
         Ok(())
@@ -219,6 +225,14 @@ impl Actor for Completer {
     fn message_kind(_msg: &CompleterMsg) -> &'static str {
         "flush"
     }
+}
+
+fn hindrance(error: &QueueError) -> Hindrance {
+    let sqlstate = match error {
+        QueueError::Db(error) => error.sqlstate(),
+        _ => None,
+    };
+    Hindrance::of(sqlstate.as_deref().unwrap_or_default())
 }
 
 fn ids(batch: &[Completion]) -> Vec<i64> {
