@@ -89,10 +89,8 @@ pub(super) async fn run(command: CronCommand, context: &Context) -> Result<(), F
     output::table(&head, listing.entries.iter().map(|line| row(line, now)).collect());
     if listing.entries.is_empty() {
         output::note("no periodic job is configured; add a table [cron.NAME] with expr and worker");
-    } else if listing.leader.is_none() {
-        output::note(
-            "no instance leads, so no job is inserted; start one with `singularity start` (a guest never leads)",
-        );
+    } else if !instances.iter().any(live::is_live) {
+        output::note("no instance is online, so no job is inserted; start one with `singularity start`");
     }
     for line in &listing.entries {
         if let Some(obstacle) = &line.obstacle {

@@ -24,10 +24,10 @@ use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registr
 use crate::llm::Gateway;
 use crate::postgres::{CLOCK_SKEW_MAX, Database, migrate};
 use crate::queue::{
-    Completer, Completions, Crews, Crontab, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs, Horizon,
-    JobRuntime, Keeper, KeeperArgs, Leadership, Lifeline, LifelineArgs, Looks, MakeProducer, Metrics, MetricsArgs,
-    Peer, PeerArgs, ProducerArgs, Pruner, PrunerArgs, QueueError, QueueState, Queues, Reindexer, ReindexerArgs, Stager,
-    StagerArgs, StopCause, Workers,
+    Completer, Completions, Crews, CronArgs, Crontab, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs,
+    Horizon, JobRuntime, Keeper, KeeperArgs, Leadership, Lifeline, LifelineArgs, Looks, MakeProducer, Metrics,
+    MetricsArgs, Peer, PeerArgs, ProducerArgs, Pruner, PrunerArgs, QueueError, QueueState, Queues, Reindexer,
+    ReindexerArgs, Stager, StagerArgs, StopCause, Workers,
 };
 use crate::routing::LivePolicy;
 use crate::supervision::{Intensity, Running, Strategy, SupervisorSpec, System};
@@ -463,7 +463,16 @@ impl Parts {
                 timeout: reindexer.timeout.get(),
             }));
         }
-        let services = with_cron(services, &self.crontab, &self.engine, &self.leadership, &self.steering.oban);
+        let cron = CronArgs {
+            engine: self.engine.clone(),
+            leadership: self.leadership.clone(),
+            mode: self.config.mode,
+            foreign: self.foreign.clone(),
+            oban: Arc::clone(&self.steering.oban),
+            crontab: Arc::clone(&self.crontab),
+            first_led: Arc::default(),
+        };
+        let services = with_cron(services, cron);
         let root = SupervisorSpec::new("singularity", Strategy::RestForOne)
             .intensity(intensity)
             .child(infra.into_child().protected(PROTECTS_INFRA))

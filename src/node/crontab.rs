@@ -1,16 +1,19 @@
 //! The periodic jobs of this instance, with what a person should know about them.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::config::{Config, Mode, nearest};
-use crate::queue::{Cron, CronArgs, Crontab, Engine, Leadership, QueueError, Workers};
+use crate::queue::{Cron, CronArgs, Crontab, QueueError, Workers};
 use crate::supervision::SupervisorSpec;
 
 /// The entries of the configuration. What may be a mistake is logged; a worker that only other nodes know is none.
 pub(super) fn crontab(config: &Config, workers: &Workers) -> Result<Arc<Crontab>, QueueError> {
     let crontab = Crontab::new(&config.cron, config.services.leader.lease.get(), workers)?;
-    if !crontab.is_empty() && config.mode == Mode::Guest {
-        tracing::warn!(target: "queue", "a guest never leads, so this instance inserts no job of [cron]");
+    if config.mode == Mode::Guest {
+        for entry in crontab.iter().filter(|entry| entry.expression().is_reboot()) {
+            let entry = entry.name();
+            tracing::warn!(target: "queue", entry, "only a leader inserts jobs of @reboot, and a guest never leads");
+        }
     }
     let names = workers.names();
     for (name, entry) in config.cron.iter().filter(|(_, entry)| workers.get(&entry.worker).is_none()) {
@@ -25,21 +28,6 @@ pub(super) fn crontab(config: &Config, workers: &Workers) -> Result<Arc<Crontab>
 }
 
 /// `services` with the actor that inserts them, where there are any.
-pub(super) fn with_cron(
-    services: SupervisorSpec,
-    crontab: &Arc<Crontab>,
-    engine: &Engine,
-    leadership: &Leadership,
-    oban: &Arc<str>,
-) -> SupervisorSpec {
-    if crontab.is_empty() {
-        return services;
-    }
-    services.child(Cron::child(CronArgs {
-        engine: engine.clone(),
-        leadership: leadership.clone(),
-        oban: Arc::clone(oban),
-        crontab: Arc::clone(crontab),
-        first_led: Arc::new(OnceLock::new()),
-    }))
+pub(super) fn with_cron(services: SupervisorSpec, args: CronArgs) -> SupervisorSpec {
+    if args.crontab.is_empty() { services } else { services.child(Cron::child(args)) }
 }

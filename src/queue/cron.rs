@@ -1,4 +1,5 @@
-//! Inserts periodic jobs when their time comes, while this instance leads.
+//! Inserts periodic jobs when their time comes, while this instance leads or is a guest: then none of ours leads, and
+//! those who do know nothing of its entries.
 //!
 //! The actor sleeps until the next time, asks the database for its clock and for how far each entry was decided, and
 //! moves the entries forward together with their jobs. That a time gets one job does not depend on there being one
@@ -14,7 +15,10 @@ use tokio::time::Instant;
 use super::crontab::{CronPlan, Crontab};
 use super::engine::{CronDecision, Engine};
 use super::error::QueueError;
+use super::foreign::Foreign;
 use super::leadership::Leadership;
+use super::role::Role;
+use crate::config::Mode;
 use crate::supervision::{Actor, ActorError, Address, ChildSpec, Ctx, Flow, Timer};
 use crate::telemetry::oban::{CronInserted, Plugin, plugin_failed};
 
@@ -22,7 +26,7 @@ use crate::telemetry::oban::{CronInserted, Plugin, plugin_failed};
 const CRON_MAILBOX_MAX: usize = 4;
 /// Time between two looks at whether this instance leads; costs no statement.
 const LEAD_LOOK: Duration = Duration::from_millis(500);
-/// Longest sleep of a leader: the database's clock is set at times.
+/// Longest sleep of who inserts: the database's clock is set at times.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// Shortest sleep.
 const SLEEP_MIN: Duration = Duration::from_millis(5);
@@ -36,6 +40,10 @@ pub struct CronArgs {
     pub engine: Engine,
     /// Whether this instance leads.
     pub leadership: Leadership,
+    /// What its part is by the configuration.
+    pub mode: Mode,
+    /// Who else is there.
+    pub foreign: Foreign,
     /// Name of the Oban that is led.
     pub oban: Arc<str>,
     /// The entries.
@@ -53,6 +61,15 @@ pub struct Cron {
     failed: u32,
 }
 
+/// As what the actor inserts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All entries.
+    Leader,
+    /// All but `@reboot`: there may be many guests, and each would have a start of its own.
+    Guest,
+}
+
 /// Its only message.
 #[derive(Debug)]
 pub struct Tick;
@@ -64,8 +81,19 @@ impl Cron {
         ChildSpec::actor::<Self>("cron", &address, move || args.clone())
     }
 
+    /// Whether to insert: as a leader, or as a guest.
+    fn part(&self) -> Option<Part> {
+        let args = &self.args;
+        if args.leadership.is_held() {
+            return Some(Part::Leader);
+        }
+        let foreigner = args.foreign.last();
+        let role = Role::of(args.mode, foreigner.as_ref().map(|(foreigner, _)| foreigner));
+        (role == Role::Guest).then_some(Part::Guest)
+    }
+
     /// Inserts what is due; returns how long to sleep, and until when by the database's clock.
-    async fn run(&self) -> Result<(Duration, Option<DateTime<Utc>>), QueueError> {
+    async fn run(&self, part: Part) -> Result<(Duration, Option<DateTime<Utc>>), QueueError> {
         let (args, asked) = (&self.args, Instant::now());
         let stand = args.engine.cron_stand(&args.oban, &args.crontab.keys()).await?;
         for (entry, was) in args.crontab.iter().zip(&stand.set_back) {
@@ -80,8 +108,8 @@ impl Cron {
         }
         // Later than all that was decided, also for an entry that began in this moment.
         let begun = stand.decided_until.iter().flatten().max().map(|at| *at + TimeDelta::microseconds(1));
-        let first_led = *args.first_led.get_or_init(|| begun.map_or(stand.now, |begun| begun.max(stand.now)));
-        let plan = args.crontab.plan(&stand.decided_until, stand.now, Some(first_led));
+        let first_led = || *args.first_led.get_or_init(|| begun.map_or(stand.now, |begun| begun.max(stand.now)));
+        let plan = args.crontab.plan(&stand.decided_until, stand.now, (part == Part::Leader).then(first_led));
         let mut is_sure = stand.decided_until.iter().all(Option::is_some);
         if !plan.decisions.is_empty() {
             is_sure &= self.decide(plan).await?;
@@ -138,8 +166,8 @@ impl Actor for Cron {
     async fn handle(&mut self, ctx: &Ctx<Tick>, _msg: Tick) -> Result<Flow, ActorError> {
         let mut label = String::from("when this instance leads");
         let mut sleep = LEAD_LOOK;
-        if self.args.leadership.is_held() {
-            match self.run().await {
+        if let Some(part) = self.part() {
+            match self.run(part).await {
                 Ok((until, next)) => {
                     (sleep, self.failed) = (until, 0);
                     label = next.map_or("-".into(), |next| next.to_rfc3339_opts(SecondsFormat::AutoSi, true));

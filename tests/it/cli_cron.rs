@@ -16,7 +16,7 @@ async fn entries_are_listed_with_their_next_time_and_their_last_job() {
     let place = Place::new(&db, CONFIG);
     let list = || place.json(&["cron", "list", "--json"]);
     let idle = run(&place, &["cron", "list"]).done();
-    assert!(idle.err.contains("no instance leads"), "{}", idle.err);
+    assert!(idle.err.contains("no instance is online"), "{}", idle.err);
     let before = list();
     assert_eq!((&before["schema"], &before["leader"]), (&json!("singularity.cron_list.v1"), &Value::Null));
     let (node, _) = place.start(&["--instance-id", "one"]);

@@ -269,15 +269,18 @@ async fn reboot_entries_get_one_job_of_each_process_that_leads() {
 }
 
 #[tokio::test]
-async fn who_does_not_lead_inserts_nothing_and_says_so() {
+async fn who_follows_inserts_nothing_and_says_so() {
     let (db, database) = TestDb::migrated().await;
-    let node = TestNode::start(db.url(), "guest", &Fixture::new(), |config| {
-        leader(vec![("e", entry("* * * * * *", CatchUp::None))])(config);
-        config.mode = singularity::config::Mode::Guest;
+    let one = TestNode::start(db.url(), "one", &Fixture::new(), leader(vec![])).await;
+    until("a leader", || async {
+        let tree = one.system().snapshot();
+        (tree.find("/infra/peer")?.labels.get("leader")? == "yes").then_some(())
     })
     .await;
+    let entries = leader(vec![("e", entry("* * * * * *", CatchUp::None))]);
+    let two = TestNode::start(db.url(), "two", &Fixture::new(), entries).await;
     let next = until("its looks", || async {
-        let tree = node.system().snapshot();
+        let tree = two.system().snapshot();
         let cron = tree.find("/services/cron")?;
         (cron.mailbox.as_ref()?.processed >= 3).then(|| cron.labels.get("next").cloned())?
     })
@@ -287,7 +290,30 @@ async fn who_does_not_lead_inserts_nothing_and_says_so() {
     let entries: i64 =
         sqlx::query_scalar("SELECT count(*) FROM cron_entries").fetch_one(database.pool()).await.unwrap();
     assert_eq!(entries, 0);
-    node.shutdown().await;
+    two.shutdown().await;
+    one.shutdown().await;
+}
+
+/// Nobody of them leads, and a leader of another runtime does not know their entries.
+#[tokio::test]
+async fn guests_insert_each_time_once_and_leave_starts_to_a_leader() {
+    let (db, database) = TestDb::migrated().await;
+    let guest = || {
+        |config: &mut Config| {
+            let entries = [("e", entry("* * * * * *", CatchUp::None)), ("boot", entry("@reboot", CatchUp::None))];
+            leader(entries.into())(config);
+            config.mode = singularity::config::Mode::Guest;
+        }
+    };
+    let one = TestNode::start(db.url(), "one", &Fixture::new(), guest()).await;
+    let two = TestNode::start(db.url(), "two", &Fixture::new(), guest()).await;
+    let jobs = until("jobs", || async { Some(times(&database, "e").await).filter(|times| times.len() >= 4) }).await;
+    assert!(jobs.iter().all(|(_, jobs)| *jobs == 1), "{jobs:?}");
+    assert!(times(&database, "boot").await.is_empty());
+    one.shutdown().await;
+    let before = times(&database, "e").await.len();
+    until("jobs of the other", || async { (times(&database, "e").await.len() > before + 1).then_some(()) }).await;
+    two.shutdown().await;
 }
 
 #[tokio::test]
