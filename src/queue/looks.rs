@@ -18,6 +18,9 @@ use super::queues::Queues;
 /// An answer counts for all who ask within this part of their poll interval.
 const FRESH_PART: u32 = 10;
 
+/// How long a queue waits for the answer that another one has asked for.
+const LOOK_PATIENCE: Duration = Duration::from_millis(250);
+
 /// What the queues of an instance know of the table. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub struct Looks(Arc<Shared>);
@@ -80,7 +83,8 @@ impl Looks {
         if self.staged().as_ref().is_some_and(is_woken) {
             return Ok(false);
         }
-        let mut last = shared.last.lock().await;
+        // Who waits longer than that finds out by claiming, on a connection of its own.
+        let Ok(mut last) = tokio::time::timeout(LOOK_PATIENCE, shared.last.lock()).await else { return Ok(true) };
         if let Some(look) = &*last
             && look.at.elapsed() < interval / FRESH_PART
             && look.asked.iter().any(|asked| asked == queue)

@@ -35,6 +35,10 @@ use crate::supervision::{Actor, ActorError, ChildSpec, Ctx, DynamicHandle, ExitR
 const CLAIM_BATCH_MAX: u32 = 1_000;
 /// Polls between two looks for claims whose reply was lost, and for jobs that somebody has taken.
 const RECOVER_EVERY_POLLS: u32 = 30;
+/// Longest time between two such looks, however rare the polls are.
+const RECOVER_EVERY_MAX: Duration = Duration::from_secs(30);
+/// Longest wait after the database did not answer: then a claim is in doubt, and nobody works on what it took.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// Code that has just begun gets so long to end before results are stored without its own: about as long as it takes
 /// to wake a thread. Else what begins together would be stored in two halves for ever, each with a commit of its own.
@@ -95,8 +99,8 @@ pub struct Producer {
     young: Vec<Young>,
     /// Runs while there is any.
     promotion: Option<Timer>,
-    /// Polls until the next look for lost claims; 0 after an error that leaves a claim in doubt.
-    recover_in_polls: u32,
+    /// When to look for lost claims; at once after an error that leaves a claim in doubt.
+    recover_at: Instant,
     database_away: bool,
 }
 
@@ -111,16 +115,14 @@ impl Producer {
     /// for the cooldown, if it has to.
     async fn fill(&mut self) -> Result<Option<Duration>, QueueError> {
         let Self { args, known, young, last_claim, last_begin, .. } = self;
-        if self.recover_in_polls == 0 && args.lease.is_held() {
-            let lost = args
-                .engine
-                .recover(args.queue.name(), &args.instance_id, args.queue.producer(), &args.queue.running_ids())
-                .await?;
+        if self.recover_at <= Instant::now() && args.lease.is_held() {
+            let (name, producer, running) = (args.queue.name(), args.queue.producer(), args.queue.running_ids());
+            let lost = promoting(args, young, args.engine.recover(name, &args.instance_id, producer, &running)).await?;
             if !lost.is_empty() {
                 tracing::warn!(target: "queue", queue = args.queue.name(), jobs = ?lost, "handed back claims whose reply was lost");
             }
-            stop_taken(&args.engine, &args.queue).await?;
-            self.recover_in_polls = RECOVER_EVERY_POLLS;
+            promoting(args, young, stop_taken(&args.engine, &args.queue)).await?;
+            self.recover_at = Instant::now() + recover_every(args.queue.poll_interval());
         }
         loop {
             if args.queue.has_finished() {
@@ -150,11 +152,11 @@ impl Producer {
     }
 
     /// Inserts an offered job as one of its own and begins it, unless something speaks against it.
-    async fn start(&mut self, offer: Offer) {
+    async fn start(&mut self, ctx: &Ctx<ProducerMsg>, offer: Offer) {
         let Self { args, known, young, last_claim, last_begin, .. } = self;
         let _look = args.queue.look();
         let Some(job) = offer.take() else { return };
-        let is_in_doubt = self.recover_in_polls == 0 || self.database_away;
+        let is_in_doubt = self.recover_at <= Instant::now() || self.database_away;
         let is_known = known.binary_search(&job.worker).is_ok();
         let can_run = args.queue.demand() > 0 && args.lease.is_held() && args.executors.is_up();
         if is_in_doubt || !is_known || !can_run || cooldown_left(&args.queue, *last_claim).is_some() {
@@ -175,19 +177,26 @@ impl Producer {
             Err(error) => {
                 offer.answer(Err(error));
                 // Whether it was inserted is unknown.
-                self.recover_in_polls = 0;
+                self.doubt(ctx);
             }
         }
     }
 
     /// Whether a poll may find anything; asked together with those of other queues.
-    async fn may_find_any(&self) -> bool {
-        let queue = &self.args.queue;
-        if self.recover_in_polls == 0 || self.database_away {
+    async fn may_find_any(&mut self) -> bool {
+        let Self { args, young, .. } = self;
+        if self.recover_at <= Instant::now() || self.database_away {
             return true;
         }
+        let has_jobs = args.looks.has_jobs(args.queue.name(), args.queue.poll_interval());
         // What the database does not answer now, the look itself meets and reports.
-        queue.demand() > 0 && self.args.looks.has_jobs(queue.name(), queue.poll_interval()).await.unwrap_or(true)
+        args.queue.demand() > 0 && promoting(args, young, has_jobs).await.unwrap_or(true)
+    }
+
+    /// A claim may have happened whose reply was lost: looks for it soon.
+    fn doubt(&mut self, ctx: &Ctx<ProducerMsg>) {
+        self.recover_at = Instant::now();
+        self.timer = ctx.send_after(self.args.queue.poll_interval().min(AFTER_ERROR), ProducerMsg::Poll);
     }
 
     async fn look(&mut self, ctx: &Ctx<ProducerMsg>) {
@@ -201,7 +210,7 @@ impl Producer {
             }
             Err(error) => {
                 // Whether the claim happened is unknown.
-                self.recover_in_polls = 0;
+                self.doubt(ctx);
                 if !self.database_away {
                     tracing::warn!(target: "queue", queue = self.args.queue.name(), %error, "claiming waits for the database");
                 }
@@ -300,6 +309,11 @@ async fn gather(young: &[Young], begun: Option<std::time::Instant>) {
     }
 }
 
+/// Time until the next look for lost claims; a little less than so many polls, so that it is due with the last of them.
+fn recover_every(poll_interval: Duration) -> Duration {
+    poll_interval.saturating_mul(RECOVER_EVERY_POLLS).min(RECOVER_EVERY_MAX).mul_f64(0.95)
+}
+
 /// What is left of the cooldown after the last claim.
 fn cooldown_left(queue: &QueueState, last_claim: Option<Instant>) -> Option<Duration> {
     let since = last_claim?.elapsed();
@@ -333,7 +347,7 @@ impl Actor for Producer {
             last_begin: None,
             young: Vec::new(),
             promotion: None,
-            recover_in_polls: 0,
+            recover_at: Instant::now(),
             database_away: false,
         })
     }
@@ -348,13 +362,12 @@ impl Actor for Producer {
                 }
             }
             ProducerMsg::Poll => {
-                self.recover_in_polls = self.recover_in_polls.saturating_sub(1);
+                let next = self.args.looks.until_next(self.args.queue.poll_interval().min(RECOVER_EVERY_MAX));
+                self.timer = ctx.send_after(next, ProducerMsg::Poll);
                 self.args.queue.touch();
                 if self.may_find_any().await {
                     self.look(ctx).await;
                 }
-                let next = self.args.looks.until_next(self.args.queue.poll_interval());
-                self.timer = ctx.send_after(next, ProducerMsg::Poll);
             }
             ProducerMsg::Promote => {
                 self.promotion = None;
@@ -362,7 +375,7 @@ impl Actor for Producer {
             }
             ProducerMsg::Settle(reply) => reply.send(()),
             ProducerMsg::Start(offer) => {
-                self.start(offer).await;
+                self.start(ctx, offer).await;
                 self.show(ctx);
             }
         }

@@ -182,11 +182,7 @@ async fn many_who_insert_one_job_each_keep_the_limit_and_each_runs_once() {
 async fn a_job_whose_insert_was_not_answered_runs_once() {
     let (db, fixture) = (TestDb::new().await, Fixture::new());
     let proxy = Proxy::start(db.host_and_port()).await;
-    let node = TestNode::start(&db.url_through(proxy.address()), "one", &fixture, |config| {
-        limit(2)(config);
-        config.queues.get_mut("default").unwrap().poll_interval = Period::from_millis(100);
-    })
-    .await;
+    let node = TestNode::start(&db.url_through(proxy.address()), "one", &fixture, limit(2)).await;
     // The producer's connection is there before it fails.
     let before = idle_insert(&node, job(json!({}))).await;
     node.reaches(before, State::Completed).await;
