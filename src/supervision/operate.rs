@@ -1,8 +1,9 @@
 //! What an operator does to a live tree: restart, terminate, suspend and resume one child, named by its path.
 //!
 //! These are orders, not failures: they count against no intensity. What would cut the operator off, or harm work that
-//! the tree does, is refused with the reason. Every order leaves a trace, carried out or not: an event, and a line in
-//! the log with who gave it and why.
+//! the tree does, is refused with the reason. Every order leaves a trace, carried out or not: a line in the log with who
+//! gave it and why before anything is done, since it may end this process, and what came of it as an event and another
+//! line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -55,6 +56,35 @@ impl FromStr for Operation {
     }
 }
 
+/// What is said of an order whose future was dropped.
+const UNSEEN: &str = "nobody waited for its end; what was ordered stands";
+
+/// Tells what came of an order, also when nobody waits for it any more.
+struct Trace<'a> {
+    system: &'a System,
+    found: Option<&'a Arc<Probe>>,
+    operation: Operation,
+    path: &'a str,
+    by: &'a str,
+    why: Option<&'a str>,
+    refused: Option<String>,
+}
+
+impl Drop for Trace<'_> {
+    fn drop(&mut self) {
+        let (operation, refused) = (self.operation, self.refused.take());
+        tracing::warn!(
+            target: "sup.audit", operation = operation.as_str(), path = self.path, by = self.by, why = self.why,
+            refused = refused.as_deref(), "operator"
+        );
+        if let Some(probe) = self.found {
+            let (by, why) = (self.by.to_owned(), self.why.map(str::to_owned));
+            let operated = || SupervisionEventKind::Operated { operation, by, why, refused };
+            self.system.emit(probe, probe.incarnation(), operated);
+        }
+    }
+}
+
 impl System {
     /// Does `operation` to the child at `path` and returns once it is done. `by` is who ordered it, `why` the reason;
     /// both go into the log (target `sup.audit`) and the event.
@@ -71,19 +101,15 @@ impl System {
         by: &str,
         why: Option<&str>,
     ) -> Result<(), OperateError> {
+        tracing::warn!(target: "sup.audit", operation = operation.as_str(), path, by, why, "operator orders");
         let found = self.probe(path);
+        let mut trace =
+            Trace { system: self, found: found.as_ref(), operation, path, by, why, refused: Some(UNSEEN.into()) };
         let result = match &found {
             Some(probe) => self.operate_on(operation, probe).await,
             None => Err(OperateError::NotFound(path.to_owned())),
         };
-        let refused = result.as_ref().err().map(ToString::to_string);
-        tracing::warn!(
-            target: "sup.audit", operation = operation.as_str(), path, by, why, refused = refused.as_deref(), "operator"
-        );
-        if let Some(probe) = found {
-            let (by, why) = (by.to_owned(), why.map(str::to_owned));
-            self.emit(&probe, probe.incarnation(), || SupervisionEventKind::Operated { operation, by, why, refused });
-        }
+        trace.refused = result.as_ref().err().map(ToString::to_string);
         result
     }
 

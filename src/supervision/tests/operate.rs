@@ -133,6 +133,26 @@ async fn every_order_is_an_event_with_who_and_why_also_a_refused_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_order_whose_end_nobody_waits_for_is_an_event_that_says_so() {
+    let kit = Kit::new();
+    let (child, address) = kit.worker("w");
+    let _running = kit.start(root(Strategy::OneForOne).child(child.shutdown(Shutdown::Infinity))).await;
+    let mut events = kit.system.events();
+    // Busy for longer than the one who ordered waits.
+    address.cast(Do::Sleep(ms(10_000))).unwrap();
+    let ordered = kit.system.operate(Operation::Terminate, "/w", "ann", None);
+    assert!(tokio::time::timeout(ms(1_000), ordered).await.is_err());
+    let refused = loop {
+        if let SupervisionEventKind::Operated { refused, .. } = within(events.recv()).await.unwrap().kind {
+            break refused;
+        }
+    };
+    assert_eq!(refused.unwrap(), "nobody waited for its end; what was ordered stands");
+    assert_eq!(kit.node("/w").state, NodeState::Running);
+    assert_eq!(kit.journal.lines(1).await, ["stop w"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_child_is_described_with_its_spec_and_its_past() {
     let kit = Kit::new();
     let (child, address) = kit.worker("w");
