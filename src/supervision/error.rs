@@ -112,8 +112,9 @@ pub enum ChildError {
     /// The changed specification is wrong; nothing was changed.
     #[error("invalid supervisor specification: {0}")]
     InvalidSpec(#[from] SpecError),
-    /// The child was killed but does not end, because its code never reaches an await point.
-    #[error("the child was killed but does not end")]
+    /// The child was killed but does not end, because its code never reaches an await point; or one does that is
+    /// restarted with it. A restart goes on by itself when it is gone.
+    #[error("the child, or one that is restarted with it, was killed but does not end")]
     Zombie,
     /// The start failed. After `restart_child` the child stays down; after `cycle_child` the start is tried again by
     /// the supervisor's rules, and those attempts count.

@@ -530,16 +530,21 @@ impl Machine {
                 self.out.push(Effect::BootFailed { key });
                 self.mode = Mode::Closed;
             }
-            Mode::Request { key, .. } | Mode::Cycle(key) => {
-                let zombie = self.slots.get(&key).is_some_and(|slot| matches!(slot.state, SlotState::Zombie { .. }));
-                self.out.push(Effect::Reply(if zombie { Err(RequestError::Zombie) } else { Ok(Some(key)) }));
-            }
+            Mode::Request { key, .. } => self.reply_unless_zombie(key, &[key]),
+            // Behind one of them whose old incarnation lives all others wait too.
+            Mode::Cycle(key) => self.reply_unless_zombie(key, &self.affected(key)),
             Mode::Closing(reason) => {
                 self.out.push(Effect::Exit(reason));
                 self.mode = Mode::Closed;
             }
             Mode::Closed => self.mode = Mode::Closed,
         }
+    }
+
+    fn reply_unless_zombie(&mut self, key: Key, concerned: &[Key]) {
+        let is_zombie = |key| self.slots.get(key).is_some_and(|slot| matches!(slot.state, SlotState::Zombie { .. }));
+        let zombie = concerned.iter().any(is_zombie);
+        self.out.push(Effect::Reply(if zombie { Err(RequestError::Zombie) } else { Ok(Some(key)) }));
     }
 
     fn settle(&mut self, key: Key, state: SlotState) {

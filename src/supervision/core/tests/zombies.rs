@@ -26,6 +26,18 @@ fn a_held_zombie_keeps_its_place_and_the_restart_goes_on_when_it_is_gone() {
 }
 
 #[test]
+fn a_cycle_that_waits_for_a_zombie_beside_its_child_says_so_and_goes_on_when_it_is_gone() {
+    for child in ["a", "c"] {
+        let mut sim = with_policy(OnZombie::Hold);
+        let (key, _) = sim.running["b"];
+        assert_eq!(sim.request(Request::Cycle(child.into())), Err(RequestError::Zombie), "{child}");
+        assert_eq!(sim.told()[..2], ["stop c", "stop b"]);
+        sim.event(Event::Gone { key });
+        assert_eq!(sim.told(), ["zombie_gone b", "start b", "start c"]);
+    }
+}
+
+#[test]
 fn a_replaced_zombie_delays_nothing() {
     let mut sim = with_policy(OnZombie::Replace);
     sim.ends("a", error());
