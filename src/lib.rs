@@ -14,7 +14,7 @@
 //! | [`supervision`] | OTP's supervisors on `ractor` |
 //! | [`config`] | `actors.toml` |
 //! | [`cron`] | expressions of periodic jobs and their moments in a time zone |
-//! | [`telemetry`] | logs |
+//! | [`telemetry`] | logs, and what services did by Oban's names |
 //!
 //! Features: `cli` is the command line of the binary, `embedded-postgres` the server that runs where no database is
 //! named. Both are on by default; the library works without them.

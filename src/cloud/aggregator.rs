@@ -1,4 +1,5 @@
-//! UP: tells CentralCloud what this instance's attempts came to, every half minute and once more when the node stops.
+//! UP: tells CentralCloud what this instance's attempts came to, every `report_interval` and once more when the node
+//! stops.
 //!
 //! An instance that was killed cannot tell; whoever lives tells on its behalf, from the same cursor. Only results that
 //! were reported move it, so an error costs nothing but time.

@@ -1,7 +1,7 @@
 //! Models behind one door: providers, usage, prices, error classes, circuit breakers.
 //!
 //! Knows nothing of queues, PostgreSQL or workflows. Formats, classification, prices, breaker and the event decoder are
-//! pure; effects are in `http`, `command` and `simulated` alone.
+//! pure; effects are in `gateway`, `pace`, `http`, `embedding_http`, `command` and `simulated` alone.
 //!
 //! Invariants: money is integer nano-dollars and unknown is `None`, never 0; every limit has a name; no key appears in
 //! any error, log or debug output; everything from a simulated provider says so.

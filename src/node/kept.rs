@@ -46,9 +46,9 @@ pub fn queue_of(key: &str) -> Option<(&str, &str)> {
 /// The configured queues with what is kept laid over them; and what of it cannot be used, in words.
 pub(super) fn laid_over(configured: &Table, settings: &[Setting]) -> (Table, Vec<String>) {
     let (mut queues, mut unusable) = (configured.clone(), Vec::new());
-    // The last word counts, whether it is about one queue or about all.
     // Others keep theirs in the same table.
     let mut settings: Vec<&Setting> = settings.iter().filter(|setting| setting.key.starts_with(PREFIX)).collect();
+    // The last word counts, whether it is about one queue or about all.
     settings.sort_by_key(|setting| setting.set_at);
     // A start comes first: it alone makes a queue that the configuration does not have.
     let is_start = |setting: &&Setting| queue_of(&setting.key).is_some_and(|(_, name)| name == "start");

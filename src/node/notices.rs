@@ -1,7 +1,6 @@
 //! Hears what others say on the database's channels and wakes whom it concerns.
 //!
-//! Notices are hints: whenever some may have been lost, every producer looks at the table. While the database is away
-//! an embedded server is started again.
+//! Notices are hints: whenever some may have been lost, every producer looks at the table.
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,6 +3,8 @@
 //! | File | What it is |
 //! | --- | --- |
 //! | `pool` | [`Database`]: a pool with every option decided, and the schema it works in |
+//! | `url` | a database's URL, read strictly |
+//! | `clock` | how far this machine's clock is from the server's |
 //! | `session` | statements that always come to an end |
 //! | `scratch` | a schema that exists only for a measurement |
 //! | `horizon` | who keeps vacuum from clearing dead rows |
