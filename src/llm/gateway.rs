@@ -9,7 +9,7 @@
 mod embed;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -106,7 +106,6 @@ pub struct Gateway {
     prices_version: String,
     /// Zero of the breakers' clock.
     started: Instant,
-    unpriced_calls: AtomicU64,
 }
 
 /// Leave of one breaker; given back without an outcome when the call is dropped.
@@ -173,7 +172,6 @@ impl Gateway {
             models,
             prices_version: setup.prices_version,
             started: Instant::now(),
-            unpriced_calls: AtomicU64::new(0),
         })
     }
 
@@ -190,11 +188,6 @@ impl Gateway {
     /// Date of the price table in use.
     pub fn prices_version(&self) -> &str {
         &self.prices_version
-    }
-
-    /// Calls since the start whose cost is unknown because their model has no price.
-    pub fn unpriced_calls(&self) -> u64 {
-        self.unpriced_calls.load(Ordering::Relaxed)
     }
 
     /// Keys and breakers of all providers. Reads the key references anew.
@@ -392,9 +385,6 @@ impl Gateway {
     fn cost(&self, entry: &ModelEntry, usage: &Usage) -> Cost {
         let version = if entry.setup.price_is_configured { CONFIGURED_VERSION } else { &self.prices_version };
         let nanousd = entry.setup.price.and_then(|price| price.cost_nanousd(usage));
-        if nanousd.is_none() {
-            self.unpriced_calls.fetch_add(1, Ordering::Relaxed);
-        }
         Cost { nanousd, prices_version: version.to_owned() }
     }
 

@@ -131,23 +131,6 @@ impl LearningStore {
         Ok(row.map(Learning::from))
     }
 
-    /// The latest learning of a type and key.
-    ///
-    /// # Errors
-    /// [`DbError`].
-    pub async fn latest(&self, kind: &str, key: &str) -> Result<Option<Learning>, DbError> {
-        let row = sqlx::query_as!(
-            LogRow,
-            "SELECT id, type AS kind, key, schema_version, summary, payload, evidence, rolls_back, created_at, expires_at
-             FROM learnings WHERE type = $1 AND key = $2 ORDER BY id DESC LIMIT 1",
-            kind,
-            key,
-        )
-        .fetch_optional(&self.db)
-        .await?;
-        Ok(row.map(Learning::from))
-    }
-
     /// What each instance that has seen the learning made of it.
     ///
     /// # Errors
