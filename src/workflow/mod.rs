@@ -1,6 +1,7 @@
 //! Workflows: ordered steps with a checkpoint in the database after each, run as the work of one job.
 
 pub mod agents;
+mod asker;
 mod builder;
 mod children;
 mod code;

@@ -7,6 +7,8 @@ use serde_json::Value;
 use super::definition::{StepContext, StepError, StepOutput};
 use super::result::{Attempted, JobResult};
 use crate::error::Coded;
+use crate::llm::Advice;
+use crate::postgres::DbError;
 use crate::queue::Outcome;
 
 /// Characters of a text that summaries keep.
@@ -46,6 +48,29 @@ pub(super) fn refuse(error: &impl Coded, request_id: Option<&str>, input_summary
         ..JobResult::default()
     };
     StepError { outcome: Outcome::Cancelled(text), result: Some(Box::new(result)) }
+}
+
+/// A database that refused, or a job that shall stop.
+pub(super) fn database(error: DbError) -> StepError {
+    match error {
+        DbError::Stopped { .. } => StepError::new(Outcome::HandedBack),
+        error => StepError::msg(format!("** (Database) {error}")),
+    }
+}
+
+/// What failed calls do to the job: trouble that may pass is retried with the queue's backoff, everything else is given
+/// up with its reason. (What waiting cures is a wait already.)
+pub(super) fn of_advice(advice: Advice, text: String) -> Outcome {
+    match advice {
+        Advice::Retry => Outcome::Failed { error: text, retry_in: None },
+        Advice::Snooze(delay) => Outcome::Snoozed(delay),
+        Advice::Cancel => Outcome::Cancelled(text),
+    }
+}
+
+/// The sum of costs; unknown where one of them is.
+pub(super) fn sum(mut costs: impl Iterator<Item = Option<i64>>) -> Option<i64> {
+    costs.try_fold(0_i64, |sum, cost| Some(sum.saturating_add(cost?)))
 }
 
 /// One line with code and hint, as it is stored in `errors` and `error_reason`.

@@ -16,12 +16,11 @@ use super::registry::{Candidate, NoAgent, Pick, capabilities, choose};
 use super::request::{AgentTask, CoordinationRequest};
 use super::task::{AGENT_TASK, agent};
 use crate::config::Config;
-use crate::postgres::DbError;
-use crate::queue::{NewJob, Outcome};
+use crate::queue::NewJob;
 use crate::workflow::children::{ChildJob, Children, Plan, Wait};
 use crate::workflow::definition::{Definition, Effect, Step, StepContext, StepError, StepOutput, Work};
 use crate::workflow::result::JobResult;
-use crate::workflow::steps::{SUMMARY_CHARS_MAX, output, refuse, shortened, to_output, unreadable};
+use crate::workflow::steps::{SUMMARY_CHARS_MAX, database, output, refuse, shortened, sum, to_output, unreadable};
 use crate::workflow::walk::persist;
 
 /// Name in the `worker` column.
@@ -106,10 +105,7 @@ async fn route(context: &StepContext, config: &Config, facts: &Facts) -> Result<
 }
 
 async fn candidates(context: &StepContext, config: &Config, facts: &Facts) -> Result<Vec<Candidate>, StepError> {
-    persist(&context.cancelled, || facts.candidates(config)).await.map_err(|error| match error {
-        DbError::Stopped { .. } => StepError::new(Outcome::HandedBack),
-        error => StepError::msg(format!("** (Database) {error}")),
-    })
+    persist(&context.cancelled, || facts.candidates(config)).await.map_err(database)
 }
 
 async fn run(
@@ -180,12 +176,11 @@ struct Ran {
 }
 
 fn done(merged: &Merged, answers: &BTreeMap<String, AgentAnswer>) -> Result<StepOutput, StepError> {
-    let costs: Option<Vec<i64>> = answers.values().map(|answer| answer.cost_nanousd).collect();
     to_output(
         NAME,
         &Ran {
             merged: merged.clone(),
-            agents_cost_nanousd: costs.map(|costs| costs.into_iter().fold(0, i64::saturating_add)),
+            agents_cost_nanousd: sum(answers.values().map(|answer| answer.cost_nanousd)),
             agents: answers.len(),
             simulated: answers.values().any(|answer| answer.simulated),
         },

@@ -5,7 +5,6 @@
 //! agent.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -14,21 +13,21 @@ use super::request::AgentTask;
 use crate::config::{Agent, Config, nearest};
 use crate::error::Coded;
 use crate::llm::{Advice, Answer, ChatRequest, Gateway, Message, Role, Usage};
-use crate::postgres::{Database, DbError};
+use crate::postgres::Database;
 use crate::queue::Outcome;
-use crate::routing::{Choice, LivePolicy, RoutingError, Situation, Wish, draw, select};
+use crate::routing::{Choice, LivePolicy, Wish};
+use crate::workflow::asker::Asker;
 use crate::workflow::definition::{Definition, Step, StepContext, StepError, StepOutput};
-use crate::workflow::models::{Asking, Called, Failed, Models, Unanswered, answered};
+use crate::workflow::models::{Asking, Called, Failed, answered};
 use crate::workflow::result::{Attempted, JobResult};
-use crate::workflow::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, shortened, to_output, unreadable};
+use crate::workflow::steps::{
+    SUMMARY_CHARS_MAX, banner, count, of_advice, output, refuse, shortened, sum, to_output, unreadable,
+};
 
 /// Name in the `worker` column.
 pub const AGENT_TASK: &str = "agent_task";
 /// Name of the workflow.
 const NAME: &str = "AgentTask";
-
-/// When a job looks again whose models are all switched off: nothing else will tell it.
-const SWITCHED_OFF_WAIT: Duration = Duration::from_secs(30);
 
 /// No such agent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,20 +81,10 @@ pub fn agent<'a>(name: &str, config: &'a Config) -> Result<&'a Agent, UnknownAge
     })
 }
 
-/// What agents are asked through.
-#[derive(Clone)]
-struct Asker {
-    config: Arc<Config>,
-    gateway: Arc<Gateway>,
-    policy: LivePolicy,
-    models: Models,
-}
-
 /// The definition, bound to configuration, providers and the policy of the moment.
 pub fn agent_task(config: Arc<Config>, gateway: Arc<Gateway>, policy: LivePolicy, db: Database) -> Definition {
     let timeout = config.workflows.agent_task.timeout.get();
-    let models = Models::new(Arc::clone(&config), Arc::clone(&gateway), db);
-    let asker = Asker { config, gateway, policy, models };
+    let asker = Asker::new(config, gateway, policy, db);
     let (selecting, asking, checking, publishing) = (asker.clone(), asker.clone(), asker.clone(), asker);
     Definition {
         worker: AGENT_TASK,
@@ -131,80 +120,60 @@ fn receive(context: &StepContext) -> Result<StepOutput, StepError> {
 
 fn select_model(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepError> {
     let task: AgentTask = output(NAME, context, 0)?;
-    to_output(NAME, &asker.choose(context, &task)?)
+    to_output(NAME, &choose(asker, context, &task)?)
 }
 
-impl Asker {
-    /// The model for the agent's work at this moment.
-    fn choose(&self, context: &StepContext, task: &AgentTask) -> Result<Choice, StepError> {
-        let summary = || task.summary(SUMMARY_CHARS_MAX);
-        let agent = agent(&task.agent, &self.config).map_err(|error| refuse(&error, task.id.as_deref(), summary()))?;
-        // An agent without a wish of its own is a kind of task by its name.
-        let wish = Wish {
-            model: agent.model.as_deref(),
-            route: agent.route.as_deref(),
-            complexity: agent.complexity,
-            task_type: Some(&task.agent),
-        };
-        let situation = Situation {
-            config: &self.config,
-            policy: &self.policy.current(),
-            job_type: AGENT_TASK,
-            draw: draw(context.job.id, context.job.attempt),
-            is_held_back: &|model| self.gateway.is_held_back(model),
-        };
-        select(wish, &situation).map_err(|error| match error {
-            RoutingError::AllOff(_) => switched_off(context, &error),
-            _ => refuse(&error, task.id.as_deref(), summary()),
-        })
-    }
+/// The model for the agent's work at this moment.
+fn choose(asker: &Asker, context: &StepContext, task: &AgentTask) -> Result<Choice, StepError> {
+    let summary = || task.summary(SUMMARY_CHARS_MAX);
+    let agent = agent(&task.agent, &asker.config).map_err(|error| refuse(&error, task.id.as_deref(), summary()))?;
+    // An agent without a wish of its own is a kind of task by its name.
+    let wish = Wish {
+        model: agent.model.as_deref(),
+        route: agent.route.as_deref(),
+        complexity: agent.complexity,
+        task_type: Some(&task.agent),
+    };
+    asker.choose(context, AGENT_TASK, wish, |error| refuse(error, task.id.as_deref(), summary()))
+}
 
-    /// The output limit that the agent sets.
-    fn max_tokens(&self, task: &AgentTask) -> Option<u32> {
-        self.config.agents.get(&task.agent).and_then(|agent| agent.max_tokens)
-    }
+/// The output limit that the agent of a task sets.
+fn max_tokens(config: &Config, task: &AgentTask) -> Option<u32> {
+    config.agents.get(&task.agent).and_then(|agent| agent.max_tokens)
+}
 
-    /// One call, with the model that was chosen, unless a person has switched it off since. It is numbered after the
-    /// call `before`.
-    async fn call(
-        &self,
-        context: &StepContext,
-        task: &AgentTask,
-        messages: Vec<Message>,
-        before: Option<&Called>,
-    ) -> Result<Called, StepError> {
-        let mut choice: Choice = output(NAME, context, 1)?;
-        if self.policy.current().is_off(&choice.model) {
-            choice = self.choose(context, task)?;
-        }
-        let chat = ChatRequest {
-            messages,
-            max_tokens: self.max_tokens(task),
-            temperature: None,
-            idempotency_key: Some(context.idempotency_key.clone()),
-        };
-        let asking = Asking {
-            job: &context.job,
-            cancelled: &context.cancelled,
-            deadline: context.deadline,
-            job_type: AGENT_TASK,
-            workflow_type: NAME,
-            choice: &choice,
-            chat: &chat,
-            cache: None,
-            first_hop: before.map_or(0, |before| before.hop.saturating_add(1)),
-        };
-        match self.models.ask(&asking).await {
-            Ok(called) => Ok(called),
-            Err(Unanswered::Failed { call, advice }) => {
-                Err(call_failed(&call, advice, context, task, &choice, before.map(|before| &before.answer)))
-            }
-            // No failure: nothing was answered, and what was spent is recorded.
-            Err(Unanswered::Waits(wait)) => Err(StepError::new(Outcome::Snoozed(wait))),
-            Err(Unanswered::Db(DbError::Stopped { .. })) => Err(StepError::new(Outcome::HandedBack)),
-            Err(Unanswered::Db(error)) => Err(StepError::msg(format!("** (Database) {error}"))),
-        }
-    }
+/// One call, with the model that was chosen, unless a person has switched it off since. It is numbered after the call
+/// `before`.
+async fn call(
+    asker: &Asker,
+    context: &StepContext,
+    task: &AgentTask,
+    messages: Vec<Message>,
+    before: Option<&Called>,
+) -> Result<Called, StepError> {
+    let choice = match asker.still(output(NAME, context, 1)?) {
+        Some(choice) => choice,
+        None => choose(asker, context, task)?,
+    };
+    let chat = ChatRequest {
+        messages,
+        max_tokens: max_tokens(&asker.config, task),
+        temperature: None,
+        idempotency_key: Some(context.idempotency_key.clone()),
+    };
+    let asking = Asking {
+        job: &context.job,
+        cancelled: &context.cancelled,
+        deadline: context.deadline,
+        job_type: AGENT_TASK,
+        workflow_type: NAME,
+        choice: &choice,
+        chat: &chat,
+        cache: None,
+        first_hop: before.map_or(0, |before| before.hop.saturating_add(1)),
+    };
+    let before = before.map(|before| &before.answer);
+    asker.ask(&asking, |failed, advice| call_failed(failed, advice, context, task, &choice, before)).await
 }
 
 /// What the model is told first.
@@ -221,7 +190,7 @@ fn opening(task: &AgentTask, config: &Config) -> Vec<Message> {
 
 async fn ask(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepError> {
     let task: AgentTask = output(NAME, context, 0)?;
-    let called = asker.call(context, &task, opening(&task, &asker.config), None).await?;
+    let called = call(asker, context, &task, opening(&task, &asker.config), None).await?;
     let cost_nanousd = called.answer.cost.nanousd;
     Ok(StepOutput { cost_nanousd, ..to_output(NAME, &called)? })
 }
@@ -238,7 +207,7 @@ async fn check(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepE
         messages.push(Message { role: Role::Assistant, content: first.answer.text.clone() });
     }
     messages.push(Message { role: Role::User, content: task.expect.repair(&problem) });
-    let second = asker.call(context, &task, messages, Some(&first)).await?;
+    let second = call(asker, context, &task, messages, Some(&first)).await?;
     match task.expect.check(&second.answer.text) {
         Ok(_) => {
             let cost_nanousd = second.answer.cost.nanousd;
@@ -269,7 +238,7 @@ fn publish(context: &StepContext, asker: &Asker) -> Result<StepOutput, StepError
     let stored = serde_json::to_value(&answer).map_err(|error| unreadable(NAME, 4, &error))?;
     let result = JobResult {
         success: true,
-        outcome: Some(answered(used, asker.max_tokens(&task))),
+        outcome: Some(answered(used, max_tokens(&asker.config, &task))),
         result_summary: json!({
             "agent": task.agent,
             "answer": shortened(&used.text),
@@ -293,14 +262,13 @@ impl Spent {
     fn of(first: &Called, second: Option<&Called>) -> Self {
         let calls = || std::iter::once(first).chain(second).map(|called| &called.answer);
         let tokens = |part: fn(&Usage) -> u64| calls().map(|answer| part(&answer.usage)).fold(0, u64::saturating_add);
-        let costs: Option<Vec<i64>> = calls().map(|answer| answer.cost.nanousd).collect();
         Self {
             usage: Usage {
                 input_fresh: tokens(|usage| usage.input_total()),
                 output: tokens(|usage| usage.output),
                 ..Usage::default()
             },
-            cost_nanousd: costs.map(|costs| costs.into_iter().fold(0, i64::saturating_add)),
+            cost_nanousd: sum(calls().map(|answer| answer.cost.nanousd)),
             raw_usage: calls().map(|answer| answer.raw_usage.clone()).collect(),
         }
     }
@@ -340,12 +308,6 @@ fn unusable(task: &AgentTask, choice: &Choice, problem: String, first: &Called, 
     StepError { outcome: Outcome::Discarded(text), result: Some(Box::new(result)) }
 }
 
-/// A person switched off what the agent needs, and may switch it on again: the job waits and spends no attempt.
-fn switched_off(context: &StepContext, error: &RoutingError) -> StepError {
-    tracing::info!(target: "job", id = context.job.id, %error, wait = ?SWITCHED_OFF_WAIT, "the job waits");
-    StepError::new(Outcome::Snoozed(SWITCHED_OFF_WAIT))
-}
-
 /// What failed calls do to the job, as for `llm_request`. An answer before them is stored with its step, and counts
 /// with the attempt that succeeds; where there will be none, with this one.
 fn call_failed(
@@ -356,12 +318,7 @@ fn call_failed(
     choice: &Choice,
     before: Option<&Answer>,
 ) -> StepError {
-    let text = banner(&call.error);
-    let outcome = match advice {
-        Advice::Retry => Outcome::Failed { error: text, retry_in: None },
-        Advice::Snooze(delay) => Outcome::Snoozed(delay),
-        Advice::Cancel => Outcome::Cancelled(text),
-    };
+    let outcome = of_advice(advice, banner(&call.error));
     let is_last = matches!(outcome, Outcome::Cancelled(_)) || context.job.attempt >= context.job.max_attempts;
     let failed = call.row(choice);
     let (mut cost, mut input, mut written) = (failed.cost_nanousd, failed.tokens_input, failed.tokens_output);

@@ -30,12 +30,12 @@ pub use vectors::{
 use super::definition::{Definition, Effect, Step, StepContext, StepError, StepOutput, Work};
 use super::models::{Caller, Purse, advice, calls_until, failed_call, snoozes, spent};
 use super::result::{Attempted, JobResult};
-use super::steps::{SUMMARY_CHARS_MAX, banner, count, output, refuse, to_output, unreadable};
+use super::steps::{SUMMARY_CHARS_MAX, banner, count, database, output, refuse, sum, to_output, unreadable};
 use super::walk::persist;
 use crate::config::{Config, ModelKind, nearest};
 use crate::error::Coded;
 use crate::llm::{Advice, Gateway, LlmError};
-use crate::postgres::{Database, DbError};
+use crate::postgres::Database;
 use crate::queue::{HANDED_BACK_WAIT, Outcome};
 
 /// Name in the `worker` column.
@@ -282,18 +282,10 @@ async fn store(context: &StepContext, vectors: &Vectors) -> Result<StepOutput, S
     }
 }
 
-fn database(error: DbError) -> StepError {
-    match error {
-        DbError::Stopped { .. } => StepError::new(Outcome::HandedBack),
-        error => StepError::msg(format!("** (Database) {error}")),
-    }
-}
-
 fn publish(context: &StepContext) -> Result<StepOutput, StepError> {
     let request: EmbeddingRequest = output(NAME, context, 0)?;
     let batches: Vec<Stored> = output(NAME, context, 2)?;
     let all = || batches.iter().map(|batch| &batch.made);
-    let costs: Option<Vec<i64>> = all().map(|made| made.cost_nanousd).collect();
     let first = all().next();
     let stored = json!({
         "collection": request.collection,
@@ -311,7 +303,7 @@ fn publish(context: &StepContext) -> Result<StepOutput, StepError> {
         request_id: request.id.clone(),
         success: true,
         outcome: Some(Attempted::Success),
-        cost_nanousd: costs.map(|costs| costs.into_iter().fold(0, i64::saturating_add)),
+        cost_nanousd: sum(all().map(|made| made.cost_nanousd)),
         prices_version: first.map(|made| made.prices_version.clone()),
         provider: first.map(|made| made.provider.clone()),
         model_used: first.map(|made| made.model.clone()),

@@ -30,7 +30,7 @@ pub(super) use self::purse::{Caller, Purse, calls_until, spent};
 use self::store::FailedCall;
 pub use self::store::{Answers, Budgets, Holder, Spent};
 use super::result::{Attempted, JobResult};
-use super::steps::banner;
+use super::steps::{banner, count};
 use super::walk::persist;
 use crate::config::Config;
 use crate::error::Coded as _;
@@ -366,7 +366,6 @@ fn of_model(chat: &ChatRequest, model: &str) -> ChatRequest {
 /// What a failed call leaves, in the words of `job_results`.
 pub(super) fn failed_call(error: &LlmError) -> JobResult {
     let partial = error.partial.as_deref();
-    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     JobResult {
         error_reason: Some(banner(error)),
         cost_nanousd: match spent(Err(error)) {
