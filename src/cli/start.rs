@@ -98,15 +98,13 @@ pub(super) async fn run(args: StartArgs, context: &Context, job_runtime: Handle)
 
 /// Names of the routes whose reference is a simulated model, where this instance works on jobs at all.
 fn simulated_routes(config: &Config) -> Vec<String> {
-    let is_simulated = |model: &String| {
+    let is_simulated = |model: &str| {
         let model = config.models.get(model);
         let provider = model.and_then(|model| config.providers.get(&model.provider));
         provider.is_some_and(|provider| provider.kind == ProviderKind::Simulated)
     };
-    let complexities = config.routing.models.iter().map(|(complexity, model)| (complexity.to_string(), Some(model)));
-    let named = config.routing.routes.iter().map(|(name, route)| (name.clone(), route.models.first()));
-    let all = complexities.chain(named).filter(|_| config.cloud.role.executes());
-    all.filter(|(_, reference)| reference.is_some_and(is_simulated)).map(|(name, _)| name).collect()
+    let all = config.routing.all().filter(|_| config.cloud.role.executes());
+    all.filter(|route| is_simulated(route.reference)).map(|route| route.name.to_owned()).collect()
 }
 
 /// What to say where prompts of others may be answered here with text that is made up. What the database does not

@@ -60,11 +60,5 @@ fn learner(config: &Config, db: &Database) -> LearnerArgs {
 
 /// Models of each route, the reference first.
 fn routes(config: &Config) -> BTreeMap<String, Vec<String>> {
-    let routing = &config.routing;
-    let by_complexity = routing.models.iter().map(|(complexity, reference)| {
-        let others = routing.candidates.get(complexity).into_iter().flatten();
-        (complexity.to_string(), std::iter::once(reference).chain(others).cloned().collect())
-    });
-    let named = routing.routes.iter().map(|(name, route)| (name.clone(), route.models.clone()));
-    by_complexity.chain(named).collect()
+    config.routing.all().map(|route| (route.name.to_owned(), route.models().map(str::to_owned).collect())).collect()
 }

@@ -46,19 +46,13 @@ pub fn table(config: &Config, policy: &Policy, job_type: &str, is_held_back: &dy
 
 /// Routes of the configuration: the complexities, then the others.
 fn routes(config: &Config) -> impl Iterator<Item = Route<'_>> {
-    let routing = &config.routing;
-    let of_complexities = routing.models.iter().map(|(complexity, model)| Route {
-        name: complexity.as_str(),
-        complexity: Some(*complexity),
-        reason: Reason::ExplicitComplexity,
-        reference: model,
-        candidates: routing.candidates.get(complexity).map(Vec::as_slice).unwrap_or_default(),
-    });
-    let others = routing.routes.iter().filter_map(|(name, route)| {
-        let (reference, candidates) = route.models.split_first()?;
-        Some(Route { name, complexity: None, reason: Reason::ExplicitRoute, reference, candidates })
-    });
-    of_complexities.chain(others)
+    config.routing.all().map(|route| Route {
+        name: route.name,
+        complexity: route.complexity,
+        reason: if route.complexity.is_some() { Reason::ExplicitComplexity } else { Reason::ExplicitRoute },
+        reference: route.reference,
+        candidates: route.candidates,
+    })
 }
 
 fn of_cell(

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::Check;
-use crate::config::{Config, SecretRef};
+use crate::config::{Config, ConfiguredRoute, SecretRef};
 use crate::llm::{Gateway, find_program};
 
 /// One finding a provider that has a key, one a program that requests are routed to, and one about the prices.
 pub(super) fn checks(config: &Config) -> Vec<Check> {
-    let routed: BTreeSet<&str> = config.routing.models.values().map(String::as_str).collect();
+    let routed: BTreeSet<&str> = config.routing.all().flat_map(ConfiguredRoute::models).collect();
     let mut checks: Vec<Check> = config
         .providers
         .iter()
@@ -93,7 +93,7 @@ fn prices(config: &Config, routed: &BTreeSet<&str>) -> Check {
 mod tests {
     use super::super::Status;
     use super::*;
-    use crate::config::{Command, Complexity, Model, Provider, ProviderKind};
+    use crate::config::{Command, Complexity, Model, Provider, ProviderKind, Route};
 
     fn config(key: &str) -> Config {
         let mut config = Config::default();
@@ -116,6 +116,24 @@ mod tests {
         let check = &checks(&config)[0];
         assert_eq!(check.status, Status::Fail);
         assert!(check.message.contains("routed to m") && check.fix.as_ref().unwrap().contains("export"), "{check:?}");
+    }
+
+    #[test]
+    fn models_of_named_routes_and_candidates_are_routed_to() {
+        let is_told = |route: &dyn Fn(&mut Config)| {
+            let mut config = config("SINGULARITY_TEST_NO_SUCH_KEY");
+            route(&mut config);
+            checks(&config)[0].message.ends_with(" m")
+        };
+        assert!(!is_told(&|_| {}));
+        assert!(is_told(&|config| {
+            config.routing.routes.insert("own".into(), Route { models: vec!["m".into()] });
+        }));
+        assert!(is_told(&|config| {
+            config.models.insert("first".into(), Model { provider: "acme".into(), ..Model::default() });
+            config.routing.models.insert(Complexity::Simple, "first".into());
+            config.routing.candidates.insert(Complexity::Simple, vec!["m".into()]);
+        }));
     }
 
     #[test]
