@@ -25,9 +25,7 @@ pub use learning::{
     Payload, PerformanceBenchmark, Preference, RoutingRule, SCHEMA_VERSION, WeightedModel,
 };
 pub use names::{INSTANCE_SLUG_MAX, Names};
-pub use record::{
-    MESSAGE_BYTES_MAX, MESSAGE_VERSION, NAME_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, Record, Records, Verdict,
-};
+pub use record::{MESSAGE_BYTES_MAX, MESSAGE_VERSION, NAME_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, Record, Records};
 pub use report::{ModelUse, Period, Report};
 pub use store::costs::{CostGroup, CostStore, GroupBy};
 pub use store::ingest::Intake;

@@ -7,6 +7,8 @@
 use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::workflow::Attempted;
+
 /// Version of the messages that this program writes and reads.
 pub const MESSAGE_VERSION: u32 = 1;
 
@@ -34,53 +36,6 @@ const DURATION_MS_MAX: i64 = 10_000_000_000_000;
 
 /// Years in which attempts end.
 const YEARS: std::ops::RangeInclusive<i32> = 2000..=9999;
-
-/// What an attempt says about its model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// It answered, and the answer could be used.
-    Success,
-    /// It answered and the answer was empty, cut or could not be used, or it has a fault that stays. The job of a cut
-    /// answer succeeds.
-    Failure,
-    /// It refused: unsuccessful, but for reasons of its own.
-    Refused,
-    /// Throttled, overloaded, unreachable, crashed: nothing about its quality, but time and money.
-    Infrastructure,
-    /// Our input was wrong: nothing about the model.
-    Invalid,
-    /// The answer came from a cache: nothing about the model, and no cost.
-    Cached,
-}
-
-impl Verdict {
-    /// Its name, as in the column `outcome` of `job_results`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Failure => "failure",
-            Self::Refused => "refused",
-            Self::Infrastructure => "infrastructure",
-            Self::Invalid => "invalid",
-            Self::Cached => "cached",
-        }
-    }
-
-    /// From the column; a row whose worker did not say is judged by its success.
-    pub fn of_column(outcome: Option<&str>, success: bool) -> Self {
-        match outcome {
-            Some("refused") => Self::Refused,
-            Some("infrastructure") => Self::Infrastructure,
-            Some("invalid") => Self::Invalid,
-            Some("cached") => Self::Cached,
-            Some("success") => Self::Success,
-            Some("failure") => Self::Failure,
-            _ if success => Self::Success,
-            _ => Self::Failure,
-        }
-    }
-}
 
 /// One attempt. Field names are the keys of the message and, but for `cached` and `patterns`, columns of
 /// `central_results`.
@@ -113,7 +68,7 @@ pub struct Record {
     #[serde(default)]
     pub propensity: Option<f64>,
     /// What the attempt says about the model.
-    pub outcome: Verdict,
+    pub outcome: Attempted,
     /// Whether the answer was made up.
     #[serde(default)]
     pub simulated: bool,
@@ -165,7 +120,7 @@ impl Record {
             return Err("propensity: not above 0 and at most 1".into());
         }
         moment("completed_at", self.completed_at)?;
-        if self.success && !matches!(self.outcome, Verdict::Success | Verdict::Failure | Verdict::Cached) {
+        if self.success && !matches!(self.outcome, Attempted::Success | Attempted::Failure | Attempted::Cached) {
             return Err(format!("outcome: {} of an attempt that succeeded", self.outcome.as_str()));
         }
         Ok(())

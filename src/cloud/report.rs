@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::record::{self, MESSAGE_VERSION, Record, Verdict};
+use super::record::{self, MESSAGE_VERSION, Record};
 use super::sums::Sums;
+use crate::workflow::Attempted;
 
 /// Nano-dollars of a cent.
 const NANOUSD_PER_CENT: f64 = 10_000_000.0;
@@ -90,7 +91,7 @@ impl Report {
         let total = |column: fn(&Sums) -> i128| sums.iter().map(column).fold(0_i128, i128::saturating_add);
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let successes = records.iter().filter(|record| record.success).count();
-        let timed = records.iter().filter(|record| record.outcome != Verdict::Cached).count();
+        let timed = records.iter().filter(|record| record.outcome != Attempted::Cached).count();
         let cents = ratio(total(|sums| sums.cost_nanousd), total(|sums| sums.priced.into()));
         let mut models: BTreeMap<&str, i64> = BTreeMap::new();
         for model in records.iter().filter_map(|record| record.model.as_deref()) {

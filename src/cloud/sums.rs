@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::record::{Record, Verdict};
+use super::record::Record;
+use crate::workflow::Attempted;
 
 /// Counts of latencies that are told apart: the last holds all that take 2^62 ms or more.
 const LATENCY_COUNTS_MAX: usize = 63;
@@ -97,12 +98,12 @@ impl Sums {
         self.first_at = self.first_at.min(record.completed_at);
         self.last_at = self.last_at.max(record.completed_at);
         match record.outcome {
-            Verdict::Success => self.successes += 1,
-            Verdict::Failure => self.failures += 1,
-            Verdict::Refused => self.refusals += 1,
-            Verdict::Infrastructure => self.infrastructure += 1,
-            Verdict::Invalid => {}
-            Verdict::Cached => return,
+            Attempted::Success => self.successes += 1,
+            Attempted::Failure => self.failures += 1,
+            Attempted::Refused => self.refusals += 1,
+            Attempted::Infrastructure => self.infrastructure += 1,
+            Attempted::Invalid => {}
+            Attempted::Cached => return,
         }
         if let Some(cost) = record.cost_nanousd {
             self.priced += 1;

@@ -1,5 +1,7 @@
 //! A row of `job_results`: what a job cost and what came out.
 
+use std::str::FromStr;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,13 +57,13 @@ pub struct JobResult {
 }
 
 /// What an attempt says about its model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attempted {
     /// It answered.
     Success,
     /// It answered, and the answer is empty, cut or cannot be used; a cut one completes its job nevertheless. Or it
-    /// found the request wrong, which another model then answered.
+    /// found the request wrong, which another model then answered; or it has a fault that stays.
     Failure,
     /// It declined.
     Refused,
@@ -74,6 +76,26 @@ pub enum Attempted {
 }
 
 impl Attempted {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Success, Self::Failure, Self::Refused, Self::Infrastructure, Self::Invalid, Self::Cached];
+
+    /// From the column; a row whose worker did not say is judged by its success.
+    pub fn of_column(outcome: Option<&str>, success: bool) -> Self {
+        let said = outcome.and_then(|outcome| outcome.parse().ok());
+        said.unwrap_or(if success { Self::Success } else { Self::Failure })
+    }
+
+    /// Whether it says how good the model is.
+    pub fn is_quality(self) -> bool {
+        matches!(self, Self::Success | Self::Failure | Self::Refused)
+    }
+
+    /// Whether its cost and its time are the model's.
+    pub fn is_spent(self) -> bool {
+        self.is_quality() || self == Self::Infrastructure
+    }
+
     /// As it is stored.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -86,6 +108,19 @@ impl Attempted {
         }
     }
 }
+
+impl FromStr for Attempted {
+    type Err = UnknownOutcome;
+
+    fn from_str(text: &str) -> Result<Self, UnknownOutcome> {
+        Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or(UnknownOutcome)
+    }
+}
+
+/// A text that says nothing about a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no outcome of an attempt")]
+pub struct UnknownOutcome;
 
 /// A stored row, as listings and callers read it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use singularity::cloud::central::learner::{CellView, Outcome, Settings, decide, patterns};
+use singularity::cloud::central::learner::{CellView, Settings, decide, patterns};
 use singularity::cloud::{Cell, LearnerStore, Learning, Looked, Names, Payload, pgmq};
 use singularity::config::{Complexity, Config, Period, Role};
 use singularity::postgres::Database;
+use singularity::workflow::Attempted;
 
 use crate::support::db::TestDb;
 use crate::support::node::{Fixture, TestNode, until};
@@ -161,7 +162,7 @@ async fn what_is_known_is_what_the_tables_say_also_after_a_restart() {
     let sums = opus.sums[&1];
     assert_eq!((sums.n, sums.priced, sums.cost, sums.lost, sums.lost_squared), (297, 297, 297_000.0, 20.0, 200.0));
     assert_eq!((sonnet.sums[&1].successes, sonnet.sums[&1].cost_of_successes), (270, 162_000.0));
-    assert_eq!(opus.rows.iter().filter(|row| row.outcome == Outcome::Infrastructure).count(), 3);
+    assert_eq!(opus.rows.iter().filter(|row| row.outcome == Attempted::Infrastructure).count(), 3);
     assert_eq!(view.rule.as_ref().map(|rule| rule.id), Some(1));
 }
 

@@ -29,7 +29,7 @@ pub use decide::{Decision, Draft, decide};
 pub use evidence::falls;
 pub use pattern::{PatternCount, patterns};
 pub use replay::{Belief, Estimate, Logged, Replay, replay};
-pub use row::{Outcome, Row};
+pub use row::Row;
 pub use settings::Settings;
 pub use view::{CellView, InForce, ModelView, Sums};
 

@@ -40,7 +40,7 @@ fn a_job_may_succeed_whose_model_did_not() {
     let mut record = good();
     record.as_object_mut().unwrap().extend(cut.as_object().unwrap().clone());
     let read = Records::parse(Some(&message(record))).unwrap();
-    assert_eq!((read.records[0].success, read.records[0].outcome), (true, Verdict::Failure));
+    assert_eq!((read.records[0].success, read.records[0].outcome), (true, Attempted::Failure));
 }
 
 #[test]

@@ -13,10 +13,10 @@ fn period() -> Period {
 #[test]
 fn it_has_the_keys_of_the_first_design_and_sums() {
     let mut records = vec![
-        record("opus", Verdict::Success, Some(20_000_000), 100),
-        record("sonnet", Verdict::Success, Some(10_000_000), 300),
-        record("sonnet", Verdict::Failure, None, 200),
-        record("sonnet", Verdict::Cached, Some(0), 0),
+        record("opus", Attempted::Success, Some(20_000_000), 100),
+        record("sonnet", Attempted::Success, Some(10_000_000), 300),
+        record("sonnet", Attempted::Failure, None, 200),
+        record("sonnet", Attempted::Cached, Some(0), 0),
     ];
     records[0].patterns = vec!["b".into(), "a".into()];
     records[1].patterns = vec!["b".into()];
@@ -38,13 +38,13 @@ fn it_has_the_keys_of_the_first_design_and_sums() {
 fn what_is_not_known_is_null_and_not_zero() {
     let report = Report::of(&period(), &[]);
     assert_eq!((report.success_rate, report.avg_cost_cents, report.avg_latency_ms), (None, None, None));
-    let report = Report::of(&period(), &[record("m", Verdict::Failure, None, 1)]);
+    let report = Report::of(&period(), &[record("m", Attempted::Failure, None, 1)]);
     assert_eq!((report.success_rate, report.avg_cost_cents), (Some(0.0), None));
 }
 
 #[test]
 fn what_is_sent_is_read_and_what_is_not_one_is_refused() {
-    let report = Report::of(&period(), &[record("m", Verdict::Success, Some(i64::MAX), 1)]);
+    let report = Report::of(&period(), &[record("m", Attempted::Success, Some(i64::MAX), 1)]);
     let body = serde_json::to_string(&report).unwrap();
     assert_eq!(Report::parse(Some(&body)).unwrap(), report);
     assert!(Report::parse(None).unwrap_err().contains("NULL"));

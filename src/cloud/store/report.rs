@@ -12,9 +12,10 @@ use sqlx::PgConnection;
 
 use super::pgmq;
 use crate::cloud::names::Names;
-use crate::cloud::record::{MESSAGE_VERSION, RECORDS_PER_MESSAGE_MAX, Record, Records, Verdict};
+use crate::cloud::record::{MESSAGE_VERSION, RECORDS_PER_MESSAGE_MAX, Record, Records};
 use crate::cloud::report::{Period, Report};
 use crate::postgres::{Database, DbError, Transaction};
+use crate::workflow::Attempted;
 
 /// Results in one report, and so in one transaction.
 pub const RESULTS_PER_REPORT_MAX: i64 = 1_000;
@@ -126,7 +127,7 @@ impl Reports {
             let records: Vec<Record> = rows
                 .into_iter()
                 .map(|row| {
-                    let outcome = Verdict::of_column(row.outcome.as_deref(), row.success);
+                    let outcome = Attempted::of_column(row.outcome.as_deref(), row.success);
                     Record {
                         job_id: row.job_id,
                         attempt: row.attempt,
@@ -140,7 +141,7 @@ impl Reports {
                         propensity: row.propensity,
                         outcome,
                         simulated: row.simulated,
-                        cached: outcome == Verdict::Cached,
+                        cached: outcome == Attempted::Cached,
                         cost_nanousd: row.cost_nanousd,
                         tokens_input: row.tokens_input,
                         tokens_output: row.tokens_output,

@@ -4,12 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-pub(in crate::cloud) fn record(model: &str, outcome: Verdict, cost_nanousd: Option<i64>, duration_ms: i64) -> Record {
+pub(in crate::cloud) fn record(model: &str, outcome: Attempted, cost_nanousd: Option<i64>, duration_ms: i64) -> Record {
     Record {
         job_id: 1,
         attempt: 1,
         hop: 0,
-        success: matches!(outcome, Verdict::Success | Verdict::Cached),
+        success: matches!(outcome, Attempted::Success | Attempted::Cached),
         job_type: "llm_request".into(),
         route: Some("complex".into()),
         provider: Some("p".into()),
@@ -18,7 +18,7 @@ pub(in crate::cloud) fn record(model: &str, outcome: Verdict, cost_nanousd: Opti
         propensity: Some(1.0),
         outcome,
         simulated: false,
-        cached: outcome == Verdict::Cached,
+        cached: outcome == Attempted::Cached,
         cost_nanousd,
         tokens_input: Some(3),
         tokens_output: Some(4),
@@ -32,12 +32,12 @@ pub(in crate::cloud) fn record(model: &str, outcome: Verdict, cost_nanousd: Opti
 #[test]
 fn each_kind_of_outcome_counts_where_it_belongs() {
     let records = [
-        record("m", Verdict::Success, Some(10), 1),
-        record("m", Verdict::Failure, Some(20), 3),
-        record("m", Verdict::Refused, None, 4),
-        record("m", Verdict::Infrastructure, Some(1), 1_000),
-        record("m", Verdict::Invalid, Some(0), 0),
-        record("m", Verdict::Cached, Some(7_777), 7_777),
+        record("m", Attempted::Success, Some(10), 1),
+        record("m", Attempted::Failure, Some(20), 3),
+        record("m", Attempted::Refused, None, 4),
+        record("m", Attempted::Infrastructure, Some(1), 1_000),
+        record("m", Attempted::Invalid, Some(0), 0),
+        record("m", Attempted::Cached, Some(7_777), 7_777),
     ];
     let sums = Sums::of(&records);
     let [sums] = sums.as_slice() else { panic!("{sums:?}") };
@@ -52,9 +52,9 @@ fn each_kind_of_outcome_counts_where_it_belongs() {
 
 #[test]
 fn cells_are_apart_and_in_order() {
-    let mut other = record("m", Verdict::Success, None, 1);
+    let mut other = record("m", Attempted::Success, None, 1);
     other.route = None;
-    let records = [record("n", Verdict::Success, None, 1), record("m", Verdict::Success, None, 1), other];
+    let records = [record("n", Attempted::Success, None, 1), record("m", Attempted::Success, None, 1), other];
     let cells: Vec<_> = Sums::of(&records).into_iter().map(|sums| (sums.route, sums.model)).collect();
     assert_eq!(cells, [("", "m"), ("complex", "m"), ("complex", "n")].map(|(r, m)| (r.into(), m.into())));
 }
@@ -74,7 +74,7 @@ proptest! {
         cut in 0_usize..40,
     ) {
         let records: Vec<_> =
-            costs.iter().map(|(cost, ms)| record("m", Verdict::Success, Some((*cost).into()), *ms)).collect();
+            costs.iter().map(|(cost, ms)| record("m", Attempted::Success, Some((*cost).into()), *ms)).collect();
         let cut = cut.min(records.len());
         let part = |records: &[Record]| Sums::of(records).pop();
         let whole = part(&records).unwrap();
@@ -91,7 +91,7 @@ proptest! {
 
     #[test]
     fn sums_survive_json(cost in any::<i64>()) {
-        let mut sums = Sums::of(&[record("m", Verdict::Success, None, 1)]);
+        let mut sums = Sums::of(&[record("m", Attempted::Success, None, 1)]);
         sums[0].cost_nanousd_squared = i128::from(cost) * i128::from(cost);
         let text = serde_json::to_string(&sums).unwrap();
         prop_assert_eq!(serde_json::from_str::<Vec<Sums>>(&text).unwrap(), sums);

@@ -64,15 +64,15 @@ mod tests {
     use rand::rngs::Xoshiro256PlusPlus;
     use rand::{RngExt, SeedableRng};
 
-    use super::super::row::Outcome;
     use super::*;
+    use crate::workflow::Attempted;
 
     /// 92 % less the standard error of 1,000 attempts.
     const BAR: f64 = 0.9114;
 
     fn row(n: i64, success: bool) -> Row {
         Row {
-            outcome: if success { Outcome::Success } else { Outcome::Failure },
+            outcome: if success { Attempted::Success } else { Attempted::Failure },
             cost_nanousd: None,
             duration_ms: 1,
             completed_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(n),
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn infrastructure_is_no_fall_and_certainty_no_trap() {
-        let rows: Vec<_> = (0..100).map(|n| Row { outcome: Outcome::Infrastructure, ..row(n, false) }).collect();
+        let rows: Vec<_> = (0..100).map(|n| Row { outcome: Attempted::Infrastructure, ..row(n, false) }).collect();
         assert_eq!(fallen(&rows, BAR, 0.02, 5.0), None);
         let two = [row(0, false), row(1, false)];
         assert_eq!(fallen(&two, 1.0, 0.02, 5.0), None);

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::row::{Outcome, Row};
+use super::row::Row;
 use crate::cloud::{Benchmark, Cell, CostOptimization, RoutingRule};
+use crate::workflow::Attempted;
 
 /// A cell: what was measured there, and what holds there.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +110,7 @@ impl Sums {
             self.lost_squared += cost * cost;
             return;
         }
-        let success = u64::from(row.outcome == Outcome::Success);
+        let success = u64::from(row.outcome == Attempted::Success);
         self.n += 1;
         self.successes += success;
         if let Some(cost) = cost {

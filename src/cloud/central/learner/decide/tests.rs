@@ -2,10 +2,11 @@
 
 use chrono::TimeDelta;
 
-use super::super::row::{Outcome, Row};
+use super::super::row::Row;
 use super::super::view::{InForce, ModelView, Sums};
 use super::*;
 use crate::cloud::{Cell, CostOptimization};
+use crate::workflow::Attempted;
 
 const DAY: i64 = 86_400;
 
@@ -17,7 +18,7 @@ fn now() -> DateTime<Utc> {
 fn model(name: &str, n: i64, fails: i64, cost: i64, version: Option<i64>) -> ModelView {
     let rows: Vec<Row> = (0..n)
         .map(|i| Row {
-            outcome: if i % fails == fails - 1 { Outcome::Failure } else { Outcome::Success },
+            outcome: if i % fails == fails - 1 { Attempted::Failure } else { Attempted::Success },
             cost_nanousd: Some(cost + i % 7 * cost / 70),
             duration_ms: 1_000 + i % 100,
             completed_at: now() - TimeDelta::seconds(n - i),
@@ -114,7 +115,7 @@ fn nothing_rises_before_the_present_rule_was_seen() {
 fn a_model_whose_success_fell_is_taken_back_at_once() {
     let mut fallen = model("sonnet", 400, 20, 60, Some(7));
     for row in fallen.rows.iter_mut().skip(300).step_by(3) {
-        row.outcome = Outcome::Failure;
+        row.outcome = Attempted::Failure;
     }
     let began = fallen.rows[300].completed_at;
     let mut view = view(vec![model("opus", 400, 20, 100, Some(7)), fallen]);
@@ -193,7 +194,7 @@ fn a_model_above_the_ceiling_of_latency_loses_its_share_by_steps() {
 #[test]
 fn infrastructure_costs_money_and_says_nothing_about_quality() {
     let mut broken = model("sonnet", 400, 20, 60, Some(7));
-    let extra: Vec<_> = broken.rows.iter().map(|row| Row { outcome: Outcome::Infrastructure, ..*row }).collect();
+    let extra: Vec<_> = broken.rows.iter().map(|row| Row { outcome: Attempted::Infrastructure, ..*row }).collect();
     for row in extra {
         broken.sums.get_mut(&7).unwrap().add(&row);
         broken.rows.push(row);
@@ -212,7 +213,7 @@ fn infrastructure_costs_money_and_says_nothing_about_quality() {
 
 /// Adds attempts that infrastructure failed and whose cost nobody knows, one in front of every `each`-th.
 fn with_trouble(mut model: ModelView, each: usize) -> ModelView {
-    let trouble = |row: &Row| Row { outcome: Outcome::Infrastructure, cost_nanousd: None, ..*row };
+    let trouble = |row: &Row| Row { outcome: Attempted::Infrastructure, cost_nanousd: None, ..*row };
     let extra: Vec<_> = model.rows.iter().step_by(each).map(trouble).collect();
     for row in extra {
         model.sums.values_mut().next().unwrap().add(&row);
@@ -238,7 +239,7 @@ fn attempts_of_unknown_cost_that_infrastructure_failed_switch_nothing_off() {
     view.claim = Some(InForce { id: 9, value: told.clone(), created_at: now(), expires_at: None });
     view.rule = Some(rule(&[("opus", 0.1), ("sonnet", 0.9)]));
     let last = view.models[0].rows.len() - 1;
-    let down = Row { outcome: Outcome::Infrastructure, cost_nanousd: None, ..view.models[0].rows[last] };
+    let down = Row { outcome: Attempted::Infrastructure, cost_nanousd: None, ..view.models[0].rows[last] };
     view.models[0].rows.extend([down; 500]);
     assert_eq!(names(&decide_now(&view))[0], "keep");
     assert!(!names(&decide_now(&view)).contains(&"withdraw_claim"));

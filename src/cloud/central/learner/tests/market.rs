@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 use super::super::evidence::falls;
 use super::super::*;
 use crate::cloud::{Cell, Payload};
+use crate::workflow::Attempted;
 
 pub(super) const STEP: usize = 50;
 const SECONDS_PER_JOB: i64 = 6;
@@ -106,7 +107,7 @@ impl Market {
         let chosen = chosen.unwrap_or(0);
         let truths: Vec<_> = weights.iter().enumerate().map(|(model, _)| self.models[model](job).unwrap()).collect();
         let (success, cost) = truths[chosen];
-        let outcome = if rng.random::<f64>() < success { Outcome::Success } else { Outcome::Failure };
+        let outcome = if rng.random::<f64>() < success { Attempted::Success } else { Attempted::Failure };
         let row = Row {
             outcome,
             // A spread of 58 % of the mean.
