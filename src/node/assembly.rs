@@ -289,7 +289,8 @@ impl Node {
         &self.storage
     }
 
-    /// Statements on jobs.
+    /// Statements on jobs. Single jobs that are inserted through it start on this node where its queue is idle, see
+    /// [`Engine::insert`].
     pub fn engine(&self) -> &Engine {
         &self.engine
     }

@@ -2,7 +2,8 @@
 //!
 //! The way of a job: [`engine`] inserts it and sends a notice → its queue's `producer` claims it into a slot (`slots`)
 //! → an `executor` under the queue's dynamic supervisor runs its `worker` → the `completer` stores what it came to
-//! (`outcome`) and frees the slot. The `stager` makes due jobs available, the `lifeline` those of dead instances. The
+//! (`outcome`) and frees the slot. What is inserted through a node whose queue is idle its producer inserts itself, as
+//! claimed (`direct`). The `stager` makes due jobs available, the `lifeline` those of dead instances. The
 //! `peer` campaigns for Oban's lease of the leader where its `role` allows it; while this instance leads, the `pruner`
 //! deletes what finished long ago, the `reindexer` rebuilds what bloats, and `cron` inserts jobs when their time comes
 //! (`crontab` says which). `gossip` and `metrics` tell dashboards what happens here, while a node is there beside

@@ -88,6 +88,9 @@ impl Engine {
     /// Inserts one job. See [`Engine::insert_many_on`]. Calls that come at the same time are one statement, unless they
     /// are about unique jobs.
     ///
+    /// Through a node's engine a job that is due now and not unique starts here at once where its queue has room and
+    /// nothing to do: it is inserted as `executing` and may have ended when this returns.
+    ///
     /// Cancel safety: dropped before its statement begins nothing is inserted; later the job may be.
     ///
     /// # Errors
