@@ -44,7 +44,7 @@ struct Line {
     route: Option<String>,
     provider: Option<String>,
     period: BudgetPeriod,
-    zone: String,
+    timezone: String,
     limit_nanousd: Option<i64>,
     limit_requests: Option<i64>,
     /// What nobody has spent or holds; `null` where it is not limited.
@@ -116,7 +116,7 @@ async fn lines(context: &Context, limits: &[Limited]) -> Result<(Vec<Line>, Date
         route: limit.budget.route.clone(),
         provider: limit.budget.provider.clone(),
         period: limit.budget.period,
-        zone: limit.budget.zone.clone(),
+        timezone: limit.budget.timezone.clone(),
         limit_nanousd: limit.nanousd(),
         limit_requests: limit.requests(),
         remaining_nanousd: window.remaining_nanousd(limit),
@@ -174,7 +174,7 @@ fn pairs(line: &Line, now: DateTime<Utc>) -> Vec<(String, String)> {
     let mut pairs = vec![
         ("budget", line.name.clone()),
         ("calls", calls(line)),
-        ("period", format!("{}, {}", line.period.as_str(), line.zone)),
+        ("period", format!("{}, {}", line.period.as_str(), line.timezone)),
         ("begun", moment(window.starts_at)),
         ("full again", moment(window.ends_at)),
         ("spent", format!("{} of {}", output::dollars(Some(window.spent_nanousd)), money(line.limit_nanousd))),

@@ -71,7 +71,7 @@ async fn show(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
     });
     let (shown, now) = Box::pin(shown).await?;
     if args.json {
-        return output::document("singularity.cloud_show.v1", &shown);
+        return output::document("singularity.cloud.v1", &shown);
     }
     let totals = &shown.totals;
     output::pairs(&[
@@ -95,7 +95,7 @@ async fn show(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
     output::table(&head, shown.reporters.iter().map(row).collect());
     output::line("");
     let row = |row: &QueueRow| {
-        let oldest = row.oldest_seconds.map_or_else(|| "-".into(), |seconds| output::millis(seconds * 1_000));
+        let oldest = row.oldest_ms.map_or_else(|| "-".into(), output::millis);
         vec![row.queue.clone(), row.messages.to_string(), oldest, row.dead.to_string()]
     };
     output::table(&["queue", "messages", "oldest", "dead letters"], shown.queues.iter().map(row).collect());

@@ -29,7 +29,7 @@ pub(super) struct TreeArgs {
 enum TreeCommand {
     /// Crashes, restarts and orders that were kept, also of dead instances: `tree events --instance ID`
     Events(events::EventsArgs),
-    /// Stops an actor in order and starts it again: `tree restart /services/stager --why "it hangs"`
+    /// Stops an actor in order and starts it again: `tree restart /services/stager --reason "it hangs"`
     ///
     /// Those that its supervisor's strategy restarts with it are restarted too; it counts as no failure. An actor that
     /// was terminated is started.

@@ -44,7 +44,7 @@ pub struct Budget {
     /// When it is full again. Default `day`.
     pub period: BudgetPeriod,
     /// Zone whose clocks say when a period begins. Default `Etc/UTC`.
-    pub zone: String,
+    pub timezone: String,
 }
 
 /// How long a budget lasts.
@@ -76,7 +76,7 @@ impl Default for Budget {
             usd: None,
             requests: None,
             period: BudgetPeriod::Day,
-            zone: ZONE_DEFAULT.into(),
+            timezone: ZONE_DEFAULT.into(),
         }
     }
 }
@@ -106,7 +106,7 @@ pub(super) const BUDGET: Node = Node::Table(Table {
         ("usd", Node::Leaf(Kind::Number { min: 0.0, max: USD_MAX })),
         ("requests", Node::Leaf(Kind::Integer { min: 0, max: REQUESTS_MAX })),
         ("period", Node::Leaf(Kind::Choice(&["day", "month"]))),
-        ("zone", Node::Leaf(Kind::Text(timezone))),
+        ("timezone", Node::Leaf(Kind::Text(timezone))),
     ],
 });
 

@@ -34,22 +34,22 @@ pub struct Offer {
 
 /// The job, for whoever takes it first: the producer, or its inserter when he has waited long enough.
 #[derive(Debug, Clone)]
-struct Kept(Arc<Mutex<Option<NewJob>>>);
+struct Kept(Arc<Mutex<Option<Box<NewJob>>>>);
 
 impl Kept {
-    fn take(&self) -> Option<NewJob> {
+    fn take(&self) -> Option<Box<NewJob>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl Offer {
     /// Takes the job, unless its inserter has given up. From then on he waits for an answer.
-    pub(super) fn take(&self) -> Option<NewJob> {
+    pub(super) fn take(&self) -> Option<Box<NewJob>> {
         if self.answer.is_closed() { None } else { self.job.take() }
     }
 
     /// Leaves the job to its inserter after all: nothing was inserted.
-    pub(super) fn give_back(self, job: NewJob) {
+    pub(super) fn give_back(self, job: Box<NewJob>) {
         *self.job.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
     }
 
@@ -61,7 +61,7 @@ impl Offer {
 }
 
 impl StartsDirectly for Queues {
-    fn start(&self, job: NewJob) -> BoxFuture<'_, DirectStart> {
+    fn start(&self, job: Box<NewJob>) -> BoxFuture<'_, DirectStart> {
         let queue = self.get(&job.queue);
         async move {
             match &queue {
@@ -74,7 +74,7 @@ impl StartsDirectly for Queues {
 }
 
 /// Cancel safety: dropped before the producer takes the job nothing is inserted; later it may be.
-async fn offer(queue: &QueueState, job: NewJob) -> DirectStart {
+async fn offer(queue: &QueueState, job: Box<NewJob>) -> DirectStart {
     let Some(_turn) = queue.turn_to_offer() else { return Err(job) };
     let kept = Kept(Arc::new(Mutex::new(Some(job))));
     let (answer, mut answered) = oneshot::channel();

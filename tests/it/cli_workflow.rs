@@ -62,7 +62,7 @@ async fn a_run_is_waited_for_and_shown_with_steps_costs_errors_and_children() {
 
     let of = |args: &[&str]| run(&place, &[&["workflow", "list", "--json"], args].concat()).done();
     let jobs = |args: &[&str]| -> Vec<i64> {
-        let listed = of(args).document("singularity.workflows.v1");
+        let listed = of(args).document("singularity.workflow_list.v1");
         listed["runs"].as_array().unwrap().iter().map(|run| run["job_id"].as_i64().unwrap()).collect()
     };
     let all = jobs(&[]);

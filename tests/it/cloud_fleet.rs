@@ -209,7 +209,7 @@ async fn sums_are_exact_after_kill_9_of_instances_and_of_centralcloud_at_random_
     assert!(source.1 >= JOBS, "{source:?}");
     assert_eq!(scalar(pool, "SELECT count(DISTINCT job_id) FROM central_results WHERE success").await, source.0);
     assert!(source.2 > 0 && source.3 > 0 && source.4 > 0, "{source:?}");
-    let shown = run(&place, &["cloud", "show", "--json"]).done().document("singularity.cloud_show.v1");
+    let shown = run(&place, &["cloud", "show", "--json"]).done().document("singularity.cloud.v1");
     assert_eq!(shown["totals"]["attempts"], source.1);
     assert!(shown["reporters"].as_array().unwrap().iter().all(|row| row["unreported"] == 0), "{shown}");
     let dead = run(&place, &["cloud", "dead", "--json"]).done().document("singularity.cloud_dead.v1");

@@ -87,13 +87,13 @@ async fn an_operator_looks_and_gives_orders_from_outside_and_each_leaves_a_line(
     assert_eq!(keys(&before["node"]["mailbox"]), ["depth", "limit", "oldest_ms", "processed"]);
     assert_eq!((&before["node"]["incarnation"], &before["spec"]["restart"]), (&json!(1), &json!("permanent")));
 
-    let said = run(&place, &["tree", "restart", stager, "--why", "it hangs"]).done().out;
+    let said = run(&place, &["tree", "restart", stager, "--reason", "it hangs"]).done().out;
     assert_eq!(said, "/services/stager restarted on instance one: running, incarnation 2\n");
     let after = actor(&place, stager);
     assert_eq!(keys(&after["history"][0]), ["at", "exit", "incarnation", "lived_ms", "reason"]);
     assert_eq!((&after["node"]["incarnation"], &after["history"][0]["reason"]), (&json!(2), &json!("shutdown")));
 
-    run(&place, &["tree", "terminate", stager, "--why", "quiet"]).done();
+    run(&place, &["tree", "terminate", stager, "--reason", "quiet"]).done();
     assert_eq!(actor(&place, stager)["node"]["state"], "stopped");
     run(&place, &["tree", "restart", stager]).done();
     let suspended = run(&place, &["tree", "suspend", stager, "--instance", "one", "--json"]).done();
@@ -126,7 +126,7 @@ async fn an_operator_looks_and_gives_orders_from_outside_and_each_leaves_a_line(
     run(&place, &["tree", "/queues/defualt"]).refused(3, &["did you mean /queues/default?"]);
     run(&place, &["tree", "evnts"]).refused(2, &["singularity tree events"]);
     run(&place, &["tree", "restart", stager, "--instance", "ona"]).refused(3, &["did you mean \"one\"?"]);
-    run(&place, &["tree", "restart", stager, "--why", &"x".repeat(2_001)]).refused(2, &["E0717"]);
+    run(&place, &["tree", "restart", stager, "--reason", &"x".repeat(2_001)]).refused(2, &["E0717"]);
 
     let kept = until("every order", || async {
         let kept = events(&place, &[]);
@@ -164,7 +164,7 @@ async fn what_a_killed_instance_did_is_told_afterwards() {
     let (db, _) = TestDb::migrated().await;
     let place = Place::new(&db, CONFIG);
     let mut node = node(&place, "one").await;
-    run(&place, &["tree", "restart", "/services/lifeline", "--why", "last words"]).done();
+    run(&place, &["tree", "restart", "/services/lifeline", "--reason", "last words"]).done();
     until("the order", || async { (!events(&place, &[]).is_empty()).then_some(()) }).await;
     node.signal("KILL");
     node.wait();

@@ -111,7 +111,7 @@ async fn a_day_is_that_of_its_zone() {
     let (_db, database) = TestDb::migrated().await;
     let budgets = Budgets::new(database);
     for (zone, hours) in [("Etc/UTC", 24..=24), ("Europe/Berlin", 23..=25), ("Asia/Kathmandu", 24..=24)] {
-        let limit = Limited { name: zone.into(), budget: Budget { zone: zone.into(), ..requests(1) } };
+        let limit = Limited { name: zone.into(), budget: Budget { timezone: zone.into(), ..requests(1) } };
         let window = &budgets.windows(&[limit]).await.unwrap()[0];
         assert!(hours.contains(&(window.ends_at - window.starts_at).num_hours()), "{zone} {window:?}");
         let minutes = (window.starts_at.timestamp() / 60) % 60;

@@ -23,7 +23,7 @@ pub(super) struct OrderArgs {
     path: String,
     /// Why, for those who read the events and the log afterwards
     #[arg(long, value_name = "TEXT")]
-    why: Option<String>,
+    reason: Option<String>,
     /// The instance; needed when several are online
     #[arg(long, value_name = "ID")]
     instance: Option<String>,
@@ -48,7 +48,7 @@ pub(super) async fn run(operation: Operation, args: OrderArgs, context: &Context
     let mut stops = Stops::listen()?;
     let ordered = context.with_tables(async |storage| {
         let row = the_one(storage, args.instance.as_deref()).await?;
-        let body = json!({ "operation": operation, "path": args.path, "why": args.why });
+        let body = json!({ "operation": operation, "path": args.path, "why": args.reason });
         let answer = tokio::select! {
             answer = ask::ask(storage, &row, "operate", &body, args.timeout.get()) => answer?,
             () = stops.next() => {

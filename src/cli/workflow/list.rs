@@ -67,7 +67,7 @@ pub(super) async fn run(args: ListArgs, context: &Context) -> Result<(), Failure
         })
         .await?;
     if args.json {
-        return output::document("singularity.workflows.v1", &Listing { runs: &runs });
+        return output::document("singularity.workflow_list.v1", &Listing { runs: &runs });
     }
     if runs.is_empty() {
         output::note("no run fits");

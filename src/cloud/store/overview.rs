@@ -40,8 +40,8 @@ pub struct QueueRow {
     pub queue: String,
     /// Messages in it.
     pub messages: i64,
-    /// Age of the oldest.
-    pub oldest_seconds: Option<i64>,
+    /// Age of the oldest, in whole seconds.
+    pub oldest_ms: Option<i64>,
     /// Messages of it that nobody could use.
     pub dead: i64,
 }
@@ -122,7 +122,7 @@ impl Overview {
     /// [`DbError`].
     pub async fn queues(&self) -> Result<Vec<QueueRow>, DbError> {
         let rows = sqlx::query_as(
-            "SELECT n.name AS queue, m.queue_length::bigint AS messages, m.oldest_msg_age_sec::bigint AS oldest_seconds,
+            "SELECT n.name AS queue, m.queue_length::bigint AS messages, m.oldest_msg_age_sec::bigint * 1000 AS oldest_ms,
                     coalesce((SELECT (pgmq.metrics(d.queue_name)).queue_length::bigint FROM pgmq.meta d
                               WHERE d.queue_name = n.name || '_dlq'), 0) AS dead
              FROM (SELECT queue AS name FROM report_cursors WHERE queue IS NOT NULL

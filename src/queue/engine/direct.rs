@@ -18,12 +18,12 @@ use crate::queue::new_job::NewJob;
 
 /// What became of a job that was to be started where it is inserted; as an error the job itself, when nothing was
 /// inserted and it has to go the usual way.
-pub type DirectStart = Result<Result<Inserted, QueueError>, NewJob>;
+pub type DirectStart = Result<Result<Inserted, QueueError>, Box<NewJob>>;
 
 /// Whoever may start a job where it is inserted.
 pub trait StartsDirectly: fmt::Debug + Send + Sync {
     /// Inserts and starts `job`, which was checked, is due now and is not unique.
-    fn start(&self, job: NewJob) -> BoxFuture<'_, DirectStart>;
+    fn start(&self, job: Box<NewJob>) -> BoxFuture<'_, DirectStart>;
 }
 
 impl Engine {

@@ -62,9 +62,9 @@ impl Engine {
     /// Cancel safety: dropped before its statement begins nothing is inserted; later the job may be.
     pub(super) async fn insert_gathered(&self, job: NewJob) -> Result<Inserted, QueueError> {
         let job = match &self.starts {
-            Some(starts) if job.schedule == Schedule::Now && self.gather.is_idle() => match starts.start(job).await {
+            Some(starts) if job.schedule == Schedule::Now && self.gather.is_idle() => match starts.start(Box::new(job)).await {
                 Ok(inserted) => return inserted,
-                Err(job) => job,
+                Err(job) => *job,
             },
             _ => job,
         };

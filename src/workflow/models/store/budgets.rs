@@ -270,7 +270,7 @@ impl Columns {
         Self {
             names: limits.iter().map(|limit| limit.name.clone()).collect(),
             periods: limits.iter().map(|limit| limit.budget.period.as_str().to_owned()).collect(),
-            zones: limits.iter().map(|limit| limit.budget.zone.clone()).collect(),
+            zones: limits.iter().map(|limit| limit.budget.timezone.clone()).collect(),
         }
     }
 }
