@@ -2,10 +2,9 @@
 //!
 //! Run it with `cargo run --example hello_worker`. The jobs go to the database that `DATABASE_URL` names, into
 //! schema `examples`; without it the embedded server is started in `.singularity/postgres`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
+#![expect(clippy::print_stdout, reason = "an example shows what happens")]
 
 use std::error::Error;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -51,17 +50,7 @@ impl Worker for Hello {
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     let mut config = Config::shipped()?;
     config.database.schema = "examples".into();
     config.queues = [("default".to_owned(), Queue::default())].into();

@@ -3,11 +3,10 @@
 //! `cargo run --example testing` prints what each helper finds; in a program of one's own these lines stand in tests.
 //! What needs a database uses the one that `DATABASE_URL` names, in schema `examples`; without it the embedded server
 //! is started in `.singularity/postgres`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
+#![expect(clippy::print_stdout, reason = "an example shows what happens")]
 
 use std::error::Error;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -51,17 +50,7 @@ async fn sign_up(jobs: &impl Enqueue, user: u32) -> Result<(), QueueError> {
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     // A worker by itself.
     println!("user 1: {:?}", perform_job(&Remind, Reminder { user: 1 }).await?);
     println!("user 0: {:?}", perform_job(&Remind, Reminder { user: 0 }).await?);

@@ -2,11 +2,10 @@
 //!
 //! Run it with `cargo run --example transactional_enqueue`. Everything goes to the database that `DATABASE_URL` names,
 //! into schema `examples`; without it the embedded server is started in `.singularity/postgres`. No node runs the jobs.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
+#![expect(clippy::print_stdout, reason = "an example shows what happens")]
 
 use std::error::Error;
 use std::path::Path;
-use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 use singularity::config::Config;
@@ -35,17 +34,7 @@ impl Worker for Welcome {
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     let mut config = Config::shipped()?;
     config.database.schema = "examples".into();
     let storage = Storage::open(&config, Path::new("."), "transactional_enqueue", Guardian::Nobody).await?;

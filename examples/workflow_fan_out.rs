@@ -4,11 +4,10 @@
 //! Run it with `cargo run --example workflow_fan_out`. The job goes to the database that `DATABASE_URL` names, into
 //! schema `examples`; without it the embedded server is started in `.singularity/postgres`. Each text has a checkpoint
 //! of its own: where the process dies in the middle, the same job goes on with the texts that are left.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
+#![expect(clippy::print_stdout, reason = "an example shows what happens")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -58,17 +57,7 @@ fn definition() -> Result<Definition, DefinitionError> {
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    match Box::pin(run()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     let mut config = Config::shipped()?;
     config.database.schema = "examples".into();
     config.queues = [("default".to_owned(), Queue::default())].into();

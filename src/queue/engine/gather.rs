@@ -62,10 +62,12 @@ impl Engine {
     /// Cancel safety: dropped before its statement begins nothing is inserted; later the job may be.
     pub(super) async fn insert_gathered(&self, job: NewJob) -> Result<Inserted, QueueError> {
         let job = match &self.starts {
-            Some(starts) if job.schedule == Schedule::Now && self.gather.is_idle() => match starts.start(Box::new(job)).await {
-                Ok(inserted) => return inserted,
-                Err(job) => *job,
-            },
+            Some(starts) if job.schedule == Schedule::Now && self.gather.is_idle() => {
+                match starts.start(Box::new(job)).await {
+                    Ok(inserted) => return inserted,
+                    Err(job) => *job,
+                }
+            }
             _ => job,
         };
         let (answer, mut answered) = oneshot::channel();

@@ -19,10 +19,6 @@ mod request;
 mod spec;
 
 #[cfg(test)]
-mod dynamic_model_tests;
-#[cfg(test)]
-mod model_tests;
-#[cfg(test)]
 mod tests;
 
 pub use backoff::Backoff;

@@ -2,9 +2,11 @@
 //! keeps a readable trace; names begin with the row of OTP's or Elixir's suite they follow.
 
 mod dynamic;
-pub(super) mod dynamic_sim;
+mod dynamic_model;
+mod dynamic_sim;
+mod model;
 mod requests;
-pub(super) mod seed;
-pub(super) mod sim;
+mod seed;
+mod sim;
 mod strategies;
 mod zombies;

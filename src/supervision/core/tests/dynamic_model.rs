@@ -7,10 +7,10 @@ use std::time::Duration;
 use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Gen;
 
-use super::tests::dynamic_sim::DynamicSim;
-use super::tests::seed::seeded;
-use super::tests::sim::error;
-use super::*;
+use super::dynamic_sim::DynamicSim;
+use super::seed::seeded;
+use super::sim::error;
+use crate::supervision::core::*;
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Gen;
 
-use super::tests::seed::seeded;
-use super::tests::sim::{Sim, error, rules};
-use super::*;
+use super::seed::seeded;
+use super::sim::{Sim, error, rules};
+use crate::supervision::core::*;
 
 const NAMES: [&str; 5] = ["e", "a", "d", "b", "c"];
 
