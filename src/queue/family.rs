@@ -2,7 +2,8 @@
 //!
 //! A job may enqueue others, its children, and wait for them without holding a slot: it is scheduled meanwhile, and the
 //! end of a child makes it available before its time. The records are `job_children` and `job_waits`;
-//! [`crate::workflow`] writes them. Children go with their parent: when that is cancelled or discarded, they are cancelled.
+//! [`crate::workflow`] writes them. Children go with their parent: when that is cancelled or discarded, they are
+//! cancelled.
 
 use super::completions::Completion;
 use super::job::Job;

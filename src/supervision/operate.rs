@@ -1,9 +1,9 @@
 //! What an operator does to a live tree: restart, terminate, suspend and resume one child, named by its path.
 //!
 //! These are orders, not failures: they count against no intensity. What would cut the operator off, or harm work that
-//! the tree does, is refused with the reason. Every order leaves a trace, carried out or not: a line in the log with who
-//! gave it and why before anything is done, since it may end this process, and what came of it as an event and another
-//! line.
+//! the tree does, is refused with the reason. Every order leaves a trace, carried out or not: a line in the log with
+//! who gave it and why before anything is done, since it may end this process, and what came of it as an event and
+//! another line.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,8 +1,8 @@
 //! Inserting a job as one that executes already: what a claim would do a moment later, in the same statement.
 //!
-//! Between an insert and the claim that follows lie a commit, a notice and another commit, and the row is written twice.
-//! Where the instance that inserts would be the one that claims, all of that is one statement. What decides whether it
-//! may is the queue's producer, which alone claims for its queue; the engine only knows whom to ask.
+//! Between an insert and the claim that follows lie a commit, a notice and another commit, and the row is written
+//! twice. Where the instance that inserts would be the one that claims, all of that is one statement. What decides
+//! whether it may is the queue's producer, which alone claims for its queue; the engine only knows whom to ask.
 
 use std::fmt;
 
