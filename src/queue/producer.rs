@@ -166,8 +166,10 @@ impl Producer {
         *last_claim = Some(Instant::now());
         match inserted {
             Ok(Some(job)) => {
-                offer.answer(Ok(Inserted { id: job.id, conflict: false, replaced: false }));
+                let inserted = Inserted { id: job.id, conflict: false, replaced: false };
                 begin(args, young, last_begin, vec![job]).await;
+                // Only now, so that waking the inserter does not hold up the job.
+                offer.answer(Ok(inserted));
             }
             Ok(None) => {
                 offer.give_back(job);
