@@ -65,6 +65,33 @@ async fn nothing_is_inserted_before_a_job_that_the_producer_would_claim_first() 
     assert!(heard.all().await.is_empty());
 }
 
+/// Entries of the indexes that have been read, as far as the server has told.
+async fn entries_read(engine: &Engine) -> i64 {
+    let sql = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'oban_jobs'";
+    sqlx::query_scalar(sql).fetch_one(engine.db().pool()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_statement_that_was_planned_on_an_empty_table_does_not_read_what_waits_elsewhere() {
+    let (_db, engine) = engine().await;
+    let (producer, new) = (Uuid::now_v7(), NewJob::new("w", json!({})));
+    // Planned here, once for all.
+    assert!(insert_claimed(&engine, producer, &new).await.is_some());
+    let rows = "INSERT INTO oban_jobs (state, queue, worker)
+                SELECT 'available', 'elsewhere', 'w' FROM generate_series(1, 20000)";
+    sqlx::raw_sql(rows).execute(engine.db().pool()).await.unwrap();
+    let before = entries_read(&engine).await;
+    // A session tells what it did at most once a second.
+    let read = until("figures of the indexes", || async {
+        assert!(insert_claimed(&engine, producer, &new).await.is_some());
+        claim(&engine, producer, 1).await;
+        sqlx::query("SELECT FROM oban_jobs WHERE id = 1").execute(engine.db()).await.unwrap();
+        Some(entries_read(&engine).await - before).filter(|read| *read >= 20)
+    })
+    .await;
+    assert!(read < 10_000, "{read} entries read");
+}
+
 /// Long polls: whatever happens within a test's patience was not found by looking.
 fn limit(limit: u32) -> impl Fn(&mut Config) {
     move |config| {

@@ -31,7 +31,8 @@ impl Engine {
     /// then, and only then, nothing is inserted and `None` returned, because the others come first. Nobody is notified.
     ///
     /// One round trip and one commit for what are two of each by insert and claim. Planned once, as [`Engine::claim`]
-    /// is, and durable for the same reason.
+    /// is, and durable for the same reason. The order, which EXISTS would not keep, holds the plan to the index of
+    /// claims: the one by state alone looks as good while the table is empty, and would read what waits in all queues.
     ///
     /// Cancel safety: when the reply is lost the job may have been inserted; [`Engine::recover`] hands it back then.
     ///
@@ -43,10 +44,12 @@ impl Engine {
                                          attempted_at, attempted_by)
              SELECT 'executing', $1, $2, $3, $4, $5, $6, $7, 1, timezone('UTC', clock_timestamp()),
                     ARRAY[$8::text, $9::text]
-             WHERE NOT EXISTS (
-               SELECT FROM oban_jobs
+             WHERE (
+               SELECT id FROM oban_jobs
                WHERE state = 'available' AND queue = $1 AND attempt < max_attempts AND worker = ANY($10)
-             )
+               ORDER BY priority, scheduled_at, id
+               LIMIT 1
+             ) IS NULL
              RETURNING ",
             "",
             claim.queue,
