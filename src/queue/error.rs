@@ -88,6 +88,11 @@ impl QueueError {
         matches!(self, Self::Db(error) if error.is_transient())
     }
 
+    /// Whether the server has answered, so that what it was asked for is known not to have happened.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Self::Db(error) if error.sqlstate().is_some() && !error.is_unavailable())
+    }
+
     /// Whether the database is away, so that the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Db(error) if error.is_unavailable())

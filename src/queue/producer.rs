@@ -162,10 +162,9 @@ impl Producer {
         if is_in_doubt || !is_known || !can_run || cooldown_left(&args.queue, *last_claim).is_some() {
             return offer.give_back(job);
         }
-        let inserted = promoting(args, young, args.engine.insert_claimed(&claim_of(args, known, 1), &job)).await;
-        *last_claim = Some(Instant::now());
-        match inserted {
+        match promoting(args, young, args.engine.insert_claimed(&claim_of(args, known, 1), &job)).await {
             Ok(Some(job)) => {
+                *last_claim = Some(Instant::now());
                 let inserted = Inserted { id: job.id, conflict: false, replaced: false };
                 begin(args, young, last_begin, vec![job]).await;
                 // Only now, so that waking the inserter does not hold up the job.
@@ -176,6 +175,8 @@ impl Producer {
                 // There is room, and something waits.
                 args.queue.poke();
             }
+            // The usual way has more patience with locks, or says itself what is wrong.
+            Err(error) if error.is_answer() => offer.give_back(job),
             Err(error) => {
                 offer.answer(Err(error));
                 // Whether it was inserted is unknown.

@@ -187,6 +187,27 @@ async fn an_insert_does_not_wait_for_a_producer_that_is_suspended() {
     assert_eq!(fixture.starts_of(id), 1);
 }
 
+/// Statements of producers give up after a second, because others wait for them; inserts after five.
+#[tokio::test]
+async fn a_job_whose_direct_insert_the_server_refuses_goes_the_usual_way() {
+    let (db, fixture) = (TestDb::new().await, Fixture::new());
+    let node = TestNode::start(db.url(), "one", &fixture, limit(2)).await;
+    db.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END';
+         CREATE TRIGGER refuse BEFORE INSERT ON oban_jobs FOR EACH ROW WHEN (NEW.state = 'executing')
+         EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    for _ in 0..2 {
+        let id = idle_insert(&node, job(json!({}))).await;
+        assert_eq!(node.reaches(id, State::Completed).await.attempt, 1);
+    }
+    db.execute("DROP TRIGGER refuse ON oban_jobs").await;
+    let refused = idle_insert(&node, job(json!({"a": 1}))).await;
+    node.reaches(refused, State::Completed).await;
+    assert_eq!(fixture.seen().finished.len(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_insert_one_job_each_keep_the_limit_and_each_runs_once() {
     const INSERTERS: usize = 8;
