@@ -30,6 +30,8 @@ const LEAD_LOOK: Duration = Duration::from_millis(500);
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// Shortest sleep.
 const SLEEP_MIN: Duration = Duration::from_millis(5);
+/// A guest that wakes for a time finds it within this, whoever has asked meanwhile.
+const GUEST_SLACK: Duration = Duration::from_secs(5);
 /// Sleep after a failure, and when somebody else decided.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,16 @@ enum Part {
     Guest,
 }
 
+impl Part {
+    /// A leader decides alone. Guests whose tables differ, as while a fleet is being updated, ask in turns.
+    fn slack(self) -> Duration {
+        match self {
+            Self::Leader => Duration::ZERO,
+            Self::Guest => GUEST_SLACK,
+        }
+    }
+}
+
 /// Its only message.
 #[derive(Debug)]
 pub struct Tick;
@@ -95,7 +107,7 @@ impl Cron {
     /// Inserts what is due; returns how long to sleep, and until when by the database's clock.
     async fn run(&self, part: Part) -> Result<(Duration, Option<DateTime<Utc>>), QueueError> {
         let (args, asked) = (&self.args, Instant::now());
-        let stand = args.engine.cron_stand(&args.oban, &args.crontab.keys()).await?;
+        let stand = args.engine.cron_stand(&args.oban, &args.crontab.keys(), part.slack()).await?;
         for (entry, was) in args.crontab.iter().zip(&stand.set_back) {
             if let Some(until) = was {
                 let until = until.to_rfc3339_opts(SecondsFormat::AutoSi, true);

@@ -121,7 +121,7 @@ async fn a_transaction_ends_although_its_answer_never_comes() {
     let unique = || NewJob { unique: Some(Unique::default()), ..NewJob::new("w", json!({})) };
     engine.insert(unique()).await.unwrap();
     let key = [CronEntryKey { name: "e", expr: "* * * * *", timezone: "Etc/UTC" }];
-    let now = engine.cron_stand("Oban", &key).await.unwrap().now;
+    let now = engine.cron_stand("Oban", &key, Duration::ZERO).await.unwrap().now;
     proxy.set(Mode::Blackhole);
     let error = tokio::time::timeout(DEADLINE, engine.insert(unique())).await.unwrap().unwrap_err();
     assert!(error.is_unavailable(), "{error:?}");

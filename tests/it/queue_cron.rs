@@ -32,7 +32,7 @@ fn crontab<const N: usize>(entries: [(&str, Cron); N]) -> Crontab {
 
 /// What a leader would do now.
 async fn decisions(engine: &Engine, crontab: &Crontab) -> Vec<CronDecision> {
-    let stand = engine.cron_stand("Oban", &crontab.keys()).await.unwrap();
+    let stand = engine.cron_stand("Oban", &crontab.keys(), Duration::ZERO).await.unwrap();
     crontab.plan(&stand.decided_until, stand.now, None).decisions
 }
 
@@ -81,7 +81,7 @@ async fn a_new_entry_and_one_with_another_expression_have_missed_nothing() {
     let elsewhere = Cron { timezone: "Europe/Berlin".into(), ..entry("*/1 * * * * *", CatchUp::All) };
     assert!(decisions(&engine, &crontab([("e", elsewhere)])).await.is_empty(), "another zone");
     // Another Oban's entry of the same name is another entry.
-    assert!(engine.cron_stand("Other", &minutely.keys()).await.unwrap().decided_until[0].is_some());
+    assert!(engine.cron_stand("Other", &minutely.keys(), Duration::ZERO).await.unwrap().decided_until[0].is_some());
     assert_eq!(engine.cron_overview("Other").await.unwrap().rows.len(), 1);
 }
 
@@ -93,12 +93,12 @@ async fn an_entry_goes_on_after_the_databases_clock_was_far_ahead() {
     // Decided in a moment in which the clock showed tomorrow, or was a little ahead.
     set_back(engine.db(), "e", -86_400.0).await;
     set_back(engine.db(), "f", -1_800.0).await;
-    let stand = engine.cron_stand("Oban", &secondly.keys()).await.unwrap();
+    let stand = engine.cron_stand("Oban", &secondly.keys(), Duration::ZERO).await.unwrap();
     assert!(stand.set_back[0].is_some_and(|was| was > stand.now), "{stand:?}");
     assert!(stand.decided_until[0].is_some_and(|until| until <= stand.now), "{stand:?}");
     assert_eq!(stand.set_back[1], None);
     assert!(stand.decided_until[1].is_some_and(|until| until > stand.now), "{stand:?}");
-    assert_eq!(engine.cron_stand("Oban", &secondly.keys()).await.unwrap().set_back, [None, None]);
+    assert_eq!(engine.cron_stand("Oban", &secondly.keys(), Duration::ZERO).await.unwrap().set_back, [None, None]);
     set_back(engine.db(), "e", 3.0).await;
     assert!(!decisions(&engine, &secondly).await.is_empty());
 }
@@ -107,11 +107,11 @@ async fn an_entry_goes_on_after_the_databases_clock_was_far_ahead() {
 async fn a_reboot_entry_fires_once_a_start_also_after_the_databases_clock_was_far_ahead() {
     let (_db, engine) = engine().await;
     let reboot = crontab([("r", entry("@reboot", CatchUp::None))]);
-    let now = engine.cron_stand("Oban", &reboot.keys()).await.unwrap().now;
+    let now = engine.cron_stand("Oban", &reboot.keys(), Duration::ZERO).await.unwrap().now;
     // This process led first in a moment in which the clock showed tomorrow.
     let first_led = now + chrono::TimeDelta::days(1);
     for _ in 0..3 {
-        let stand = engine.cron_stand("Oban", &reboot.keys()).await.unwrap();
+        let stand = engine.cron_stand("Oban", &reboot.keys(), Duration::ZERO).await.unwrap();
         assert_eq!(stand.set_back, [None]);
         let plan = reboot.plan(&stand.decided_until, stand.now, Some(first_led));
         engine.cron_decide("Oban", plan.decisions).await.unwrap();
@@ -121,7 +121,10 @@ async fn a_reboot_entry_fires_once_a_start_also_after_the_databases_clock_was_fa
     // What was another entry until now has to be put right nevertheless.
     decisions(&engine, &crontab([("s", entry("@daily", CatchUp::None))])).await;
     set_back(engine.db(), "s", -86_400.0).await;
-    let stand = engine.cron_stand("Oban", &crontab([("s", entry("@reboot", CatchUp::None))]).keys()).await.unwrap();
+    let stand = engine
+        .cron_stand("Oban", &crontab([("s", entry("@reboot", CatchUp::None))]).keys(), Duration::ZERO)
+        .await
+        .unwrap();
     assert!(stand.decided_until[0].is_some_and(|until| until <= stand.now), "{stand:?}");
 }
 
@@ -316,6 +319,26 @@ async fn guests_insert_each_time_once_and_leave_starts_to_a_leader() {
     two.shutdown().await;
 }
 
+/// As while a fleet is being updated. The two expressions mean the same times, and each changes the other's entry.
+#[tokio::test]
+async fn guests_whose_tables_differ_leave_no_time_out() {
+    let (db, database) = TestDb::migrated().await;
+    let guest = |expr: &'static str| {
+        move |config: &mut Config| {
+            leader(vec![("e", entry(expr, CatchUp::None))])(config);
+            config.mode = singularity::config::Mode::Guest;
+        }
+    };
+    let one = TestNode::start(db.url(), "one", &Fixture::new(), guest("* * * * * *")).await;
+    let two = TestNode::start(db.url(), "two", &Fixture::new(), guest("*/1 * * * * *")).await;
+    let jobs = until("jobs", || async { Some(times(&database, "e").await).filter(|times| times.len() >= 8) }).await;
+    assert!(jobs.iter().all(|(_, jobs)| *jobs == 1), "{jobs:?}");
+    let gaps = jobs.windows(2).filter(|pair| (pair[1].0 - pair[0].0).num_seconds() > 1).count();
+    assert_eq!(gaps, 0, "{jobs:?}");
+    one.shutdown().await;
+    two.shutdown().await;
+}
+
 #[tokio::test]
 async fn an_entry_whose_job_the_database_refuses_does_not_hold_up_the_others() {
     let (db, database) = TestDb::migrated().await;
@@ -433,7 +456,7 @@ async fn a_decision_that_was_carried_out_is_not_repeated_when_its_answer_was_los
     let crontab = crontab([("boot", entry("@reboot", CatchUp::None))]);
     let first_led: Arc<OnceLock<DateTime<Utc>>> = Arc::default();
     for _ in 0..2 {
-        let stand = engine.cron_stand("Oban", &crontab.keys()).await.unwrap();
+        let stand = engine.cron_stand("Oban", &crontab.keys(), Duration::ZERO).await.unwrap();
         let led = *first_led.get_or_init(|| stand.now + chrono::TimeDelta::microseconds(1));
         let plan = crontab.plan(&stand.decided_until, stand.now, Some(led));
         drop(engine.cron_decide("Oban", plan.decisions).await.unwrap());

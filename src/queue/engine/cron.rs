@@ -1,5 +1,7 @@
 //! Periodic jobs: how far each entry was decided, and inserting what is due.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
@@ -75,9 +77,17 @@ impl Engine {
     /// hour from now: the database's clock was ahead then and was put right, and it would be silent until that time.
     /// Not `@reboot`: it has no times, and would be due again for the same start of its leader.
     ///
+    /// One with another expression or zone begins `slack` before the present, but not before what was decided: where
+    /// several with tables that differ ask in turns, each finds the time for which it woke.
+    ///
     /// # Errors
     /// [`QueueError::Db`].
-    pub async fn cron_stand(&self, oban: &str, entries: &[CronEntryKey<'_>]) -> Result<CronStand, QueueError> {
+    pub async fn cron_stand(
+        &self,
+        oban: &str,
+        entries: &[CronEntryKey<'_>],
+        slack: Duration,
+    ) -> Result<CronStand, QueueError> {
         let texts = |text: for<'a> fn(&CronEntryKey<'a>) -> &'a str| -> Vec<String> {
             entries.iter().map(|entry| text(entry).to_owned()).collect()
         };
@@ -93,7 +103,8 @@ impl Engine {
                      decided_until = CASE WHEN e.decided_until > excluded.decided_until + interval '1 hour'
                                                AND e.expr <> '@reboot'
                                           THEN excluded.decided_until
-                                          ELSE GREATEST(e.decided_until, excluded.decided_until) END
+                                          ELSE GREATEST(e.decided_until, excluded.decided_until
+                                                                         - $5::bigint * interval '1 millisecond') END
                  WHERE (e.expr, e.timezone) <> (excluded.expr, excluded.timezone)
                     OR (e.decided_until > excluded.decided_until + interval '1 hour' AND e.expr <> '@reboot')
                  RETURNING e.name, e.decided_until
@@ -108,6 +119,7 @@ impl Engine {
             &texts(|entry| entry.name),
             &texts(|entry| entry.expr),
             &texts(|entry| entry.timezone),
+            i64::try_from(slack.as_millis()).unwrap_or(i64::MAX),
         )
         .fetch_all(&self.db)
         .await?;
