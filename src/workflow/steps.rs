@@ -54,7 +54,7 @@ pub(super) fn refuse(error: &impl Coded, request_id: Option<&str>, input_summary
 pub(super) fn database(error: DbError) -> StepError {
     match error {
         DbError::Stopped { .. } => StepError::new(Outcome::HandedBack),
-        error => StepError::msg(format!("** (Database) {error}")),
+        error => StepError::new(Outcome::Failed { error: format!("** (Database) {error}"), retry_in: None }),
     }
 }
 

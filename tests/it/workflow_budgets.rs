@@ -81,6 +81,23 @@ async fn what_a_crashed_attempt_was_promised_comes_back() {
 }
 
 #[tokio::test]
+async fn a_reservation_that_is_repeated_because_its_answer_was_lost_is_one() {
+    let (_db, database) = TestDb::migrated().await;
+    let budgets = Budgets::new(database);
+    let holder = Holder { job_id: 1, instance_id: "one", attempted_at: Some(chrono::Utc::now()) };
+    // With room for another, and without.
+    for calls in [2, 1] {
+        let limits = [Limited { name: calls.to_string(), budget: requests(calls) }];
+        let id = Uuid::now_v7();
+        for _ in 0..2 {
+            assert_eq!(budgets.reserve(&limits, id, 7, holder, Duration::from_secs(60)).await.unwrap(), Ok(()));
+        }
+        let window = &budgets.windows(&limits).await.unwrap()[0];
+        assert_eq!((window.reserved_requests, window.reserved_nanousd), (1, 7));
+    }
+}
+
+#[tokio::test]
 async fn what_one_budget_promised_is_not_lost_by_the_clearing_of_another() {
     let (db, database) = TestDb::migrated().await;
     let budgets = Budgets::new(database.clone());

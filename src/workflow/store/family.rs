@@ -17,7 +17,7 @@ type Owned = bool;
 
 impl Store {
     /// Enqueues `jobs` as children of the step at `path` and makes a note that the parent waits, all or nothing;
-    /// `false` when the attempt no longer owns the job and nothing was done.
+    /// `false` when the attempt no longer owns the job and nothing was done. Repeating it changes nothing.
     ///
     /// # Errors
     /// [`DbError`]; inside of it what is wrong with a job.
@@ -30,18 +30,25 @@ impl Store {
         until: Wait,
     ) -> Result<Result<Owned, QueueError>, DbError> {
         let enqueuing = async |mut tx: Transaction<'_>| -> Result<_, DbError> {
+            let keys: Vec<String> = jobs.iter().map(|child| child.key.clone()).collect();
             let owned = sqlx::query_scalar!(
-                "SELECT id FROM oban_jobs
-                 WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE",
+                r#"SELECT EXISTS (SELECT FROM job_children WHERE run_id = $4 AND path = $5 AND key = ANY($6)) AS "has_them!"
+                   FROM oban_jobs
+                   WHERE id = $1 AND state = 'executing' AND attempt = $2 AND attempted_by[2] = $3 FOR NO KEY UPDATE"#,
                 owner.job_id,
                 owner.attempt,
                 owner.producer,
+                run_id,
+                path,
+                &keys,
             )
             .fetch_optional(&mut *tx)
-            .await?
-            .is_some();
-            if !owned {
-                return Ok(Ok(false));
+            .await?;
+            match owned {
+                None => return Ok(Ok(false)),
+                // By a transaction before, whose answer was lost: all or nothing.
+                Some(true) => return Ok(Ok(true)),
+                Some(false) => {}
             }
             let new = jobs.iter().map(|child| {
                 let mut job = child.job.clone();
@@ -60,7 +67,7 @@ impl Store {
                 owner.job_id,
                 run_id,
                 path,
-                &jobs.iter().map(|child| child.key.clone()).collect::<Vec<_>>(),
+                &keys,
                 &inserted.iter().map(|job| job.id).collect::<Vec<_>>(),
             )
             .execute(&mut *tx)

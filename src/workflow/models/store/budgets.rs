@@ -82,7 +82,7 @@ impl Budgets {
     }
 
     /// Reserves a call that costs at most `nanousd` in all of `limits`, or in none. What an earlier attempt of the same
-    /// job left, and what has expired, is given back first.
+    /// job left, and what has expired, is given back first. Repeating it changes nothing.
     ///
     /// # Errors
     /// [`DbError`]. The inner error is the budget that has no room, the one with the longest wait.
@@ -97,6 +97,14 @@ impl Budgets {
         let reserving = async |mut tx: Transaction<'_>| -> Result<_, DbError> {
             let columns = Columns::of(limits);
             let (starts, now) = open(&mut tx, &columns).await?;
+            let is_reserved = sqlx::query_scalar!(
+                r#"SELECT EXISTS (SELECT FROM budget_reservations WHERE id = $1) AS "is_reserved!""#,
+                id
+            );
+            if is_reserved.fetch_one(&mut *tx).await? {
+                // By a transaction before, whose answer was lost.
+                return Ok(Ok(()));
+            }
             release(&mut tx, &columns.names, &starts, holder).await?;
             let windows = locked(&mut tx, &columns.names, &starts).await?;
             let refused = limits
