@@ -31,6 +31,9 @@ const PLANNED_ONCE: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
+/// What a server says that has no place for one more connection.
+const TOO_MANY_CONNECTIONS: &str = "53300";
+
 /// One connection beside the pool; `&Lane` is an executor as `&Database` is. Clones share it.
 ///
 /// Cancel safety: a statement whose future is dropped takes the connection with it.
@@ -83,14 +86,7 @@ impl Lane {
     }
 
     async fn try_run<T>(&self, statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>) -> Result<T, Error> {
-        let Some(mut taken) = self.take() else {
-            let mut session = self.db.session().await?;
-            let result = self.db.within_limit(statement(&mut session)).await;
-            if is_answer(&result) {
-                session.give_back();
-            }
-            return result;
-        };
+        let Some(mut taken) = self.take() else { return self.run_in_pool(statement).await };
         if self.db.pool().is_closed() {
             taken.kept = None;
             return Err(Error::PoolClosed);
@@ -98,11 +94,31 @@ impl Lane {
         // Out of the lane for as long as the statement runs: dropped in the middle it is closed.
         let mut kept = match taken.kept.take().filter(|kept| kept.made.elapsed() < LIFETIME_MAX) {
             Some(kept) => kept,
-            None => self.connect().await?,
+            None => match self.connect().await {
+                Ok(kept) => kept,
+                // The pool may still have some.
+                Err(Error::Database(refused)) if refused.code().as_deref() == Some(TOO_MANY_CONNECTIONS) => {
+                    drop(taken);
+                    return self.run_in_pool(statement).await;
+                }
+                Err(error) => return Err(error),
+            },
         };
         let result = self.db.within_limit(statement(&mut kept.connection)).await;
         if is_answer(&result) {
             taken.kept = Some(kept);
+        }
+        result
+    }
+
+    async fn run_in_pool<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut session = self.db.session().await?;
+        let result = self.db.within_limit(statement(&mut session)).await;
+        if is_answer(&result) {
+            session.give_back();
         }
         result
     }
