@@ -115,7 +115,8 @@ pub(super) async fn worker(
 fn configured(context: &Context) -> BTreeSet<String> {
     let config = &context.config;
     let of_instances = config.instances.values().flat_map(|instance| instance.queues.keys());
-    config.queues.keys().chain(of_instances).cloned().collect()
+    let of_cron = config.cron.values().filter_map(|entry| entry.queue.as_ref());
+    config.queues.keys().chain(of_instances).chain(of_cron).cloned().collect()
 }
 
 /// Whether anybody says within [`GOSSIP_LIMIT`] that it runs this queue. Where nothing can be heard, nobody does.

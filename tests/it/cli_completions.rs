@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::cli_support::run;
 use crate::support::process::{Place, text};
+use crate::support::skipped;
 
 /// What bash would offer behind these words, the last of which is not finished.
 fn offered(place: &Place, words: &[&str]) -> Vec<String> {
@@ -38,7 +39,7 @@ fn other_shells_get_scripts_of_their_own() {
         place.write("script", &script);
         match Command::new(shell).args(["-n", "script"]).current_dir(place.path()).output() {
             Ok(output) => assert!(output.status.success(), "{}", text(&output.stderr)),
-            Err(error) => println!("skipped: {shell} is not here to read its script: {error}"),
+            Err(error) => skipped(&format!("{shell} is not here to read its script: {error}")),
         }
     }
     run(&place, &["completions", "powershell"]).refused(2, &["E0816", "allowed are bash, zsh, fish"]);

@@ -50,7 +50,7 @@ fn key(provider: &str, reference: &SecretRef, models: &[&str]) -> Check {
         return Check::warn("provider_key", format!("{reason}; requests that name its models will fail"), fix);
     }
     let routed = format!("{reason}, and requests are routed to {}", models.join(", "));
-    Check::fail("provider_key", routed, format!("{fix}, or route to other models under [routing.models]"))
+    Check::fail("provider_key", routed, format!("{fix}, or route to other models under [routing]"))
 }
 
 fn program(provider: &str, program: &str, models: &[&str]) -> Check {
@@ -59,7 +59,7 @@ fn program(provider: &str, program: &str, models: &[&str]) -> Check {
         None => {
             let text = format!("{provider}: there is no program {program:?} that this user may run");
             let text = format!("{text}, and requests are routed to {}", models.join(", "));
-            let fix = "install it, write its path, or route to other models under [routing.models]";
+            let fix = "install it, write its path, or route to other models under [routing]";
             Check::fail("provider_program", text, fix)
         }
     }
