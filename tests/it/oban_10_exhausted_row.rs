@@ -15,14 +15,14 @@ async fn oban_10_an_exhausted_available_row_does_not_block_and_is_discarded() {
         config.services.lifeline.interval = singularity::config::Period::from_secs(1);
     })
     .await;
-    node.queues().get("default").unwrap().set_paused(true);
+    let queue = node.pause().await;
     let mut exhausted = Vec::new();
     for _ in 0..3 {
         let older = "attempt = 20, scheduled_at = scheduled_at - interval '1 hour'";
         exhausted.push(with(node.engine(), job(json!({"do": "ok"})), older).await);
     }
     let next = node.insert(json!({"do": "ok"})).await;
-    node.queues().get("default").unwrap().set_paused(false);
+    queue.set_paused(false);
     node.reaches(next, State::Completed).await;
     for id in exhausted {
         let job = node.reaches(id, State::Discarded).await;

@@ -125,8 +125,7 @@ async fn hazard_13_no_notice_of_ours_reaches_the_limit_of_a_payload() {
 #[tokio::test]
 async fn hazard_15_null_meta_tags_and_owner_are_read_as_empty_and_the_job_lives() {
     let (_db, fixture, node) = node(|_| {}).await;
-    let queue = node.queues().get("default").unwrap();
-    queue.set_paused(true);
+    let queue = node.pause().await;
     let bare = "meta = NULL, tags = NULL, attempted_by = NULL";
     let done = with(node.engine(), job(json!({"do": "ok"})), bare).await;
     let snoozed = with(node.engine(), job(json!({"do": "snooze", "for_ms": 20})), bare).await;
@@ -145,8 +144,7 @@ async fn hazard_15_null_meta_tags_and_owner_are_read_as_empty_and_the_job_lives(
 #[tokio::test]
 async fn hazard_27_what_python_leaves_in_meta_is_kept() {
     let (_db, _fixture, node) = node(|_| {}).await;
-    let queue = node.queues().get("default").unwrap();
-    queue.set_paused(true);
+    let queue = node.pause().await;
     let meta = "meta = '{\"uniq_bmp\": [], \"cancel_attempted_at\": \"2026-01-01T00:00:00\", \"rescued\": 2}'";
     let id = with(node.engine(), job(json!({"do": "snooze", "for_ms": 20})), meta).await;
     queue.set_paused(false);
@@ -206,8 +204,7 @@ async fn hazard_31_a_notice_is_told_when_the_callers_transaction_is_committed() 
 #[tokio::test]
 async fn hazard_32_a_suspended_job_waits_until_it_is_released() {
     let (_db, fixture, node) = node(|_| {}).await;
-    let queue = node.queues().get("default").unwrap();
-    queue.set_paused(true);
+    let queue = node.pause().await;
     let held = with(node.engine(), job(json!({"do": "ok"})), "state = 'suspended'").await;
     queue.set_paused(false);
     let other = node.insert(json!({"do": "ok"})).await;
@@ -227,8 +224,7 @@ async fn hazard_32_a_suspended_job_waits_until_it_is_released() {
 #[tokio::test]
 async fn hazard_33_errors_of_every_runtime_are_read_and_ours_end_in_z() {
     let (_db, _fixture, node) = node(|_| {}).await;
-    let queue = node.queues().get("default").unwrap();
-    queue.set_paused(true);
+    let queue = node.pause().await;
     let foreign = [
         json!({"at": "2026-01-01T00:00:00.123456Z", "attempt": 1, "error": "** (Oban.PerformError) elixir"}),
         json!({"at": "2026-01-01T00:00:00.123456+00:00", "attempt": 2, "error": "Traceback (most recent call last)"}),

@@ -92,9 +92,10 @@ async fn a_process_that_stood_still_completes_no_job_that_was_given_to_another()
 
     let (db, database) = TestDb::migrated().await;
     let pool = database.pool();
-    let place = Place::new(&db, &config("2s"));
-    let (one, _) = place.start(&["--instance-id", "one"]);
+    let place = Place::new(&db, &config("4s"));
+    // Before it starts, so that all begin at once, however long a command takes.
     let count = enqueue(&place, 4).await.len();
+    let (one, _) = place.start(&["--instance-id", "one"]);
     all(pool, "executing", |row| row.0 == "executing").await;
     one.signal("STOP");
     let (two, _) = place.start(&["--instance-id", "two"]);

@@ -41,8 +41,7 @@ async fn a_row_that_cannot_be_read_fails_with_the_reason_and_the_others_run() {
             config.queues.insert("default".into(), Queue { limit, ..Queue::default() });
         };
         let node = TestNode::start(db.url(), "one", &fixture, settings).await;
-        let queue = node.queues().get("default").unwrap();
-        queue.set_paused(true);
+        let queue = node.pause().await;
         let mut bad = Vec::new();
         for (set, column) in unreadable() {
             for (max_attempts, state) in [(20, "retryable"), (1, "discarded")] {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use singularity::config::{Config, Period, Queue, SecretRef};
 use singularity::node::{Drained, Node, NodeError, NodeOptions, Storage};
 use singularity::postgres::migrate;
-use singularity::queue::{Job, JobContext, JobError, NewJob, Outcome, State, Worker, Workers};
+use singularity::queue::{Job, JobContext, JobError, NewJob, Outcome, QueueState, State, Worker, Workers};
 use singularity::supervision::TreeNode;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -369,6 +369,16 @@ impl TestNode {
     /// Ends the runtime of its jobs under it.
     pub fn end_job_runtime(&mut self) {
         self.jobs.take().unwrap().shutdown_background();
+    }
+
+    /// Pauses queue `default` and returns when no claim of it is under way.
+    pub async fn pause(&self) -> Arc<QueueState> {
+        let queue = self.queues().get("default").unwrap();
+        queue.set_paused(true);
+        // Whatever waited was handled when these are.
+        queue.address().suspend(DEADLINE).await.unwrap();
+        queue.address().resume(DEADLINE).await.unwrap();
+        queue
     }
 
     /// The state of a job.
