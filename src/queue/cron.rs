@@ -1,5 +1,5 @@
-//! Inserts periodic jobs when their time comes, while this instance leads or is a guest: then none of ours leads, and
-//! those who do know nothing of its entries.
+//! Inserts periodic jobs when their time comes, while this instance leads or is a guest: those who lead beside a guest
+//! are other runtimes, which know nothing of its entries.
 //!
 //! The actor sleeps until the next time, asks the database for its clock and for how far each entry was decided, and
 //! moves the entries forward together with their jobs. That a time gets one job does not depend on there being one

@@ -80,17 +80,18 @@ async fn offer(queue: &QueueState, job: Box<NewJob>) -> DirectStart {
     let (answer, mut answered) = oneshot::channel();
     // Refused, it is dropped, and its answer with it.
     drop(queue.address().cast(ProducerMsg::Start(Offer { job: kept.clone(), answer })));
-    // Without an answer the producer ended in the middle of its statement.
-    let crashed = || Ok(Err(sqlx::Error::WorkerCrashed.into()));
-    match tokio::time::timeout(TAKEN_WITHIN, &mut answered).await {
-        Ok(Ok(inserted)) => Ok(inserted),
-        Ok(Err(_)) => kept.take().map_or_else(crashed, Err),
+    let answer = match tokio::time::timeout(TAKEN_WITHIN, &mut answered).await {
+        Ok(answer) => answer,
         Err(_) => match kept.take() {
-            Some(job) => Err(job),
-            None => match answered.await {
-                Ok(inserted) => Ok(inserted),
-                Err(_) => kept.take().map_or_else(crashed, Err),
-            },
+            Some(job) => return Err(job),
+            // The producer has it, and answers.
+            None => answered.await,
         },
+    };
+    match (answer, kept.take()) {
+        (Ok(inserted), _) => Ok(inserted),
+        (Err(_), Some(job)) => Err(job),
+        // The producer ended in the middle of its statement.
+        (Err(_), None) => Ok(Err(sqlx::Error::WorkerCrashed.into())),
     }
 }
