@@ -12,6 +12,7 @@
     reason = "a bench that cannot measure ends with the place, and prints what it measured"
 )]
 
+mod alone;
 mod bare;
 mod ours;
 mod table;
@@ -24,8 +25,8 @@ use tokio::runtime::{Builder, Runtime};
 use self::ours::Ours;
 
 fn main() {
-    // Memory is measured in processes of their own, which nothing else has used before.
-    if let Some(measured) = table::rss_of_this_process() {
+    // Some things are measured in processes of their own, which nothing else has used before.
+    if let Some(measured) = alone::task() {
         println!("{measured}");
         return;
     }

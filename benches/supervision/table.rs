@@ -1,17 +1,13 @@
 //! The ratios that supervision is held to, measured side by side and printed with their targets.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::alone::{self, Kind};
 use super::ours::Ours;
 use super::{bare, on_one_thread, on_threads, ours};
 
-/// Names the kind of children whose memory this process measures.
-const RSS_KIND: &str = "SUPERVISION_BENCH_RSS_KIND";
-/// Says how many children they are.
-const RSS_CHILDREN: &str = "SUPERVISION_BENCH_RSS_CHILDREN";
 /// Rounds of each measurement; its median counts.
-const ROUNDS: usize = 7;
+pub const ROUNDS: usize = 7;
 
 /// Measures in turn, so that whatever else the machine does meets all of them.
 fn medians<const N: usize>(mut measure: impl FnMut(usize) -> Duration) -> [f64; N] {
@@ -55,7 +51,8 @@ pub async fn snapshots(children: u64, times: u64) -> Snapshots {
     Snapshots { first: first.unwrap(), mean: all.div_f64(u32::try_from(times).unwrap().into()) }
 }
 
-fn started_by_us(threads: usize, children: u64) -> Duration {
+/// Starts children under a new supervisor.
+pub fn started_by_us(threads: usize, children: u64) -> Duration {
     on_threads(threads, async move {
         let ours = Ours::start(1).await;
         let took = ours.children(children).await;
@@ -64,7 +61,8 @@ fn started_by_us(threads: usize, children: u64) -> Duration {
     })
 }
 
-fn started_bare(threads: usize, children: u64, in_a_row: u64) -> bare::Took {
+/// Starts children under a new bare parent.
+pub fn started_bare(threads: usize, children: u64, in_a_row: u64) -> bare::Took {
     on_threads(threads, async move {
         let parent = bare::parent().await;
         let took = bare::start(&parent, children, in_a_row).await;
@@ -118,13 +116,27 @@ pub fn print(quick: bool) {
         );
     }
     println!("runtime threads: 1");
-    let [small, large] = medians::<2>(|which| match which {
-        0 => started_by_us(1, few),
-        _ => started_by_us(1, many),
-    });
-    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-    let growth = (large / many as f64) / (small / few as f64);
-    line(&format!("start of {many} / of {few}, each"), growth, 1.5);
+    let [few_ours, many_ours, few_bare, many_bare] = [
+        alone::start(Kind::Supervised, few),
+        alone::start(Kind::Supervised, many),
+        alone::start(Kind::Bare, few),
+        alone::start(Kind::Bare, many),
+    ];
+    line(&format!("start of {many} / of {few}, each"), many_ours.new / few_ours.new, 1.5);
+    println!("{:<46} {:>9.2}", "  the same of spawn_linked", many_bare.new / few_bare.new);
+    println!("{:<46} {:>9.2}", "  again, after as many had ended", many_ours.again / few_ours.again);
+    println!("{:<46} {:>9.2}", "  the same of spawn_linked", many_bare.again / few_bare.again);
+    println!(
+        "  start_child {:.1} and {:.1} us, again {:.1} and {:.1}; spawn_linked {:.1} and {:.1}, again {:.1} and {:.1}",
+        few_ours.new,
+        many_ours.new,
+        few_ours.again,
+        many_ours.again,
+        few_bare.new,
+        many_bare.new,
+        few_bare.again,
+        many_bare.again
+    );
     let mut first = Duration::ZERO;
     let [snapshot, first] = medians::<2>(|which| {
         if which == 0 {
@@ -151,44 +163,11 @@ pub fn print(quick: bool) {
     });
     println!("{:<46} {:>9.2}", format!("stop of {many}, in order / killed, bare"), stop / killed);
     println!("  in order {:.0} ms, killed {:.0} ms", stop * 1e3, killed * 1e3);
-    match (rss("supervised", many), rss("bare", many)) {
+    match (alone::rss(Kind::Supervised, many), alone::rss(Kind::Bare, many)) {
         (Some(supervised), Some(bare)) => {
             line("memory of a child / of a linked actor", supervised / bare, 1.5);
             println!("{:<46} {supervised:>9.0} {bare:>11.0}", "bytes of a child, of a linked actor (RSS)");
         }
         _ => println!("memory: skipped, /proc/self/statm cannot be read here"),
     }
-}
-
-/// Bytes that each child adds, measured by a process of its own.
-fn rss(kind: &str, children: u64) -> Option<f64> {
-    let program = std::env::current_exe().unwrap();
-    let output = Command::new(program).env(RSS_KIND, kind).env(RSS_CHILDREN, children.to_string()).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().parse().ok()
-}
-
-/// When this process was started to measure memory: bytes that each child adds.
-pub fn rss_of_this_process() -> Option<f64> {
-    let kind = std::env::var(RSS_KIND).ok()?;
-    let children: u32 = std::env::var(RSS_CHILDREN).ok()?.parse().ok()?;
-    let (before, after) = on_one_thread(async move {
-        let ours = Ours::start(1).await;
-        let parent = bare::parent().await;
-        let before = resident()?;
-        if kind == "supervised" {
-            ours.children(u64::from(children)).await;
-        } else {
-            bare::start(&parent, u64::from(children), bare::MANY).await;
-        }
-        Some((before, resident()?))
-    })?;
-    Some(f64::from(u32::try_from(after.saturating_sub(before)).unwrap_or(u32::MAX)) / f64::from(children))
-}
-
-/// Resident memory of this process in bytes.
-fn resident() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    // Page size of every platform with /proc that this is developed on.
-    Some(pages * 4096)
 }
