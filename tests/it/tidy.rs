@@ -39,6 +39,11 @@ fn one_file_prints() {
 }
 
 #[test]
+fn statements_go_through_what_limits_them() {
+    assert_none(code::pools(&all()));
+}
+
+#[test]
 fn nothing_outside_of_tests_panics_on_purpose() {
     assert_none(code::panics(&all()));
 }

@@ -64,6 +64,9 @@ const PRINTER: &str = "src/cli/output.rs";
 /// What prints.
 const PRINTS: [&str; 5] = ["println!", "print!", "eprintln!", "eprint!", "dbg!"];
 
+/// Who may use the pool itself: it is made here, and measured beside the node.
+const POOL_USERS: [&str; 2] = ["src/postgres/", "src/queue/engine/bare.rs"];
+
 /// What ends a thread instead of returning an error.
 const PANICS: [&str; 6] = [".unwrap()", ".expect(", "panic!", "todo!", "unimplemented!", "unreachable!"];
 
@@ -92,6 +95,16 @@ pub fn printing(files: &[Text]) -> Vec<Finding> {
         |rust| rust.file.path != PRINTER,
         &PRINTS,
         &format!("prints: return the text, and let {PRINTER} print it"),
+    )
+}
+
+/// Statements and transactions go through what ends them when the database says nothing.
+pub fn pools(files: &[Text]) -> Vec<Finding> {
+    each(
+        files,
+        |rust| !POOL_USERS.iter().any(|user| rust.file.path.starts_with(user)),
+        &[".pool()"],
+        "waits without a limit of ours: use `&Database`, `Database::transaction`, `Database::session` or a `Lane`",
     )
 }
 
@@ -136,6 +149,13 @@ mod tests {
             assert_eq!(lines(printing, PRINTER, text), NOWHERE);
         }
         assert_eq!(lines(printing, "src/cli/run.rs", "/// println!(\"a\")\nfn a() { \"println!()\" }"), NOWHERE);
+    }
+
+    #[test]
+    fn the_pool_itself_is_found() {
+        let text = "async fn a(db: &Database) {\n  db.pool().begin().await;\n}";
+        assert_eq!(lines(pools, "src/queue/a.rs", text), [2]);
+        assert_eq!(lines(pools, "src/postgres/a.rs", text), NOWHERE);
     }
 
     #[test]
