@@ -44,6 +44,9 @@ pub(super) enum QueueCommand {
 /// How to list them.
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
+    /// The instance whose share is shown; without it all
+    #[arg(long, value_name = "ID")]
+    instance: Option<String>,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -101,9 +104,10 @@ async fn list(args: ListArgs, context: &Context) -> Result<(), Failure> {
     let (queues, kept) = context
         .with_tables(async |storage| {
             let counts = Engine::new(storage.db().clone()).queue_counts().await?;
-            let mut kept = Settings::new(storage.db().clone()).in_force(None).await?;
+            let rows = fleet::choose(storage, args.instance.as_deref()).await?;
+            let mut kept = Settings::new(storage.db().clone()).in_force(args.instance.as_deref()).await?;
             kept.retain(|setting| queue_of(&setting.key).is_some());
-            Ok((joined(counts, &live::instances(storage).await?, &configured), kept))
+            Ok((joined(counts, &rows, &configured), kept))
         })
         .await?;
     if args.json {
@@ -149,7 +153,7 @@ fn why_paused(queues: &[Line], kept: &[Setting]) -> Vec<String> {
     lines
 }
 
-/// Queues that have unfinished jobs, that somebody works on, or that the configuration names.
+/// Queues that have unfinished jobs, that one of these instances works on, or that the configuration names.
 fn joined(counts: Vec<QueueCounts>, instances: &[crate::instance::InstanceRow], configured: &[&str]) -> Vec<Line> {
     let empty = QueueCounts::none;
     let line = |counts| Line { counts, instances: Vec::new() };
@@ -158,7 +162,7 @@ fn joined(counts: Vec<QueueCounts>, instances: &[crate::instance::InstanceRow], 
     for name in configured {
         queues.entry((*name).to_owned()).or_insert_with(|| line(empty(name)));
     }
-    for row in instances.iter().filter(|row| live::is_live(row)) {
+    for row in instances {
         for view in live::queues(row) {
             let queue = queues.entry(view.queue.clone()).or_insert_with(|| line(empty(&view.queue)));
             queue.instances.push(Share {

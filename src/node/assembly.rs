@@ -22,7 +22,7 @@ use crate::config::{Config, Loaded};
 use crate::cron::{Expression, Zone};
 use crate::instance::{Beat, Control, History, Identity, Lease, Presence, Registry, RegistryArgs, Settings};
 use crate::llm::Gateway;
-use crate::postgres::{CLOCK_SKEW_MAX, Database, migrate};
+use crate::postgres::{Database, is_skewed, migrate};
 use crate::queue::{
     Completer, Completions, Crews, CronArgs, Crontab, Engine, FOREIGN_MEMORY_LEASES, Foreign, Gossip, GossipArgs,
     Horizon, JobRuntime, Keeper, KeeperArgs, Leadership, Lifeline, LifelineArgs, Looks, MakeProducer, Metrics,
@@ -314,7 +314,7 @@ impl Node {
 /// Says at start when this machine's clock is not the server's: nodes of Oban for Elixir decide by theirs.
 async fn tell_skew(db: &Database) {
     match db.clock_skew().await {
-        Ok(skew) if skew.abs() > CLOCK_SKEW_MAX => tracing::warn!(
+        Ok(skew) if is_skewed(skew) => tracing::warn!(
             target: "postgres", skew_ms = skew.num_milliseconds(),
             "this machine's clock and the server's differ; the server's decides. Synchronise both, for example with chrony"
         ),

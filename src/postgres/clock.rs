@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Database, DbError};
 
-/// Difference from which on a person should know of it.
-pub const CLOCK_SKEW_MAX: TimeDelta = TimeDelta::seconds(1);
+/// Difference up to which nobody need know of it.
+const CLOCK_SKEW_MAX: TimeDelta = TimeDelta::seconds(1);
 
 impl Database {
     /// How far the server's clock is ahead of this machine's; negative when it is behind. As exact as half the time
@@ -21,6 +21,11 @@ impl Database {
         let server = self.server_now().await?;
         Ok(skew(before, server, Utc::now()))
     }
+}
+
+/// Whether a person should know of it.
+pub fn is_skewed(skew: TimeDelta) -> bool {
+    skew.abs() > CLOCK_SKEW_MAX
 }
 
 /// The server's clock against the middle of the question.
@@ -38,5 +43,12 @@ mod tests {
         assert_eq!(skew(at(0), at(1_000), at(2_000)), TimeDelta::zero());
         assert_eq!(skew(at(10_000), at(0), at(10_000)), TimeDelta::seconds(-10));
         assert_eq!(skew(at(0), at(10_000), at(0)), TimeDelta::seconds(10));
+    }
+
+    #[test]
+    fn more_than_a_second_is_told_in_either_direction() {
+        for (ms, told) in [(0, false), (1_000, false), (-1_000, false), (1_001, true), (-1_001, true)] {
+            assert_eq!(is_skewed(TimeDelta::milliseconds(ms)), told, "{ms} ms");
+        }
     }
 }

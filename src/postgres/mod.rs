@@ -36,7 +36,7 @@ mod session;
 mod transaction;
 mod url;
 
-pub use clock::CLOCK_SKEW_MAX;
+pub use clock::is_skewed;
 pub use error::{DbError, READ_ONLY_WAY_OUT};
 pub use lane::Lane;
 pub use pool::{Database, PoolOptions};

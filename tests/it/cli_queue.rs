@@ -30,6 +30,13 @@ async fn orders_reach_one_instance_or_all_and_each_says_what_it_has_now() {
     let show = || run(&place, &["queue", "show", "default", "--json"]).done().document("singularity.queue.v1");
     assert_eq!(each(&show(), "limit"), pairs([("one", json!(3)), ("two", json!(7))]), "each has its own");
 
+    let of_one = run(&place, &["queue", "list", "--instance", "one", "--json"]).done();
+    for queue in of_one.document("singularity.queue_list.v1")["queues"].as_array().unwrap() {
+        let shares = queue["instances"].as_array().unwrap();
+        assert!(shares.iter().all(|share| share["instance_id"] == "one"), "{queue}");
+    }
+    run(&place, &["queue", "list", "--instance", "three"]).refused(3, &["three"]);
+
     let scaled = run(&place, &["queue", "scale", "default", "20", "--instance", "one", "--json"]).done();
     let scaled = scaled.document("singularity.queue_order.v1");
     assert_eq!((&scaled["order"], &scaled["queue"]), (&json!("scale"), &json!("default")));

@@ -13,11 +13,12 @@ use singularity::postgres::Database;
 use singularity::postgres::notifier::{Listener, ListenerOptions};
 use singularity::queue::State;
 use singularity::supervision::{Strategy, SupervisorSpec, System, TreeNode};
+use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::support::db::{TestDb, waits_for_a_lock};
+use crate::support::db::{DEADLINE, TestDb, waits_for_a_lock};
 use crate::support::node::{Fixture, TestNode, restarts, until, workers};
 
 fn beat(status: &'static str, load: i32) -> Beat {
@@ -278,6 +279,31 @@ async fn heartbeats_say_what_runs_and_a_node_whose_queues_are_all_paused_is_paus
     until("paused", || async { (status(&presence, "one").await == "paused").then_some(()) }).await;
     fixture.release(id);
     node.reaches(id, State::Completed).await;
+    node.shutdown().await;
+}
+
+/// What instances say to each other and to commands, on channels beside those of Oban.
+#[tokio::test]
+async fn golden_texts_of_what_is_asked_and_answered_and_learned() {
+    let (db, fixture) = (TestDb::new().await, Fixture::new());
+    let node = TestNode::start(db.url(), "one", &fixture, |_| {}).await;
+    let database = db.connect("public").await;
+    let mut listener = PgListener::connect_with(database.pool()).await.unwrap();
+    listener
+        .listen_all(["control", "learning"].map(|name| database.channel(name)).iter().map(String::as_str))
+        .await
+        .unwrap();
+    let mut next = async || {
+        let notice = tokio::time::timeout(DEADLINE, listener.recv()).await.expect("a notice").unwrap();
+        (notice.channel().to_owned(), notice.payload().to_owned())
+    };
+    question(&database, "one", "tree").await.unwrap();
+    let id: Uuid = sqlx::query_scalar("SELECT id FROM control_requests").fetch_one(database.pool()).await.unwrap();
+    assert_eq!(next().await, ("public.oban_control".to_owned(), r#"{"instance" : "one"}"#.to_owned()));
+    assert_eq!(next().await, ("public.oban_control".to_owned(), format!(r#"{{"answered" : "{id}"}}"#)));
+    let learned = "INSERT INTO learnings (id, type, key, summary, payload) VALUES (1, 'a', 'b', 'c', '{}')";
+    sqlx::raw_sql(learned).execute(database.pool()).await.unwrap();
+    assert_eq!(next().await, ("public.oban_learning".to_owned(), String::new()));
     node.shutdown().await;
 }
 

@@ -119,7 +119,7 @@ async fn oban_15_garbage_is_survived_and_whatever_it_may_have_said_is_looked_for
     let valid = gzip(br#"{"queue":"default"}"#);
     garbage.extend((4..valid.len()).step_by(7).map(|cut| valid[..cut].to_owned()));
 
-    for channel in ["insert", "signal", "leader", "sonar", "echo", "control", "gossip"] {
+    for channel in ["insert", "signal", "leader", "sonar", "echo", "control", "learning", "gossip"] {
         for payload in &garbage {
             send(&database, channel, payload).await;
         }

@@ -116,6 +116,27 @@ async fn oban_16_golden_texts_of_all_that_statements_send() {
     since(vec![("signal".into(), format!(r#"{{"action" : "pkill", "job_id" : {id}}}"#))], "a cancelled job").await;
     engine.retry(id).await.unwrap();
     since(vec![insert("one")], "a retry").await;
+    set_columns(&engine, id, "state = 'executing', attempt = 1, attempted_at = now() - interval '2 hours'").await;
+    assert_eq!(engine.rescue_by_age(std::time::Duration::from_secs(3_600)).await.unwrap().len(), 1);
+    since(vec![insert("one")], "a rescue").await;
+    let child = engine.insert(job("child")).await.unwrap().id;
+    since(vec![insert("child")], "a child").await;
+    let family = format!(
+        "INSERT INTO workflow_runs (id, job_id, workflow, definition_hash, state, input, instance_id)
+         VALUES ('{0}', {id}, 'w', 'h', 'running', '{{}}', 'one');
+         INSERT INTO job_children (parent_id, run_id, path, key, job_id) VALUES ({id}, '{0}', 'p', 'k', {child});
+         INSERT INTO job_waits (job_id, until) VALUES ({id}, 'all')",
+        uuid::Uuid::now_v7()
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(family)).execute(engine.db().pool()).await.unwrap();
+    set_columns(&engine, child, "state = 'completed'").await;
+    set_columns(&engine, id, "state = 'scheduled'").await;
+    assert_eq!(engine.wake_parents(&[id]).await.unwrap(), 1);
+    since(vec![insert("one")], "a parent whose children have ended").await;
+    set_columns(&engine, child, "state = 'executing'").await;
+    set_columns(&engine, id, "state = 'cancelled'").await;
+    assert_eq!(engine.cancel_orphans().await.unwrap(), 1);
+    since(vec![("signal".into(), format!(r#"{{"action" : "pkill", "job_id" : {child}}}"#))], "an orphan").await;
     let Election::Won { started_at } =
         engine.elect("My.Oban", "one", None, std::time::Duration::from_secs(30)).await.unwrap()
     else {

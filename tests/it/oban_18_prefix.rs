@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use singularity::config::Config;
 use singularity::queue::engine::{Changed, JobFilter};
-use singularity::queue::{JobUpdate, State};
+use singularity::queue::{JobUpdate, NewJob, State, Unique};
 
 use crate::support::db::TestDb;
 use crate::support::heard::Heard;
@@ -31,9 +31,14 @@ async fn live(node: &TestNode, fixture: &Fixture) {
     assert_eq!(node.engine().retry(done).await.unwrap(), Changed::Yes(State::Completed));
     until("a second run", || async { (fixture.starts_of(done) == 2).then_some(()) }).await;
     node.reaches(done, State::Completed).await;
+    let unique = || NewJob::new("fixture", json!({"do": "ok", "once": true})).unique(Unique::forever());
+    let first = node.engine().insert_many(vec![unique()]).await.unwrap()[0];
+    let again = node.engine().insert_many(vec![unique()]).await.unwrap()[0];
+    assert_eq!((first.conflict, again.conflict, again.id), (false, true, first.id));
+    node.reaches(first.id, State::Completed).await;
     let tagged = JobUpdate { tags: Some(vec!["seen".into()]), ..JobUpdate::default() };
-    assert_eq!(node.engine().update_all(&JobFilter::default(), tagged).await.unwrap().total(), 5);
-    assert_eq!(node.engine().delete_all(&JobFilter::default()).await.unwrap().total(), 5);
+    assert_eq!(node.engine().update_all(&JobFilter::default(), tagged).await.unwrap().total(), 6);
+    assert_eq!(node.engine().delete_all(&JobFilter::default()).await.unwrap().total(), 6);
 }
 
 #[tokio::test]

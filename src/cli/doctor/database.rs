@@ -15,7 +15,7 @@ use crate::postgres::horizon;
 use crate::postgres::migrate::{self, ObanVersion, Status, Tuning};
 use crate::postgres::notifier::{self, Event, Listener, ListenerOptions};
 use crate::postgres::pgmq::grants;
-use crate::postgres::{CLOCK_SKEW_MAX, Database, DbError, READ_ONLY_WAY_OUT};
+use crate::postgres::{Database, DbError, READ_ONLY_WAY_OUT, is_skewed};
 
 /// A notification that takes longer is lost.
 const NOTICE_LIMIT: Duration = Duration::from_secs(5);
@@ -218,7 +218,7 @@ async fn clock(db: &Database) -> Check {
 
 fn judge(skew: TimeDelta) -> Check {
     let amount = output::millis(skew.num_milliseconds().abs());
-    if skew.abs() <= CLOCK_SKEW_MAX {
+    if !is_skewed(skew) {
         return Check::ok("clock", format!("within {amount} of the server's"));
     }
     let direction = if skew > TimeDelta::zero() { "behind" } else { "ahead of" };

@@ -111,7 +111,7 @@ pub async fn waits_for_a_lock(database: &Database, statement: &str) -> bool {
 }
 
 /// Indexes of tables that tests make: Oban's, or those that `SINGULARITY_TEST_INDEXES` names.
-fn indexes() -> Indexes {
+pub fn indexes() -> Indexes {
     match std::env::var("SINGULARITY_TEST_INDEXES").as_deref() {
         Ok("lean") => Indexes::Lean,
         _ => Indexes::Oban,

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use super::db::{DEADLINE, TestDb};
+use super::db::{DEADLINE, TestDb, indexes};
 use super::rows::{Shape, engine_in};
 
 /// Threads that a test node's jobs have.
@@ -293,6 +293,7 @@ impl TestNode {
         std::fs::write(&path, url.expose_secret()).unwrap();
         let mut config = Config::default();
         fast(&mut config);
+        config.database.indexes = indexes();
         config.database.url = SecretRef::File(path);
         change(&mut config);
         let jobs =
