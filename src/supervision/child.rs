@@ -166,7 +166,8 @@ impl ChildSpec {
         self
     }
 
-    /// How long a start may take before it is dropped and counts as failed. Default: no limit.
+    /// How long a start may take before it is dropped and counts as failed. Default: no limit. While an `init` does not
+    /// await, neither this limit nor a kill acts, and its supervisor, in whose task it runs, does nothing else.
     #[must_use]
     pub fn start_timeout(mut self, limit: Duration) -> Self {
         self.given_mut().start_timeout = Some(limit);

@@ -156,7 +156,7 @@ impl DynamicHandle {
     /// Ends the supervisor in order for `reason` and waits for it, at most `timeout`; its own supervisor then goes by
     /// its restart type.
     ///
-    /// Errors: `NoProc`, `Timeout`.
+    /// Errors: `NoProc`, `Busy`, `Timeout`.
     pub async fn stop(&self, reason: ExitReason, timeout: Option<Duration>) -> Result<(), ChildError> {
         self.shared.link.stop(Command::Stop(reason), timeout).await
     }

@@ -18,6 +18,7 @@ use super::core::{
 use super::dynamic::{DynamicHandle, DynamicShared, DynamicSupervisorSpec};
 use super::error::{ChildError, StartChildError, StartError};
 use super::life::{ActorHandle, Body, Life, release};
+use super::link::Queued;
 use super::probe::Overseer;
 use super::supervised::{spawn, start_error};
 use super::{Probe, System};
@@ -59,7 +60,7 @@ struct DynamicBody {
 
 /// The children and what is decided about them.
 pub(super) struct Brood {
-    myself: ActorRef<Command>,
+    myself: ActorRef<Queued<Command>>,
     machine: DynamicMachine,
     children: Children,
     /// Who waits for the end of which child.
@@ -87,13 +88,13 @@ pub(super) async fn start(
 }
 
 impl ractor::Actor for DynamicActor {
-    type Msg = Command;
+    type Msg = Queued<Command>;
     type State = Brood;
     type Arguments = (System, Arc<DynamicSupervisorSpec>);
 
     async fn pre_start(
         &self,
-        myself: ActorRef<Command>,
+        myself: ActorRef<Queued<Command>>,
         (system, spec): Self::Arguments,
     ) -> Result<Brood, ActorProcessingErr> {
         let (cell, probe) = (myself.get_cell(), self.body.life.probe.clone());
@@ -110,8 +111,8 @@ impl ractor::Actor for DynamicActor {
 
     async fn handle(
         &self,
-        _: ActorRef<Command>,
-        command: Command,
+        _: ActorRef<Queued<Command>>,
+        Queued { command, _place }: Queued<Command>,
         brood: &mut Brood,
     ) -> Result<(), ActorProcessingErr> {
         let ended = match command {
@@ -150,7 +151,7 @@ impl ractor::Actor for DynamicActor {
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<Command>,
+        _: ActorRef<Queued<Command>>,
         event: Ended,
         brood: &mut Brood,
     ) -> Result<(), ActorProcessingErr> {
@@ -162,7 +163,7 @@ impl ractor::Actor for DynamicActor {
         Ok(())
     }
 
-    async fn post_stop(&self, _: ActorRef<Command>, brood: &mut Brood) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(&self, _: ActorRef<Queued<Command>>, brood: &mut Brood) -> Result<(), ActorProcessingErr> {
         let reason = self.body.life.requested();
         if let Some(reason) = brood.drive(DynamicEvent::Shutdown(reason.clone())).await {
             self.body.life.set_exit(reason);
@@ -181,7 +182,7 @@ impl DynamicActor {
 }
 
 impl Brood {
-    fn new(system: System, myself: ActorRef<Command>, probe: Arc<Probe>, spec: &DynamicSupervisorSpec) -> Self {
+    fn new(system: System, myself: ActorRef<Queued<Command>>, probe: Arc<Probe>, spec: &DynamicSupervisorSpec) -> Self {
         let children = Children::new(system, myself.get_cell(), probe);
         let machine = DynamicMachine::new(spec.intensity);
         let (askers, effects) = (NumberMap::default(), VecDeque::new());
@@ -334,17 +335,17 @@ impl Brood {
         // Messages to itself are refused only when this supervisor is gone.
         match effect {
             Effect::Stop { key, shutdown, .. } => self.children.stop_beside(key, shutdown, move |reason, gone| {
-                myself.send_message(Command::Stopped { key, reason, gone }).ok();
+                myself.send_message(Command::Stopped { key, reason, gone }.into()).ok();
             }),
             Effect::Retry { key, token, after, jitter } => self.children.later(key, after, jitter, move || {
-                myself.send_message(Command::Retry { key, token }).ok();
+                myself.send_message(Command::Retry { key, token }.into()).ok();
             }),
             Effect::CancelRetry { key } => self.children.cancel(key),
             Effect::Mark { key, state } => {
                 self.children.mark(key, state);
                 if state == ChildState::Zombie {
                     self.children.watch_zombie(key, move || {
-                        myself.send_message(Command::ZombieGone { key }).ok();
+                        myself.send_message(Command::ZombieGone { key }.into()).ok();
                     });
                 }
             }

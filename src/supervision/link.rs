@@ -1,8 +1,8 @@
 //! How requests reach a supervisor, whichever incarnation runs now.
 
 use std::marker::PhantomData;
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use ractor::{ActorCell, ActorStatus};
@@ -11,13 +11,27 @@ use tokio::sync::oneshot;
 use super::error::{ChildError, StartChildError};
 use super::lock::{read, write};
 
-/// Most requests that wait for one supervisor; further ones are refused.
+/// Most requests that wait in the mailbox of one supervisor; further ones are refused.
 pub const REQUESTS_MAX: usize = 10_000;
 
 pub(super) struct Link<C> {
     cell: RwLock<Option<ActorCell>>,
-    waiting: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
     command: PhantomData<fn(C)>,
+}
+
+/// What stands in the mailbox of a supervisor. A request keeps its place until it was handled, also when whoever asked
+/// has given up: else one who asks again and again in vain would fill the memory.
+pub(super) struct Queued<C> {
+    pub(super) command: C,
+    pub(super) _place: Option<Place>,
+}
+
+/// What a supervisor tells itself needs no place.
+impl<C> From<C> for Queued<C> {
+    fn from(command: C) -> Self {
+        Self { command, _place: None }
+    }
 }
 
 /// Why a request got no answer.
@@ -28,7 +42,7 @@ pub(super) enum AskError {
 
 impl<C: Send + 'static> Link<C> {
     pub(super) fn new() -> Self {
-        Self { cell: RwLock::new(None), waiting: AtomicUsize::new(0), command: PhantomData }
+        Self { cell: RwLock::new(None), waiting: Arc::default(), command: PhantomData }
     }
 
     pub(super) fn plug(&self, cell: ActorCell) {
@@ -50,9 +64,9 @@ impl<C: Send + 'static> Link<C> {
     /// Sends a request and waits for the answer without a time limit, as OTP does.
     pub(super) async fn ask<R>(&self, make: impl FnOnce(oneshot::Sender<R>) -> C) -> Result<R, AskError> {
         let cell = read(&self.cell).clone().ok_or(AskError::NoProc)?;
-        let _place = Place::take(&self.waiting).ok_or(AskError::Busy)?;
+        let _place = Some(Place::take(&self.waiting).ok_or(AskError::Busy)?);
         let (sender, answer) = oneshot::channel();
-        cell.send_message(make(sender)).map_err(|_| AskError::NoProc)?;
+        cell.send_message(Queued { command: make(sender), _place }).map_err(|_| AskError::NoProc)?;
         answer_of(&cell, answer).await.ok_or(AskError::NoProc)
     }
 }
@@ -74,21 +88,23 @@ impl<C: Send + 'static> Link<C> {
     /// Sends an order to end and waits until that is done.
     pub(super) async fn stop(&self, order: C, timeout: Option<Duration>) -> Result<(), ChildError> {
         let cell = read(&self.cell).clone().ok_or(ChildError::NoProc)?;
-        cell.send_message(order).map_err(|_| ChildError::NoProc)?;
+        let _place = Some(Place::take(&self.waiting).ok_or(ChildError::Busy)?);
+        cell.send_message(Queued { command: order, _place }).map_err(|_| ChildError::NoProc)?;
         cell.wait(timeout).await.map_err(|_| ChildError::Timeout)
     }
 }
 
-struct Place<'a>(&'a AtomicUsize);
+/// One of [`REQUESTS_MAX`].
+pub(super) struct Place(Arc<AtomicUsize>);
 
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
-        let place = Self(waiting);
+impl Place {
+    fn take(waiting: &Arc<AtomicUsize>) -> Option<Self> {
+        let place = Self(waiting.clone());
         (waiting.fetch_add(1, Ordering::Relaxed) < REQUESTS_MAX).then_some(place)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -170,7 +170,8 @@ impl PartitionHandle {
         }
         // Nothing is routed to a partition that is about to stop, or not yet started.
         self.sizes.now.store(now.min(partitions), Ordering::Release);
-        for number in (partitions..now).rev() {
+        // All above it, not only those that ran at last: a resize that failed or was dropped may have left some.
+        for number in (partitions..initial).rev() {
             self.supervisor.terminate_child(name(number)).await?;
         }
         for number in now..partitions {

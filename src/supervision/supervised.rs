@@ -183,6 +183,7 @@ impl<A: Actor> Holding<A> {
     }
 
     async fn stopped(&self) -> Result<(), ActorProcessingErr> {
+        let depth = self.mailbox.depth();
         self.mailbox.close();
         let reason = self.life.requested();
         let (Some(mut actor), Some(ctx)) = (lock(&self.actor).take(), self.ctx.get()) else { return Ok(()) };
@@ -195,7 +196,7 @@ impl<A: Actor> Holding<A> {
                 Ok(())
             }
             Err(caught) => {
-                let crash = self.crash("stopped", caught);
+                let crash = CrashInfo { mailbox_depth: depth, ..self.crash("stopped", caught) };
                 Err(self.failed("stopped", ExitReason::Panic(Box::new(crash))))
             }
         }
@@ -239,6 +240,7 @@ impl<A: Actor> Holding<A> {
             current_message = doing,
             reason = %reason,
             location = reason.location(),
+            backtrace = reason.backtrace(),
             ancestors = ?probe.path.ancestors(),
             message_queue_len = self.mailbox.depth(),
             "actor crashed"

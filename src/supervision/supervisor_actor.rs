@@ -15,6 +15,7 @@ use super::core::{
 };
 use super::error::StartError;
 use super::life::{ActorHandle, Body, Life, release};
+use super::link::Queued;
 use super::probe::Overseer;
 use super::supervised::{spawn, start_error};
 use super::supervisor_handle::SpecDiff;
@@ -61,7 +62,7 @@ struct SupervisorBody {
 
 /// The children and what is decided about them.
 pub(super) struct Tree {
-    myself: ActorRef<Command>,
+    myself: ActorRef<Queued<Command>>,
     machine: Machine,
     pub(super) children: Children,
     /// The details of the latest failed start.
@@ -100,13 +101,13 @@ pub(super) async fn start(
 }
 
 impl ractor::Actor for SupervisorActor {
-    type Msg = Command;
+    type Msg = Queued<Command>;
     type State = Tree;
     type Arguments = (System, Arc<SupervisorSpec>);
 
     async fn pre_start(
         &self,
-        myself: ActorRef<Command>,
+        myself: ActorRef<Queued<Command>>,
         (system, spec): Self::Arguments,
     ) -> Result<Tree, ActorProcessingErr> {
         let (cell, probe) = (myself.get_cell(), self.body.life.probe.clone());
@@ -129,7 +130,12 @@ impl ractor::Actor for SupervisorActor {
         }
     }
 
-    async fn handle(&self, _: ActorRef<Command>, command: Command, tree: &mut Tree) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ActorRef<Queued<Command>>,
+        Queued { command, _place }: Queued<Command>,
+        tree: &mut Tree,
+    ) -> Result<(), ActorProcessingErr> {
         let event = match command {
             Command::StartChild(spec, asker) => match spec.rules().validate(tree.machine.auto_shutdown()) {
                 Ok(()) => tree.new_child(spec, asker),
@@ -170,7 +176,7 @@ impl ractor::Actor for SupervisorActor {
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<Command>,
+        _: ActorRef<Queued<Command>>,
         event: Ended,
         tree: &mut Tree,
     ) -> Result<(), ActorProcessingErr> {
@@ -182,7 +188,7 @@ impl ractor::Actor for SupervisorActor {
         Ok(())
     }
 
-    async fn post_stop(&self, _: ActorRef<Command>, tree: &mut Tree) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(&self, _: ActorRef<Queued<Command>>, tree: &mut Tree) -> Result<(), ActorProcessingErr> {
         let reason = self.body.life.requested();
         if let Outcome::Exit(reason) = tree.drive(Event::Shutdown(reason.clone())).await {
             self.body.life.set_exit(reason);
@@ -201,7 +207,7 @@ impl SupervisorActor {
 }
 
 impl Tree {
-    fn new(system: System, myself: ActorRef<Command>, probe: Arc<Probe>, spec: &SupervisorSpec) -> Self {
+    fn new(system: System, myself: ActorRef<Queued<Command>>, probe: Arc<Probe>, spec: &SupervisorSpec) -> Self {
         // Static children keep the probe of their path, and with it history and incarnation numbers.
         let mut known: HashMap<ChildId, Arc<Probe>> =
             probe.take_children().into_iter().map(|child| (child.id.clone(), child)).collect();
@@ -264,14 +270,14 @@ impl Tree {
         match effect {
             Effect::Retry { key, token, after, jitter } => self.children.later(key, after, jitter, move || {
                 // Refused only when this supervisor is gone.
-                myself.send_message(Command::Retry { key, token }).ok();
+                myself.send_message(Command::Retry { key, token }.into()).ok();
             }),
             Effect::CancelRetry { key } => self.children.cancel(key),
             Effect::Mark { key, state } => {
                 self.children.mark(key, state);
                 if state == ChildState::Zombie {
                     self.children.watch_zombie(key, move || {
-                        myself.send_message(Command::ZombieGone { key }).ok();
+                        myself.send_message(Command::ZombieGone { key }.into()).ok();
                     });
                 }
             }

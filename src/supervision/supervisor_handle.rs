@@ -135,7 +135,7 @@ impl SupervisorHandle {
     /// Ends the supervisor in order for `reason` and waits for it, at most `timeout`; its own supervisor then goes by
     /// its restart type. A child that calls this waits for itself until the time-out.
     ///
-    /// Errors: `NoProc`, `Timeout`.
+    /// Errors: `NoProc`, `Busy`, `Timeout`.
     pub async fn stop(&self, reason: ExitReason, timeout: Option<Duration>) -> Result<(), ChildError> {
         self.link.stop(Command::Stop(reason), timeout).await
     }

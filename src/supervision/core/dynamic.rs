@@ -185,7 +185,11 @@ impl DynamicMachine {
         let (ran, on_zombie) = (slot.ran, slot.on_zombie);
         self.out.push(Effect::Report(Report::StartError { key, reason }));
         if !ran {
-            return self.forget(key);
+            // What never ran is not recorded, but keeps its place as long as something of it lives.
+            if gone || !self.haunt(key, on_zombie) {
+                self.forget(key);
+            }
+            return;
         }
         if gone || !self.haunt(key, on_zombie) {
             return self.retry(key, false);

@@ -100,6 +100,14 @@ impl ExitReason {
         }
     }
 
+    /// What called what when it went wrong, known for panics where `RUST_BACKTRACE` asks for it.
+    pub fn backtrace(&self) -> Option<&str> {
+        match self {
+            Self::Panic(crash) => crash.backtrace.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Where in the source it went wrong, known for panics.
     pub fn location(&self) -> Option<&str> {
         match self {

@@ -181,6 +181,8 @@ impl Machine {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         match slot.state {
             SlotState::Running => {}
+            // It is not recorded, so nobody waits for it.
+            SlotState::Zombie { .. } if slot.forget_when_gone => {}
             SlotState::Zombie { .. } => {
                 // Two incarnations must never work at once: the rest of the restart waits.
                 slot.state = SlotState::Zombie { resume: true };
@@ -250,12 +252,15 @@ impl Machine {
                 }
             }
             Mode::Request { new, .. } => {
-                // A child that never ran is not recorded.
-                if new {
-                    self.forget(key);
-                }
                 self.out.push(Effect::Reply(Err(RequestError::Start)));
                 self.mode = Mode::Idle;
+                match self.slots.get_mut(&key) {
+                    _ if held && on_zombie == OnZombie::Escalate => self.escalate(key),
+                    // A child that never ran is not recorded, but as long as something of it lives.
+                    Some(slot) if new && held => slot.forget_when_gone = true,
+                    _ if new => self.forget(key),
+                    _ => {}
+                }
             }
             _ => {}
         }
@@ -388,9 +393,9 @@ impl Machine {
     fn zombie_gone(&mut self, key: Key) {
         let Some(slot) = self.slots.get(&key) else { return };
         let SlotState::Zombie { resume } = slot.state else { return };
-        let temporary = slot.rules.restart == Restart::Temporary;
+        let forgotten = slot.rules.restart == Restart::Temporary || slot.forget_when_gone;
         self.out.push(Effect::Report(Report::ZombieGone { key }));
-        if temporary {
+        if forgotten {
             return self.forget(key);
         }
         self.settle(key, SlotState::Down);
@@ -403,7 +408,9 @@ impl Machine {
     fn significant_ended(&mut self) {
         let another_runs = || {
             self.slots.values().any(|slot| {
-                slot.rules.significant && matches!(slot.state, SlotState::Running | SlotState::Restarting { .. })
+                let comes_back =
+                    matches!(slot.state, SlotState::Restarting { .. } | SlotState::Zombie { resume: true });
+                slot.rules.significant && (comes_back || slot.state == SlotState::Running)
             })
         };
         let ends = match self.auto_shutdown {
@@ -428,11 +435,16 @@ impl Machine {
     }
 
     fn close(&mut self, reason: ExitReason) {
-        // The first reason stands: a supervisor that melts down while it is being stopped still melts down.
-        if !matches!(self.mode, Mode::Closing(_) | Mode::Closed) {
-            self.steps = plan::stop_all(&self.slots).collect();
-            self.mode = Mode::Closing(reason);
+        match self.mode {
+            // The first reason stands: a supervisor that melts down while it is being stopped still melts down, and of
+            // a boot that failed its cause is told. Everything is being stopped in either case.
+            Mode::Closing(_) | Mode::Closed | Mode::Unwind(_) => return,
+            // Only a zombie ends a supervisor in the middle of what somebody asked for.
+            Mode::Request { .. } | Mode::Cycle(_) => self.out.push(Effect::Reply(Err(RequestError::Zombie))),
+            Mode::Idle | Mode::Boot | Mode::Restart => {}
         }
+        self.steps = plan::stop_all(&self.slots).collect();
+        self.mode = Mode::Closing(reason);
     }
 
     fn request(&mut self, request: Request) {
@@ -492,7 +504,10 @@ impl Machine {
         self.window.set(update.intensity);
         for (rules, incarnation) in update.children {
             match self.key_of(&rules.id).and_then(|key| self.slots.get_mut(&key)) {
-                Some(slot) => slot.rules = rules,
+                Some(slot) => {
+                    slot.rules = rules;
+                    slot.forget_when_gone = false;
+                }
                 None => {
                     let key = self.insert(rules, incarnation);
                     self.settle(key, SlotState::Down);

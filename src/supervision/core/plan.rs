@@ -17,6 +17,8 @@ pub(super) struct Slot {
     /// Failures in a row, for the backoff.
     pub(super) failures: u32,
     pub(super) running_since: Duration,
+    /// A zombie that never ran: known only until nothing of it is left.
+    pub(super) forget_when_gone: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,8 @@ pub(super) type Slots = BTreeMap<Key, Slot>;
 impl Slot {
     pub(super) fn new(rules: ChildRules, incarnation: Incarnation) -> Self {
         let running_since = Duration::ZERO;
-        Self { rules, state: SlotState::Down, incarnation, token: 0, failures: 0, running_since }
+        let forget_when_gone = false;
+        Self { rules, state: SlotState::Down, incarnation, token: 0, failures: 0, running_since, forget_when_gone }
     }
 
     fn is_temporary(&self) -> bool {

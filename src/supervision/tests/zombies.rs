@@ -81,13 +81,13 @@ async fn a_system_starts_again_only_when_nothing_is_left_of_it() {
     assert_eq!(running.stop().await, ExitReason::Shutdown);
 }
 
-/// Its second start makes the stubborn one hog its thread, and fails.
-fn obstacle(seen: &Arc<Seen>, address: &Address<()>) -> ChildSpec {
+/// Its start of this number, from 0, makes the stubborn one hog its thread, and fails.
+fn obstacle(seen: &Arc<Seen>, address: &Address<()>, bad: usize) -> ChildSpec {
     let (seen, address, starts) = (seen.clone(), address.clone(), Arc::new(AtomicUsize::new(0)));
     ChildSpec::new("obstacle", move |_| {
         let (seen, address, number) = (seen.clone(), address.clone(), starts.fetch_add(1, Ordering::SeqCst));
         Box::pin(async move {
-            if number != 1 {
+            if number != bad {
                 return Ok(Started::Ignore);
             }
             hog(&seen, &address).await;
@@ -101,7 +101,7 @@ async fn a_supervisor_whose_start_failed_is_tried_again_only_when_nothing_is_lef
     let (kit, seen, address) = (Kit::new(), Arc::<Seen>::default(), Address::new("stubborn", 1));
     let _release = Release(seen.clone());
     let sub = SupervisorSpec::new("sub", Strategy::OneForOne);
-    let sub = sub.child(stubborn(&seen, &address)).child(obstacle(&seen, &address)).into_child();
+    let sub = sub.child(stubborn(&seen, &address)).child(obstacle(&seen, &address, 1)).into_child();
     let running = kit.start(root(Strategy::OneForOne).child(sub)).await;
     kit.kill("/sub");
     kit.is("/sub", NodeState::Zombie).await;
@@ -111,4 +111,43 @@ async fn a_supervisor_whose_start_failed_is_tried_again_only_when_nothing_is_lef
     kit.runs("/sub/stubborn", 3).await;
     assert_eq!((kit.node("/").restarts_in_window, seen.most.load(Ordering::SeqCst)), (2, 1));
     assert_eq!(running.stop().await, ExitReason::Shutdown);
+}
+
+/// A supervisor whose first start fails and leaves one below it that hogs its thread.
+fn first_start_fails(seen: &Arc<Seen>, address: &Address<()>) -> ChildSpec {
+    let sub = SupervisorSpec::new("sub", Strategy::OneForOne);
+    sub.child(stubborn(seen, address)).child(obstacle(seen, address, 0)).into_child()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_that_leaves_something_alive_keeps_its_id_until_that_is_gone() {
+    let (kit, seen, address) = (Kit::new(), Arc::<Seen>::default(), Address::new("stubborn", 1));
+    let _release = Release(seen.clone());
+    let handle = SupervisorHandle::new();
+    let _running = kit.start(root(Strategy::OneForOne).handle(&handle)).await;
+    let sub = first_start_fails(&seen, &address);
+    assert!(matches!(handle.start_child(sub.clone()).await, Err(StartChildError::Start(_))));
+    assert_eq!(kit.node("/sub").state, NodeState::Zombie);
+    assert_eq!(handle.start_child(sub.clone()).await.unwrap_err(), StartChildError::AlreadyPresent);
+    seen.released.store(true, Ordering::SeqCst);
+    until(|| kit.system.snapshot().find("/sub").is_none()).await;
+    handle.start_child(sub).await.unwrap();
+    assert_eq!(seen.most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_of_a_held_dynamic_child_that_leaves_something_alive_keeps_its_place() {
+    let (kit, seen, address) = (Kit::new(), Arc::<Seen>::default(), Address::new("stubborn", 1));
+    let _release = Release(seen.clone());
+    let handle = DynamicHandle::new();
+    let spec = DynamicSupervisorSpec::new("jobs", 1);
+    let _running = kit.start(root(Strategy::OneForOne).child(spec.into_child(&handle))).await;
+    let sub = first_start_fails(&seen, &address).on_zombie(OnZombie::Hold);
+    assert!(matches!(handle.start_child(sub.clone()).await, Err(StartChildError::Start(_))));
+    assert_eq!(kit.node("/jobs/sub").state, NodeState::Zombie);
+    assert_eq!(handle.start_child(sub.clone()).await.unwrap_err(), StartChildError::MaxChildren(1));
+    seen.released.store(true, Ordering::SeqCst);
+    until(|| kit.system.snapshot().find("/jobs/sub").is_none()).await;
+    handle.start_child(sub).await.unwrap();
+    assert_eq!(seen.most.load(Ordering::SeqCst), 1);
 }

@@ -312,7 +312,12 @@ pub const SUPERVISOR: &[Row] = &[
         "hanging_restart_loop_rest_for_one",
         "the same with rest_for_one: the earlier child is alive, later ones are down",
     ),
-    same("S82", "hanging_restart_loop_simple", "the same under a dynamic supervisor"),
+    adapted(
+        "S82",
+        "hanging_restart_loop_simple",
+        "the same under a dynamic supervisor",
+        "Requests by id and restart do not exist, so neither do the answers already_present and restarting.",
+    ),
     adapted(
         "S83",
         "code_change",

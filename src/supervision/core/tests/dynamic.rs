@@ -108,6 +108,25 @@ fn a_restart_that_leaves_something_behind_is_held_or_replaced_as_the_child_says(
 }
 
 #[test]
+fn a_first_start_that_leaves_something_behind_is_held_or_forgotten_as_the_child_says() {
+    for (on_zombie, expected) in [
+        (OnZombie::Replace, vec!["zombie", "forget"]),
+        (OnZombie::Hold, vec!["zombie"]),
+        (OnZombie::Escalate, vec!["zombie", "exit"]),
+    ] {
+        let mut machine = machine(2);
+        let rules = ChildRules { on_zombie, ..rules("job", Restart::Permanent) };
+        let key = machine.admit(&rules, 10).expect("a free place").0;
+        let failed = DynamicEvent::StartFailed { key, reason: "no".into(), gone: false };
+        assert_eq!(step(&mut machine, failed), expected, "{on_zombie:?}");
+        assert_eq!(machine.admit(&rules, 1).is_some(), on_zombie == OnZombie::Replace, "{on_zombie:?}");
+        if on_zombie == OnZombie::Hold {
+            assert_eq!(step(&mut machine, DynamicEvent::Gone(key)), ["forget"]);
+        }
+    }
+}
+
+#[test]
 fn d27_d28_too_many_restarts_end_the_supervisor() {
     let mut machine = machine(1);
     let (a, _b) = (started(&mut machine, Restart::Permanent), started(&mut machine, Restart::Permanent));

@@ -26,7 +26,8 @@ enum Step {
     StaleRetry(usize),
     StaleExit(usize),
     ZombieGone(usize),
-    StartsFail(usize),
+    /// So many starts fail, and leave something behind or not.
+    StartsFail(usize, bool),
     StartsIgnored(usize),
     Wait(u64),
 }
@@ -52,7 +53,7 @@ fn wild_step() -> impl Gen<Value = Step> {
     prop_oneof![
         10 => calm_step(),
         4 => any::<usize>().prop_map(Step::RetryDue),
-        2 => (0..4usize).prop_map(Step::StartsFail),
+        2 => (0..4usize, any::<bool>()).prop_map(|(times, lingers)| Step::StartsFail(times, lingers)),
         1 => (0..2usize).prop_map(Step::StartsIgnored),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(index, clean)| Step::Ends(index, clean, false)),
         1 => any::<usize>().prop_map(|index| Step::Stopped(index, false)),
@@ -103,7 +104,7 @@ fn apply(sim: &mut DynamicSim, step: &Step) {
                 sim.zombie_gone(key);
             }
         }
-        Step::StartsFail(times) => sim.failing = times,
+        Step::StartsFail(times, lingers) => (sim.failing, sim.lingers) = (times, lingers),
         Step::StartsIgnored(times) => sim.ignoring = times,
         Step::Wait(span) => sim.now += Duration::from_millis(span),
     }
@@ -206,7 +207,7 @@ proptest! {
             apply(&mut sim, step);
             let too_many = sim.counted.iter().filter(|at| sim.now - **at <= intensity.period).count()
                 > max_restarts as usize;
-            let lives_on = matches!(step, Step::Ends(.., false) | Step::Stopped(_, false));
+            let lives_on = matches!(step, Step::Ends(.., false) | Step::Stopped(_, false)) || sim.lingers;
             escalated |= on_zombie == OnZombie::Escalate && lives_on;
             let closes = sim.machine.is_closing();
             prop_assert!(!too_many || closes, "the intensity is exceeded after {:?}", step);

@@ -28,6 +28,8 @@ pub(crate) struct DynamicSim {
     pub(crate) now: Duration,
     /// So many starts fail, then so many are ignored.
     pub(crate) failing: usize,
+    /// They leave something behind.
+    pub(crate) lingers: bool,
     pub(crate) ignoring: usize,
     /// What happens to killed children that do not die.
     on_zombie: OnZombie,
@@ -45,6 +47,7 @@ impl DynamicSim {
             machine: DynamicMachine::new(intensity),
             now: Duration::ZERO,
             failing: 0,
+            lingers: false,
             ignoring: 0,
             on_zombie,
             children: BTreeMap::new(),
@@ -118,7 +121,9 @@ impl DynamicSim {
         (seen.incarnation, seen.retry) = (incarnation, None);
         if self.failing > 0 {
             self.failing -= 1;
-            return DynamicEvent::StartFailed { key, reason: "no".into(), gone: true };
+            let gone = !self.lingers;
+            self.seen(key).zombie = !gone && !replaces;
+            return DynamicEvent::StartFailed { key, reason: "no".into(), gone };
         }
         if self.ignoring > 0 {
             self.ignoring -= 1;

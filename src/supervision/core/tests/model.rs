@@ -23,7 +23,12 @@ enum Step {
     Restart(usize),
     Delete(usize),
     Add(usize),
+    /// It ends and leaves descendants that still live.
+    EndsLeaving(usize),
+    Cycle(usize),
     StopHangs(usize, bool),
+    /// Starts of it that fail leave something behind.
+    Lingers(usize, bool),
     ZombieGone,
     /// An event about an incarnation that is long gone.
     Stale(usize),
@@ -55,7 +60,10 @@ fn wild_step() -> impl Gen<Value = Step> {
         4 => Just(Step::RetryDue),
         2 => (0..5usize, 0..4usize).prop_map(|(child, times)| Step::StartsFail(child, times)),
         1 => (0..5usize, any::<bool>()).prop_map(|(child, hangs)| Step::StopHangs(child, hangs)),
-        1 => Just(Step::ZombieGone),
+        1 => (0..5usize).prop_map(Step::EndsLeaving),
+        1 => (0..5usize).prop_map(Step::Cycle),
+        1 => (0..5usize, any::<bool>()).prop_map(|(child, lingers)| Step::Lingers(child, lingers)),
+        2 => Just(Step::ZombieGone),
     ]
 }
 
@@ -124,8 +132,17 @@ fn apply(sim: &mut Sim, step: &Step) {
         Step::Restart(child) => drop(sim.request(Request::Restart(NAMES[*child].into())).ok()),
         Step::Delete(child) => drop(sim.request(Request::Delete(NAMES[*child].into())).ok()),
         Step::Add(child) => {
-            sim.request(Request::Start(rules(NAMES[*child], Restart::Permanent), Incarnation(0))).ok();
+            let rules = ChildRules { on_zombie: sim.on_zombie, ..rules(NAMES[*child], Restart::Permanent) };
+            sim.request(Request::Start(rules, Incarnation(0))).ok();
         }
+        Step::EndsLeaving(child) => {
+            if sim.is_running(NAMES[*child]) {
+                sim.ends_leaving(NAMES[*child], error(), false);
+            }
+        }
+        Step::Cycle(child) => drop(sim.request(Request::Cycle(NAMES[*child].into())).ok()),
+        Step::Lingers(child, true) => drop(sim.lingering.insert(NAMES[*child])),
+        Step::Lingers(child, false) => drop(sim.lingering.remove(NAMES[*child])),
         Step::StopHangs(child, true) => drop(sim.stubborn.insert(NAMES[*child], (ExitReason::Killed, false))),
         Step::StopHangs(child, false) => drop(sim.stubborn.remove(NAMES[*child])),
         Step::ZombieGone => {
@@ -142,8 +159,9 @@ fn apply(sim: &mut Sim, step: &Step) {
     }
 }
 
-fn supervisor(strategy: Strategy, intensity: Intensity, restarts: &[Restart]) -> Sim {
-    let children = NAMES.iter().zip(restarts).map(|(name, restart)| rules(name, *restart)).collect();
+fn supervisor(strategy: Strategy, intensity: Intensity, restarts: &[Restart], on_zombie: OnZombie) -> Sim {
+    let child = |(name, restart): (&&str, &Restart)| ChildRules { on_zombie, ..rules(name, *restart) };
+    let children = NAMES.iter().zip(restarts).map(child).collect();
     let mut sim = Sim::new(strategy, intensity, AutoShutdown::Never, children);
     sim.boot();
     sim
@@ -160,7 +178,7 @@ proptest! {
         steps in proptest::collection::vec(calm_step(), 0..40),
     ) {
         let intensity = Intensity::new(max_restarts, Duration::from_secs(5));
-        let mut sim = supervisor(strategy, intensity, &restarts);
+        let mut sim = supervisor(strategy, intensity, &restarts, OnZombie::Hold);
         let children = NAMES.into_iter().zip(&restarts).map(|(name, restart)| (name, *restart, true)).collect();
         let mut model = Model { strategy, intensity, children, restarts: Vec::new(), ended: false };
         for step in &steps {
@@ -201,10 +219,11 @@ proptest! {
         strategy in strategy(),
         max_restarts in 0..6u32,
         restarts in proptest::collection::vec(restart(), 1..=5),
+        on_zombie in prop_oneof![2 => Just(OnZombie::Hold), 1 => Just(OnZombie::Replace), 1 => Just(OnZombie::Escalate)],
         steps in proptest::collection::vec(wild_step(), 0..60),
     ) {
         let intensity = Intensity::new(max_restarts, Duration::from_secs(5));
-        let mut sim = supervisor(strategy, intensity, &restarts);
+        let mut sim = supervisor(strategy, intensity, &restarts, on_zombie);
         for step in &steps {
             if sim.exit.is_some() {
                 break;
@@ -212,18 +231,25 @@ proptest! {
             sim.batch.clear();
             // The simulator itself asserts that no child is started twice, or stopped when it does not run.
             apply(&mut sim, step);
+            // An end that follows from a restart or a stop is an undertaking of its own.
+            if sim.exit.is_some() {
+                let begin = sim.batch.iter().rposition(|(start, _)| *start || on_zombie == OnZombie::Escalate);
+                sim.batch.drain(..begin.map_or(0, |at| at + 1));
+            }
             let (starts, stops): (Vec<(bool, Key)>, Vec<_>) = sim.batch.iter().copied().partition(|(start, _)| *start);
             prop_assert!(stops.is_sorted_by(|a, b| a.1 > b.1), "stops in reverse: {:?}", sim.batch);
             prop_assert!(starts.is_sorted_by(|a, b| a.1 < b.1), "starts in order: {:?}", sim.batch);
             prop_assert!(sim.batch.is_sorted_by_key(|(start, _)| *start), "stops first: {:?}", sim.batch);
             prop_assert!(sim.replies.is_empty(), "one answer for each request");
             let recent = sim.counted.iter().filter(|at| sim.now - **at <= intensity.period).count();
-            prop_assert_eq!(sim.exit.is_some(), recent > max_restarts as usize, "after {:?}", step);
+            let escalates = on_zombie == OnZombie::Escalate && !sim.zombies.is_empty();
+            prop_assert_eq!(sim.exit.is_some(), escalates || recent > max_restarts as usize, "after {:?}", step);
         }
         if sim.exit.is_none() {
             sim.event(Event::Shutdown(ExitReason::Shutdown));
         }
-        prop_assert_eq!(&sim.exit, &Some(ExitReason::Shutdown));
+        let escalated = sim.exit.as_ref().is_some_and(|reason| !reason.is_clean());
+        prop_assert!(sim.exit.is_some() && (!escalated || on_zombie == OnZombie::Escalate), "{:?}", sim.exit);
         prop_assert!(sim.running.is_empty() && sim.retries.is_empty());
         sim.told();
         sim.boot();

@@ -22,6 +22,10 @@ pub(crate) struct Sim {
     pub(crate) retries: VecDeque<(Key, u64, Duration)>,
     /// Zombies that are not gone yet.
     pub(crate) zombies: VecDeque<Key>,
+    /// What happens to zombies, of the first child.
+    pub(crate) on_zombie: OnZombie,
+    /// Some are replaced.
+    pub(crate) replaces: bool,
     /// Stops (false) and starts (true), in order; cleared by whoever looks.
     pub(crate) batch: Vec<(bool, Key)>,
     /// When restarts were counted.
@@ -66,6 +70,8 @@ impl Sim {
         children: Vec<ChildRules>,
     ) -> Self {
         let ids = children.iter().enumerate().map(|(i, rules)| (Key(i as u64), rules.id.to_string())).collect();
+        let replaces = children.iter().any(|rules| rules.on_zombie == OnZombie::Replace);
+        let on_zombie = children.first().map_or(OnZombie::Hold, |rules| rules.on_zombie);
         let children = children.into_iter().map(|rules| (rules, Incarnation(0)));
         Self {
             machine: Machine::new(strategy, intensity, auto_shutdown, children),
@@ -79,6 +85,8 @@ impl Sim {
             ids,
             retries: VecDeque::new(),
             zombies: VecDeque::new(),
+            replaces,
+            on_zombie,
             batch: Vec::new(),
             counted: Vec::new(),
             replies: Vec::new(),
@@ -128,6 +136,9 @@ impl Sim {
     }
 
     pub(crate) fn event(&mut self, event: Event) {
+        if let Event::Gone { key } = &event {
+            self.zombies.retain(|zombie| zombie != key);
+        }
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for effect in self.machine.step(event, self.now) {
@@ -142,6 +153,7 @@ impl Sim {
             Effect::Start { key, incarnation, .. } => {
                 let id = name(self, key);
                 assert!(!self.running.contains_key(&id), "two incarnations of {id}");
+                assert!(self.replaces || !self.zombies.contains(&key), "an incarnation of {id} beside its zombie");
                 self.trace.push(format!("start {id}"));
                 self.batch.push((true, key));
                 if let Some(left) = self.failing.get_mut(id.as_str())

@@ -121,3 +121,64 @@ fn a_request_that_leaves_something_behind_holds_the_place_of_a_known_child() {
     assert!(!sim.is_running("a"), "nobody asked for it again");
     assert_eq!(sim.request(Request::Restart("a".into())), Ok(Some(key)));
 }
+
+#[test]
+fn a_first_start_that_leaves_something_behind_keeps_its_place_until_that_is_gone() {
+    let mut sim = Sim::booted(Strategy::OneForAll, vec![permanent("a")]);
+    sim.failing.insert("b", 1);
+    sim.lingering.insert("b");
+    let start = || Request::Start(permanent("b"), Incarnation(0));
+    assert_eq!(sim.request(start()), Err(RequestError::Start));
+    assert_eq!(sim.told(), ["start b", "start_error b", "zombie b"]);
+    assert_eq!(sim.request(start()), Err(RequestError::AlreadyPresent));
+    assert_eq!(sim.request(Request::Restart("b".into())), Err(RequestError::Zombie));
+    sim.ends("a", error());
+    assert_eq!(sim.told(), ["child_terminated a", "start a"], "nobody waits for what was never there");
+    let key = sim.machine.key_of(&"b".into()).unwrap();
+    sim.event(Event::Gone { key });
+    assert_eq!(sim.told(), ["zombie_gone b", "forget b"]);
+    assert!(sim.request(start()).is_ok());
+}
+
+#[test]
+fn whoever_asked_is_answered_also_when_a_zombie_ends_the_supervisor() {
+    for request in [Request::Terminate("b".into()), Request::Cycle("b".into()), Request::Cycle("a".into())] {
+        let mut sim = with_policy(OnZombie::Escalate);
+        assert_eq!(sim.request(request.clone()), Err(RequestError::Zombie), "{request:?}");
+        assert!(sim.exit.is_some_and(|reason| !reason.is_clean()) && sim.running.is_empty());
+    }
+    let mut sim = Sim::booted(Strategy::OneForOne, vec![permanent("a")]);
+    sim.failing.insert("b", 1);
+    sim.lingering.insert("b");
+    let rules = ChildRules { on_zombie: OnZombie::Escalate, ..permanent("b") };
+    assert_eq!(sim.request(Request::Start(rules, Incarnation(0))), Err(RequestError::Start));
+    assert!(sim.exit.is_some_and(|reason| !reason.is_clean()) && sim.running.is_empty());
+}
+
+#[test]
+fn a_boot_that_fails_tells_its_cause_also_when_a_zombie_is_left_of_it() {
+    let stuck = ChildRules { on_zombie: OnZombie::Escalate, ..permanent("a") };
+    let intensity = Intensity::new(1, Duration::from_secs(5));
+    let mut sim = Sim::new(Strategy::OneForOne, intensity, AutoShutdown::Never, vec![stuck, permanent("b")]);
+    sim.stubborn.insert("a", (ExitReason::Killed, false));
+    sim.failing.insert("b", 1);
+    sim.boot();
+    assert_eq!(sim.told(), ["start a", "start b", "start_error b", "stop a", "zombie a", "boot failed b"]);
+    assert!(sim.exit.is_none());
+}
+
+#[test]
+fn a_significant_zombie_that_will_be_started_again_keeps_its_supervisor() {
+    let significant = |id| ChildRules { significant: true, ..super::sim::rules(id, Restart::Transient) };
+    let intensity = Intensity::new(9, Duration::from_secs(5));
+    let children = vec![significant("a"), significant("b")];
+    let mut sim = Sim::new(Strategy::OneForOne, intensity, AutoShutdown::AllSignificant, children);
+    sim.boot();
+    let (key, _) = sim.running["b"];
+    sim.ends_leaving("b", error(), false);
+    sim.ends("a", ExitReason::Normal);
+    assert!(sim.exit.is_none());
+    sim.event(Event::Gone { key });
+    sim.ends("b", ExitReason::Normal);
+    assert_eq!(sim.exit, Some(ExitReason::Shutdown));
+}
