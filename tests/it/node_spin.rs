@@ -22,6 +22,9 @@ use crate::support::rows::row;
 /// How soon a node answers whose jobs hold all their threads, and all of this machine's: one that is held up by them
 /// answers never.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// What is promised of an answer. Other tests take turns on this machine, so the best of some shows it.
+const ANSWER_GOAL: Duration = Duration::from_secs(1);
+const ASKS: usize = 20;
 /// As a node of these tests is set.
 const STALE_AFTER: Duration = Duration::from_secs(10);
 /// Heartbeats to see.
@@ -133,9 +136,17 @@ async fn endless_loops_on_all_job_threads_hold_up_neither_heartbeat_nor_answers_
     println!("{BEATS} heartbeats while all job threads spin, at most {} ms apart", gap.num_milliseconds());
     assert!(gap.to_std().unwrap() < STALE_AFTER);
 
-    let (answer, took) = timed(ask(&database, "one", "tree", &json!({}), "test", ANSWER_LIMIT)).await;
-    println!("the tree was answered in {} ms", took.as_millis());
-    assert!(answer.unwrap().to_string().contains("spinner"));
+    let mut best = ANSWER_LIMIT;
+    for _ in 0..ASKS {
+        let (answer, took) = timed(ask(&database, "one", "tree", &json!({}), "test", ANSWER_LIMIT)).await;
+        println!("the tree was answered in {} ms", took.as_millis());
+        assert!(answer.unwrap().to_string().contains("spinner"));
+        best = best.min(took);
+        if best < ANSWER_GOAL {
+            break;
+        }
+    }
+    assert!(best < ANSWER_GOAL, "{best:?}");
 
     assert!(engine.cancel(ids[0]).await.unwrap() == singularity::queue::engine::Changed::Yes(State::Executing));
     until("a stuck job in the tree", || async {

@@ -219,7 +219,11 @@ proptest! {
         strategy in strategy(),
         max_restarts in 0..6u32,
         restarts in proptest::collection::vec(restart(), 1..=5),
-        on_zombie in prop_oneof![2 => Just(OnZombie::Hold), 1 => Just(OnZombie::Replace), 1 => Just(OnZombie::Escalate)],
+        on_zombie in prop_oneof![
+            2 => Just(OnZombie::Hold),
+            1 => Just(OnZombie::Replace),
+            1 => Just(OnZombie::Escalate),
+        ],
         steps in proptest::collection::vec(wild_step(), 0..60),
     ) {
         let intensity = Intensity::new(max_restarts, Duration::from_secs(5));
