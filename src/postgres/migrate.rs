@@ -157,13 +157,15 @@ pub async fn tables(database: &Database) -> Result<(Vec<(i32, &'static str)>, Op
     if let Some(newest) = recorded.iter().map(|row| row.0).max().filter(|newest| *newest > VERSION) {
         return Err(MigrateError::NewerSchema { schema: schema.to_string(), found: newest });
     }
+    // Recorded of a table that is no more: the one that is made now is not tuned. What others record meanwhile is of it.
+    let was_tuned = recorded.iter().any(|row| row.0 == TUNING_MIGRATION);
     prepare(&mut transaction, schema).await?;
     transaction.commit().await?;
 
     let mut applied = Vec::new();
     for migration in &MIGRATIONS {
         let made_jobs = oban_before.is_none() && applied.iter().any(|(version, _)| *version == OBAN_MIGRATION);
-        if apply(database, migration, made_jobs && migration.version == TUNING_MIGRATION).await? {
+        if apply(database, migration, was_tuned && made_jobs && migration.version == TUNING_MIGRATION).await? {
             tracing::info!(version = migration.version, name = migration.name, %schema, "migration applied");
             applied.push((migration.version, migration.name));
         }
