@@ -101,13 +101,13 @@ pub(super) async fn run(command: QueueCommand, context: &Context) -> Result<(), 
 
 async fn list(args: ListArgs, context: &Context) -> Result<(), Failure> {
     let configured: Vec<&str> = context.config.queues.keys().map(String::as_str).collect();
-    let (queues, kept) = context
+    let (queues, kept, online) = context
         .with_tables(async |storage| {
             let counts = Engine::new(storage.db().clone()).queue_counts().await?;
             let rows = fleet::choose(storage, args.instance.as_deref()).await?;
             let mut kept = Settings::new(storage.db().clone()).in_force(args.instance.as_deref()).await?;
             kept.retain(|setting| queue_of(&setting.key).is_some());
-            Ok((joined(counts, &rows, &configured), kept))
+            Ok((joined(counts, &rows, &configured), kept, rows.len()))
         })
         .await?;
     if args.json {
@@ -127,7 +127,7 @@ async fn list(args: ListArgs, context: &Context) -> Result<(), Failure> {
     ];
     output::table(&head, queues.iter().flat_map(rows).collect());
     why_paused(&queues, &kept).iter().for_each(output::line);
-    if queues.iter().all(|queue| queue.instances.is_empty()) {
+    if online == 0 {
         output::note("no instance is online; start one with `singularity start`");
     }
     Ok(())

@@ -88,7 +88,8 @@ impl DynamicHandle {
 
     /// Starts a child; returns once its `init` did. Starts are one at a time.
     ///
-    /// Errors: `MaxChildren`, `Start` and `Ignored` (nothing is recorded), `InvalidSpec`, `NoProc`, `Busy`.
+    /// Errors: `MaxChildren`, `Start` and `Ignored` (nothing is recorded, but the place of one
+    /// that is held as a zombie is kept until that is gone), `InvalidSpec`, `NoProc`, `Busy`.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildRef, StartChildError> {
         // Significant children are refused: nothing here ends by itself.
         spec.rules().validate(AutoShutdown::Never)?;

@@ -11,8 +11,11 @@ use tokio::sync::oneshot;
 use super::error::{ChildError, StartChildError};
 use super::lock::{read, write};
 
-/// Most requests that wait in the mailbox of one supervisor; further ones are refused.
+/// Most requests that one supervisor has to handle; further ones are refused.
 pub const REQUESTS_MAX: usize = 10_000;
+
+/// The same with orders to end, which must find a place when requests do not.
+const REQUESTS_AND_STOPS_MAX: usize = REQUESTS_MAX + 100;
 
 pub(super) struct Link<C> {
     cell: RwLock<Option<ActorCell>>,
@@ -64,7 +67,7 @@ impl<C: Send + 'static> Link<C> {
     /// Sends a request and waits for the answer without a time limit, as OTP does.
     pub(super) async fn ask<R>(&self, make: impl FnOnce(oneshot::Sender<R>) -> C) -> Result<R, AskError> {
         let cell = read(&self.cell).clone().ok_or(AskError::NoProc)?;
-        let _place = Some(Place::take(&self.waiting).ok_or(AskError::Busy)?);
+        let _place = Some(Place::take(&self.waiting, REQUESTS_MAX).ok_or(AskError::Busy)?);
         let (sender, answer) = oneshot::channel();
         cell.send_message(Queued { command: make(sender), _place }).map_err(|_| AskError::NoProc)?;
         answer_of(&cell, answer).await.ok_or(AskError::NoProc)
@@ -88,19 +91,19 @@ impl<C: Send + 'static> Link<C> {
     /// Sends an order to end and waits until that is done.
     pub(super) async fn stop(&self, order: C, timeout: Option<Duration>) -> Result<(), ChildError> {
         let cell = read(&self.cell).clone().ok_or(ChildError::NoProc)?;
-        let _place = Some(Place::take(&self.waiting).ok_or(ChildError::Busy)?);
+        let _place = Some(Place::take(&self.waiting, REQUESTS_AND_STOPS_MAX).ok_or(ChildError::Busy)?);
         cell.send_message(Queued { command: order, _place }).map_err(|_| ChildError::NoProc)?;
         cell.wait(timeout).await.map_err(|_| ChildError::Timeout)
     }
 }
 
-/// One of [`REQUESTS_MAX`].
+/// One among those that a supervisor has to handle.
 pub(super) struct Place(Arc<AtomicUsize>);
 
 impl Place {
-    fn take(waiting: &Arc<AtomicUsize>) -> Option<Self> {
+    fn take(waiting: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
         let place = Self(waiting.clone());
-        (waiting.fetch_add(1, Ordering::Relaxed) < REQUESTS_MAX).then_some(place)
+        (waiting.fetch_add(1, Ordering::Relaxed) < limit).then_some(place)
     }
 }
 

@@ -232,6 +232,10 @@ impl<A: Actor> Holding<A> {
 
     fn report_crash(&self, doing: &'static str, reason: &ExitReason) {
         let probe = &self.life.probe;
+        let depth = match reason {
+            ExitReason::Panic(crash) => crash.mailbox_depth,
+            _ => self.mailbox.depth(),
+        };
         tracing::error!(
             target: "sup.crash",
             initial_call = short_name::<A>(),
@@ -242,7 +246,7 @@ impl<A: Actor> Holding<A> {
             location = reason.location(),
             backtrace = reason.backtrace(),
             ancestors = ?probe.path.ancestors(),
-            message_queue_len = self.mailbox.depth(),
+            message_queue_len = depth,
             "actor crashed"
         );
     }

@@ -35,7 +35,8 @@ impl SupervisorHandle {
 
     /// Adds a child at the end and starts it.
     ///
-    /// Errors: `AlreadyStarted`, `AlreadyPresent`, `Start` (nothing is recorded), `Ignored` (recorded unless
+    /// Errors: `AlreadyStarted`, `AlreadyPresent`, `Start` (nothing is recorded, but its id is kept
+    /// as long as something of it lives and is to be held), `Ignored` (recorded unless
     /// temporary), `InvalidSpec`, `NoProc`, `Busy`.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<ChildRef, StartChildError> {
         // All that can be told here; whether it may be significant is for the running supervisor to say.

@@ -34,6 +34,7 @@ async fn orders_reach_one_instance_or_all_and_each_says_what_it_has_now() {
     for queue in of_one.document("singularity.queue_list.v1")["queues"].as_array().unwrap() {
         let shares = queue["instances"].as_array().unwrap();
         assert!(shares.iter().all(|share| share["instance_id"] == "one"), "{queue}");
+        assert!(queue["queue"] != "default" || shares.len() == 1, "{queue}");
     }
     run(&place, &["queue", "list", "--instance", "three"]).refused(3, &["three"]);
 

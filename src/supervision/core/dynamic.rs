@@ -329,7 +329,8 @@ impl DynamicMachine {
                 self.out.push(Effect::CancelRetry { key });
                 self.start(key);
             }
-            SlotState::Zombie { .. } => slot.state = SlotState::Zombie { resume: true },
+            // One that never ran is not recorded: nobody is to be told of it later.
+            SlotState::Zombie { .. } => slot.state = SlotState::Zombie { resume: slot.ran },
             SlotState::Starting | SlotState::Stopping => {}
         }
     }

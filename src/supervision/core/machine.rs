@@ -545,9 +545,16 @@ impl Machine {
                 self.out.push(Effect::BootFailed { key });
                 self.mode = Mode::Closed;
             }
-            Mode::Request { key, .. } => self.reply_unless_zombie(key, &[key]),
-            // Behind one of them whose old incarnation lives all others wait too.
-            Mode::Cycle(key) => self.reply_unless_zombie(key, &self.affected(key)),
+            Mode::Request { key, .. } => {
+                let is_zombie = matches!(self.slots.get(&key), Some(Slot { state: SlotState::Zombie { .. }, .. }));
+                self.reply_unless_zombie(key, is_zombie);
+            }
+            // Behind one of them that is to be started once its old incarnation is gone all others wait too.
+            Mode::Cycle(key) => {
+                let waits =
+                    |key| matches!(self.slots.get(key), Some(slot) if slot.state == SlotState::Zombie { resume: true });
+                self.reply_unless_zombie(key, self.affected(key).iter().any(waits));
+            }
             Mode::Closing(reason) => {
                 self.out.push(Effect::Exit(reason));
                 self.mode = Mode::Closed;
@@ -556,9 +563,7 @@ impl Machine {
         }
     }
 
-    fn reply_unless_zombie(&mut self, key: Key, concerned: &[Key]) {
-        let is_zombie = |key| self.slots.get(key).is_some_and(|slot| matches!(slot.state, SlotState::Zombie { .. }));
-        let zombie = concerned.iter().any(is_zombie);
+    fn reply_unless_zombie(&mut self, key: Key, zombie: bool) {
         self.out.push(Effect::Reply(if zombie { Err(RequestError::Zombie) } else { Ok(Some(key)) }));
     }
 

@@ -207,7 +207,7 @@ proptest! {
             apply(&mut sim, step);
             let too_many = sim.counted.iter().filter(|at| sim.now - **at <= intensity.period).count()
                 > max_restarts as usize;
-            let lives_on = matches!(step, Step::Ends(.., false) | Step::Stopped(_, false)) || sim.lingers;
+            let lives_on = matches!(step, Step::Ends(.., false) | Step::Stopped(_, false)) || sim.lingered;
             escalated |= on_zombie == OnZombie::Escalate && lives_on;
             let closes = sim.machine.is_closing();
             prop_assert!(!too_many || closes, "the intensity is exceeded after {:?}", step);

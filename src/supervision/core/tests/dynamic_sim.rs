@@ -30,6 +30,8 @@ pub(crate) struct DynamicSim {
     pub(crate) failing: usize,
     /// They leave something behind.
     pub(crate) lingers: bool,
+    /// One did.
+    pub(crate) lingered: bool,
     pub(crate) ignoring: usize,
     /// What happens to killed children that do not die.
     on_zombie: OnZombie,
@@ -48,6 +50,7 @@ impl DynamicSim {
             now: Duration::ZERO,
             failing: 0,
             lingers: false,
+            lingered: false,
             ignoring: 0,
             on_zombie,
             children: BTreeMap::new(),
@@ -122,6 +125,7 @@ impl DynamicSim {
         if self.failing > 0 {
             self.failing -= 1;
             let gone = !self.lingers;
+            self.lingered |= !gone;
             self.seen(key).zombie = !gone && !replaces;
             return DynamicEvent::StartFailed { key, reason: "no".into(), gone };
         }

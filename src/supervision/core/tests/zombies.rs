@@ -134,6 +134,8 @@ fn a_first_start_that_leaves_something_behind_keeps_its_place_until_that_is_gone
     assert_eq!(sim.request(Request::Restart("b".into())), Err(RequestError::Zombie));
     sim.ends("a", error());
     assert_eq!(sim.told(), ["child_terminated a", "start a"], "nobody waits for what was never there");
+    assert!(sim.request(Request::Cycle("a".into())).is_ok());
+    sim.told();
     let key = sim.machine.key_of(&"b".into()).unwrap();
     sim.event(Event::Gone { key });
     assert_eq!(sim.told(), ["zombie_gone b", "forget b"]);
