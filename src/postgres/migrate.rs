@@ -157,7 +157,8 @@ pub async fn tables(database: &Database) -> Result<(Vec<(i32, &'static str)>, Op
     if let Some(newest) = recorded.iter().map(|row| row.0).max().filter(|newest| *newest > VERSION) {
         return Err(MigrateError::NewerSchema { schema: schema.to_string(), found: newest });
     }
-    // Recorded of a table that is no more: the one that is made now is not tuned. What others record meanwhile is of it.
+    // Recorded of a table that is no more: the one that is made now is not tuned. What others record meanwhile is of
+    // that one.
     let was_tuned = recorded.iter().any(|row| row.0 == TUNING_MIGRATION);
     prepare(&mut transaction, schema).await?;
     transaction.commit().await?;

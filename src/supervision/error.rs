@@ -77,8 +77,8 @@ pub enum StartChildError {
     /// The child chose not to run ([`Started::Ignore`](super::Started::Ignore)); a dynamic supervisor forgets it.
     #[error("the child chose not to run")]
     Ignored,
-    /// The start failed; nothing was recorded. Where something of it still lives and the child is to be held, its id and
-    /// place are kept until that is gone.
+    /// The start failed; nothing was recorded. Where something of it still lives and the child is to be held, its id
+    /// and place are kept until that is gone.
     #[error("the child did not start: {0}")]
     Start(#[from] StartError),
     /// The specification is wrong.
