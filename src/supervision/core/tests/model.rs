@@ -252,8 +252,8 @@ proptest! {
         if sim.exit.is_none() {
             sim.event(Event::Shutdown(ExitReason::Shutdown));
         }
-        let escalated = sim.exit.as_ref().is_some_and(|reason| !reason.is_clean());
-        prop_assert!(sim.exit.is_some() && (!escalated || on_zombie == OnZombie::Escalate), "{:?}", sim.exit);
+        let escalated = on_zombie == OnZombie::Escalate && sim.exit.as_ref().is_some_and(|reason| !reason.is_clean());
+        prop_assert!(escalated || sim.exit == Some(ExitReason::Shutdown), "{:?}", sim.exit);
         prop_assert!(sim.running.is_empty() && sim.retries.is_empty());
         sim.told();
         sim.boot();
